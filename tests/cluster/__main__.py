@@ -1,0 +1,88 @@
+"""`python -m tests.cluster up|down|exec`: what `make up`, `make down` and the tests call."""
+
+import argparse
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
+
+from tests.cluster import embedded, kind
+from tests.cluster.access import Access
+from tests.cluster.console import Failure, say, step, summary
+from tests.cluster.images import OPERATOR, PRODUCTS, PROMETHEUS, RELOADER
+from tests.cluster.main_job import run_main_job
+from tests.cluster.preflight import check_machine, docker_answers, install_packages
+from tests.cluster.programs import cluster_programs, find
+
+
+def _cluster() -> ModuleType:
+    """Return the cluster to use: CLUSTER=kind|embedded decides, else whether a Docker engine answers."""
+    chosen = os.environ.get("CLUSTER") or ("kind" if docker_answers() else "embedded")
+    if chosen not in ("kind", "embedded"):
+        raise Failure(f"CLUSTER={chosen} is not a cluster. Set it to kind or embedded, or unset it.")
+    return kind if chosen == "kind" else embedded
+
+
+def up() -> None:
+    """Start or repair the cluster, build and load the images, and run the main job."""
+    started = time.monotonic()
+    cluster = _cluster()
+    say(f"model-service: everything up on the {cluster.__name__.rpartition('.')[2]} cluster")
+    images = list(PRODUCTS)
+    if cluster is embedded:
+        check_machine()
+        install_packages()
+        images.append(PROMETHEUS)
+    # Building the programs keeps the processors busy, building the images the network: side by side.
+    with ThreadPoolExecutor() as pool:
+        programs = pool.submit(cluster_programs) if cluster is embedded else None
+        for image in images:
+            cluster.build(image)
+        if programs is not None:
+            programs.result()
+    access = Access(cluster.start())
+    for image in [*images, OPERATOR, RELOADER] if cluster is embedded else images:
+        cluster.load(image)
+    run_main_job(access, with_stack=cluster is kind)
+    say(f"Done in {time.monotonic() - started:.0f} s; the longest steps: {summary()}.")
+
+
+def down() -> None:
+    """Take every cluster of ours away; keep what is built."""
+    with step("stop the cluster"):
+        embedded.stop()
+        kind.stop()
+
+
+def execute(command: list[str]) -> None:
+    """Replace this process by a command that finds the cluster's kubeconfig, kubectl and Helm."""
+    access = Access(_cluster().KUBECONFIG)
+    environment = {**access.environment, "HELM": str(find("helm"))}
+    os.execvpe(command[0], command, environment)  # noqa: S606 - the caller's own command
+
+
+def main() -> int:
+    """Run one verb; a failure is one sentence, not a stack trace."""
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
+    parser.add_argument("verb", choices=["up", "down", "exec"])
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="for exec: the command and its arguments")
+    arguments = parser.parse_args()
+    try:
+        if arguments.verb == "exec":
+            execute(arguments.command)
+        elif arguments.verb == "up":
+            up()
+        else:
+            down()
+    except Failure as failure:
+        say(f"\nerror: {failure}")
+        return 1
+    except KeyboardInterrupt:
+        say("\nStopped. Run the same command again to go on from here.")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""The images that run on the cluster: what goes into each, and how each is built with or without Docker.
+
+A tag is the hash of what the image is made of: the same files give the same tag, so nothing is built or loaded twice.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.cluster.cache import CACHE, LOGS, ROOT, key_of
+from tests.cluster.console import Failure, run, step
+from tests.cluster.programs import cluster_programs
+
+STORE = CACHE / "buildah"
+LOCAL = Path(__file__).parent / "images"
+PYTHON_PACKAGES = "python3,python3-venv,ca-certificates"
+# Behind a private certificate authority the build stages must trust what this machine trusts.
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: its name, its Dockerfile and the files that decide what is in it."""
+
+    name: str
+    dockerfile: Path
+    inputs: tuple[Path, ...]
+    needs_python: bool = True
+
+    @property
+    def tag(self) -> str:
+        """The hash of everything that goes in."""
+        base = PYTHON_PACKAGES if self.needs_python else ""
+        return key_of([self.dockerfile, *self.inputs], base)
+
+    @property
+    def reference(self) -> str:
+        """How a pod names it."""
+        return f"localhost/{self.name}:{self.tag}"
+
+
+def _product(name: str, dockerfile: str, *inputs: str) -> Image:
+    always = ("pyproject.toml", "uv.lock", ".dockerignore")
+    return Image(name, ROOT / "docker" / dockerfile, tuple(ROOT / path for path in (*always, *inputs)))
+
+
+APP = _product("model-service", "app.Dockerfile", "app")
+TRAINING = _product("model-service-training", "training.Dockerfile", "app", "training")
+MLFLOW = _product("model-service-mlflow", "mlflow.Dockerfile")
+PRODUCTS = (APP, TRAINING, MLFLOW)
+
+_PROGRAMS = ROOT / "tests" / "cluster" / "programs"
+PROMETHEUS = Image("prometheus", LOCAL / "prometheus.Dockerfile", ())
+OPERATOR = Image("prometheus-operator", LOCAL / "prometheus-operator.Dockerfile", (_PROGRAMS,), needs_python=False)
+RELOADER = Image(
+    "prometheus-config-reloader",
+    LOCAL / "prometheus-config-reloader.Dockerfile",
+    (_PROGRAMS,),
+    needs_python=False,
+)
+PAUSE = Image("pause", LOCAL / "pause.Dockerfile", (_PROGRAMS / "pause",), needs_python=False)
+
+
+def _buildah(*arguments: object, log: Path | None = None) -> str:
+    store = ["--root", STORE / "root", "--runroot", STORE / "run", "--storage-driver", "overlay"]
+    remedy = "Check the network and the free disk, then run again; finished layers are kept."
+    return run(["buildah", *store, *arguments], log=log, timeout_seconds=1800, remedy=remedy)
+
+
+def _built(reference: str) -> bool:
+    try:
+        _buildah("inspect", "--type", "image", reference)
+    except Failure:
+        return False
+    return True
+
+
+def _python_image() -> str:
+    """Return the stand-in for `python:3.13-slim`: the same Debian with its own Python 3.13; build it when needed."""
+    reference = f"localhost/python:{key_of([LOCAL / 'python.Dockerfile'], PYTHON_PACKAGES)}"
+    if not _built(reference):
+        log = LOGS / "image-python.log"
+        with (
+            step("make the Python base image from Debian packages", log),
+            tempfile.TemporaryDirectory(dir=CACHE) as work,
+        ):
+            keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+            command = [
+                "mmdebstrap",
+                "--variant=minbase",
+                f"--include={PYTHON_PACKAGES}",
+                f"--keyring={keyring}",
+            ]
+            run(
+                [*command, "trixie", f"{work}/python.tar"],
+                log=log,
+                remedy="Check that Debian's mirror can be reached.",
+            )
+            _buildah(
+                "build",
+                "--isolation",
+                "chroot",
+                "-f",
+                LOCAL / "python.Dockerfile",
+                "-t",
+                reference,
+                work,
+                log=log,
+            )
+    return reference
+
+
+def git_commit() -> str:
+    """Return the commit that is checked out, with `-dirty` when files differ from it ("" outside a work tree)."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def build_with_buildah(image: Image) -> None:
+    """Build an image into the cache's own store, unless it is there."""
+    if _built(image.reference):
+        return
+    arguments: list[object] = [
+        "--layers",
+        "--isolation",
+        "chroot",
+        "--network",
+        "host",
+        "-f",
+        image.dockerfile,
+    ]
+    arguments += ["-t", image.reference, "--build-arg", f"GIT_COMMIT={git_commit()}"]
+    if image.needs_python:
+        arguments += ["--build-arg", f"PYTHON_IMAGE={_python_image()}"]
+    if CERTIFICATES.exists():
+        folder = os.path.realpath(CERTIFICATES.parent)
+        arguments += ["-v", f"{folder}:{folder}:ro", "--build-arg", f"SSL_CERT_FILE={CERTIFICATES}"]
+    log = LOGS / f"image-{image.name}.log"
+    with step(f"build image {image.name}", log), tempfile.TemporaryDirectory(dir=CACHE) as work:
+        context: Path | str = ROOT
+        if not image.needs_python:
+            context = work
+            for program in cluster_programs().iterdir():
+                if program.name in image.dockerfile.read_text():
+                    shutil.copy(program, work)
+        _buildah("build", *arguments, context, log=log)
+
+
+def save_from_buildah(image: Image, archive: Path) -> None:
+    """Write a built image as a docker-archive file."""
+    archive.unlink(missing_ok=True)
+    _buildah("push", "-q", image.reference, f"docker-archive:{archive}:{image.reference}")
+
+
+def build_with_docker(image: Image) -> None:
+    """Build an image with the Docker engine."""
+    log = LOGS / f"image-{image.name}.log"
+    with step(f"build image {image.name}", log):
+        command = ["docker", "build", "-f", image.dockerfile, "-t", image.reference]
+        run([*command, "--build-arg", f"GIT_COMMIT={git_commit()}", ROOT], log=log, timeout_seconds=1800)

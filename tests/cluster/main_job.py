@@ -1,0 +1,161 @@
+"""The main job, on whichever cluster there is: observability, a training run, the model service, a real prediction."""
+
+import json
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from tests.charts.umbrella import copy_umbrella
+from tests.cluster.access import Access, http, promql
+from tests.cluster.cache import LOGS, ROOT
+from tests.cluster.console import Failure, run, say, step
+from tests.cluster.images import APP, MLFLOW, OPERATOR, PROMETHEUS, RELOADER, TRAINING, Image
+from tests.cluster.programs import cluster_programs
+
+MODEL, ALIAS = "breast-cancer", "champion"
+RELEASE, NAMESPACE = "breast-cancer", "models"
+OBSERVABILITY, MONITORING = "obs", "monitoring"
+TRACKING_URI = f"http://{OBSERVABILITY}-mlflow.{MONITORING}.svc.cluster.local:5000"
+MANIFESTS = Path(__file__).parent / "manifests"
+REQUEST_RATE = f'sum(rate(http_server_requests_total{{namespace="{NAMESPACE}",path="/predict"}}[1m])) > 0'
+
+
+def _image(image: Image, prefix: str = "image") -> list[str]:
+    registry, repository = image.reference.rpartition(":")[0].split("/")
+    values = {"registry": registry, "repository": repository, "tag": image.tag}
+    return [f"--set-string={prefix}.{key}={value}" for key, value in values.items()]
+
+
+def install_prometheus(access: Access) -> None:
+    """Install the operator and a Prometheus on a cluster for which kube-prometheus-stack cannot be had."""
+    programs = cluster_programs()
+    apply = ["apply", "--server-side", "--force-conflicts"]
+    with step("install prometheus-operator and Prometheus"):
+        for manifest in sorted(programs.glob("*.yaml")):
+            access.kubectl(*apply, "-f", str(manifest))
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": MONITORING}}
+        access.kubectl(*apply, "-f", "-", stdin=json.dumps(namespace))
+        images = {image.name.rpartition("-")[2]: image.reference for image in (OPERATOR, RELOADER, PROMETHEUS)}
+        access.kubectl("wait", "crd", "prometheuses.monitoring.coreos.com", "--for=condition=Established")
+        manifest_text = Template((MANIFESTS / "prometheus.yaml").read_text()).substitute(images)
+        access.kubectl(*apply, "-f", "-", stdin=manifest_text)
+
+
+def install_observability(access: Access, *, with_stack: bool) -> None:
+    """Install the umbrella chart; without its stack where another Prometheus serves the cluster."""
+    chart = ROOT / "charts" / "observability"
+    with step("install charts/observability"), tempfile.TemporaryDirectory() as work:
+        if with_stack:
+            access.helm("dependency", "build", str(chart))
+        else:
+            chart = copy_umbrella(Path(work))
+        access.helm(
+            "upgrade", "--install", OBSERVABILITY, str(chart), "--namespace", MONITORING, "--create-namespace",
+            f"--set=kube-prometheus-stack.enabled={str(with_stack).lower()}", *_image(MLFLOW, "mlflow.image"),
+            "--set=mlflow.serviceMonitor.enabled=true", "--wait", "--timeout=10m",
+        )  # fmt: skip
+
+
+def train(access: Access, name: str, *arguments: str) -> dict[str, Any]:
+    """Run one training Job to its end and return what it printed last: name, version, uri, run_id, sha256, metrics.
+
+    Raises:
+        Failure: the Job failed; with the end of its log.
+    """
+    options = ["--model-name", MODEL, "--alias", ALIAS, *arguments]
+    text = Template((MANIFESTS / "training-job.yaml").read_text()).substitute(
+        name=name, image=TRAINING.reference, tracking_uri=TRACKING_URI, arguments=json.dumps(options)
+    )
+    job = ["--namespace", NAMESPACE, f"job/{name}"]
+    access.kubectl("delete", "job", name, "--namespace", NAMESPACE, "--ignore-not-found")
+    access.kubectl("apply", "--namespace", NAMESPACE, "-f", "-", stdin=text)
+    access.kubectl("wait", '--for=jsonpath={.status.conditions[?(@.status=="True")].type}', "--timeout=300s", *job)
+    log = access.kubectl("logs", *job, "--tail=-1")
+    if not access.get("job", name, NAMESPACE)["status"].get("succeeded"):
+        raise Failure(f"The training Job failed; the end of its log:\n{log[-1500:]}")
+    result: dict[str, Any] = json.loads(log.strip().splitlines()[-1])
+    return result
+
+
+def champion(access: Access) -> str:
+    """Return the version that the alias names in the cluster's MLflow ("" when there is none)."""
+    with access.forward(f"service/{OBSERVABILITY}-mlflow", 5000, MONITORING) as mlflow, suppress(Failure):
+        answer = http(f"{mlflow}/api/2.0/mlflow/registered-models/alias?name={MODEL}&alias={ALIAS}")
+        return str(answer["model_version"]["version"])
+    return ""
+
+
+def install_model(access: Access, uri: str = f"models:/{MODEL}@{ALIAS}", *extra: str) -> None:
+    """Install or upgrade the model service so that it serves `uri`, and wait until every pod is ready."""
+    access.helm(
+        "upgrade", "--install", RELEASE, str(ROOT / "charts" / "model-service"), "--namespace", NAMESPACE,
+        "--create-namespace", *_image(APP), f"--set-string=model.uri={uri}",
+        f"--set-string=mlflow.trackingUri={TRACKING_URI}", "--set=serviceMonitor.enabled=true",
+        "--set=autoscaling.enabled=true", "--set=autoscaling.minReplicas=2", "--set=autoscaling.maxReplicas=3",
+        "--set=resources.requests.cpu=100m", *extra, "--wait", "--timeout=5m",
+    )  # fmt: skip
+
+
+def predict(url: str) -> dict[str, Any]:
+    """Send the model its own input example, with the same program that `helm test` runs, and return the answer."""
+    answer: dict[str, Any] = json.loads(run([sys.executable, "-m", "app.check", "predict", url], cwd=ROOT))
+    return answer
+
+
+def run_main_job(access: Access, *, with_stack: bool) -> None:
+    """Do all of it and show the answer, where the model comes from and how to reach what now runs."""
+    if not with_stack:
+        install_prometheus(access)
+    install_observability(access, with_stack=with_stack)
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    access.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(namespace))
+    version = champion(access)
+    if version:
+        say(f"  ✓  {MODEL}@{ALIAS} is registered as version {version}; not trained again")
+    else:
+        with step("train the model in the cluster"):
+            train(access, "train")
+    with step("install charts/model-service"):
+        install_model(access)
+    with access.forward(f"service/{RELEASE}", 80, NAMESPACE) as service:
+        with step("predict"):
+            answer = predict(service)
+            provenance = http(f"{service}/model")
+        with (
+            access.forward("service/prometheus-operated", 9090, MONITORING) as prometheus,
+            step("see the requests in Prometheus (two scrapes, 15 s apart)"),
+        ):
+            rate = _request_rate(service, prometheus)
+    _report(access, answer, provenance, rate)
+
+
+def _request_rate(service: str, prometheus: str) -> float:
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline:
+        predict(service)
+        found = promql(prometheus, REQUEST_RATE)
+        if found:
+            return float(found[0]["value"][1])
+        time.sleep(1)
+    raise Failure("Prometheus shows no request after 180 s. Open its targets page: is the ServiceMonitor picked up?")
+
+
+def _report(access: Access, answer: dict[str, Any], provenance: dict[str, Any], rate: float) -> None:
+    keys = ("name", "version", "alias", "run_id", "sha256", "git_commit", "data_digest")
+    origin = "\n".join(f"    {key}: {provenance.get(key)}" for key in keys)
+    places = {
+        "API docs": (f"service/{RELEASE}", NAMESPACE, 8000, 80, "/docs"),
+        "MLflow": (f"service/{OBSERVABILITY}-mlflow", MONITORING, 5000, 5000, "/"),
+        "Prometheus": ("service/prometheus-operated", MONITORING, 9090, 9090, "/"),
+    }
+    say(f"\nA pod answered /predict:\n    {json.dumps(answer)[:300]}\nThe model it answered with:\n{origin}")
+    say(f"Requests per second to /predict, as Prometheus sees them: {rate:.2f}\n\nReach them from this machine:")
+    say(f"    export KUBECONFIG={access.kubeconfig}")
+    for name, (target, namespace, local, port, path) in places.items():
+        command = f"kubectl port-forward -n {namespace} {target} {local}:{port}"
+        say(f"    {name + ':':<12}{command:<72}then http://127.0.0.1:{local}{path}")
+    say(f"Logs of the builds: {LOGS}. Everything away again: make down.")

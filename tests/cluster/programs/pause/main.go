@@ -1,0 +1,14 @@
+// The pause program of a pod's sandbox: it holds the pod's namespaces open until it is told to go.
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
+	<-stop
+}
