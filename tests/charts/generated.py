@@ -1,0 +1,72 @@
+"""Make the files that are generated and committed: values.schema.json, README.md and the golden renders.
+
+`python -m tests.charts.generated` writes them; test_generated.py fails while one differs from what this makes.
+"""
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import yaml
+
+from tests.charts.harness import CHARTS, MLFLOW, MODEL_SERVICE, OBSERVABILITY, program, render
+
+GOLDEN = Path(__file__).parent / "golden"
+CASES = sorted((MODEL_SERVICE / "ci").glob("*-values.yaml"))
+
+
+def schema(chart: Path) -> str:
+    """Return the schema of the chart's values, closed at each level of its own (settings: .schema.yaml)."""
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "values.schema.json"
+        _run(["helm-values-schema-json", "--output", str(written)], chart)
+        return written.read_text().rstrip() + "\n"
+
+
+def readme(chart: Path) -> str:
+    """Return the chart's README with the table of its values."""
+    arguments = ["--dry-run", "--skip-version-footer", "--sort-values-order=file", "--chart-to-generate=."]
+    return _run(["helm-docs", *arguments], chart).strip() + "\n"
+
+
+def golden(case: Path) -> str:
+    """Return what the chart renders with a ci case; version labels and the model's bytes are masked."""
+    objects = render(MODEL_SERVICE, files=[case])
+    for item in objects:
+        if "binaryData" in item:
+            item["binaryData"] = dict.fromkeys(item["binaryData"], "<masked>")
+            item["data"] = dict.fromkeys(item["data"], "<masked>")
+    text = yaml.safe_dump_all(objects, width=140)
+    text = re.sub(r"(helm\.sh/chart|app\.kubernetes\.io/version): .*", r"\1: <masked>", text)
+    return re.sub(r"(image: \S+):[^\s:]+", r"\1:<masked>", text)
+
+
+def outputs() -> dict[Path, Callable[[], str]]:
+    """Return each generated file with the function that makes its text."""
+    files: dict[Path, Callable[[], str]] = {}
+    for chart in (MODEL_SERVICE, MLFLOW):
+        files[chart / "values.schema.json"] = partial(schema, chart)
+    for chart in (MODEL_SERVICE, MLFLOW, OBSERVABILITY):
+        files[chart / "README.md"] = partial(readme, chart)
+    for case in CASES:
+        files[GOLDEN / case.name.replace("-values", "")] = partial(golden, case)
+    return files
+
+
+def _run(command: list[str], chart: Path) -> str:
+    name, *arguments = command
+    finished = subprocess.run(
+        [program(name), *arguments], cwd=chart, capture_output=True, text=True, timeout=60, check=False
+    )
+    if finished.returncode:
+        raise RuntimeError(f"{name} failed in {chart.relative_to(CHARTS)}: {finished.stderr.strip()}")
+    return finished.stdout
+
+
+if __name__ == "__main__":
+    for path, make in outputs().items():
+        path.write_text(make())
+        print(path.relative_to(CHARTS.parent))

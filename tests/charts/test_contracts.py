@@ -1,0 +1,61 @@
+"""Where the chart and the service must say the same."""
+
+import json
+from typing import Any, get_args
+
+import pytest
+
+from app.settings import Settings
+from tests.charts.harness import MINIMAL, MODEL_SERVICE, Values, environment, render
+
+PREFIX = "MODEL_SERVICE_"
+# mypy cannot know that the environment fills the required fields in.
+NOTHING: dict[str, Any] = {}
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, values: Values) -> Settings:
+    """Return the settings that the service reads in a pod of the chart."""
+    for name, value in environment(render(MODEL_SERVICE, values)).items():
+        monkeypatch.setenv(name, value)
+    return Settings(**NOTHING)
+
+
+def test_environment_names_fields_of_the_settings() -> None:
+    names = environment(render(MODEL_SERVICE, MINIMAL))
+
+    assert Settings.model_config["env_prefix"] == PREFIX
+    assert {name.removeprefix(PREFIX).lower() for name in names} <= Settings.model_fields.keys()
+
+
+def test_chart_and_service_have_the_same_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = settings(monkeypatch, MINIMAL)
+
+    differing = {name for name, field in Settings.model_fields.items() if getattr(read, name) != field.default}
+
+    assert differing == {"model_uri", "app_name"}
+
+
+def test_values_reach_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {
+        "model": {"uri": "models:/churn@champion", "name": "churn-eu", "loadTimeoutSeconds": 7},
+        "mlflow": {"trackingUri": "https://mlflow.example"},
+        "api": {"maxRows": 5, "maxBodyBytes": 104857600},
+        "logging": {"level": "debug"},
+        "metrics": {"latencyBuckets": [0.00001, 2]},
+    }
+
+    read = settings(monkeypatch, values)
+
+    assert (read.served_name, read.model_uri) == ("churn-eu", "models:/churn@champion")
+    assert read.tracking_address == "https://mlflow.example"
+    assert (read.load_timeout_seconds, read.max_rows, read.max_body_bytes) == (7, 5, 104_857_600)
+    assert read.log_level == "debug"
+    assert read.latency_buckets == (0.00001, 2)
+
+
+def test_log_levels_are_those_of_the_service() -> None:
+    schema = json.loads((MODEL_SERVICE / "values.schema.json").read_text())
+
+    levels = schema["properties"]["logging"]["properties"]["level"]["enum"]
+
+    assert levels == list(get_args(Settings.model_fields["log_level"].annotation))

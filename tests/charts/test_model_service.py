@@ -1,0 +1,351 @@
+"""What charts/model-service renders: the default, and each switch on and off."""
+
+import math
+from typing import Any
+
+import pytest
+
+from tests.charts.harness import (
+    MINIMAL,
+    MODEL_SERVICE,
+    Object,
+    Values,
+    container,
+    environment,
+    kinds,
+    only,
+    pod_specs,
+    render,
+)
+
+SELECTOR = {"app.kubernetes.io/name": "model-service", "app.kubernetes.io/instance": "demo"}
+DEFAULT_KINDS = ["Deployment", "Pod", "PodDisruptionBudget", "Service", "ServiceAccount"]
+EVERYTHING: Values = {
+    "autoscaling": {"enabled": True},
+    "serviceMonitor": {"enabled": True},
+    "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-more"}}],
+}
+
+
+def rendered(values: Values | None = None, release: str = "demo") -> list[Object]:
+    """Return the chart's objects for the smallest valid values and `values` above them."""
+    return render(MODEL_SERVICE, {**MINIMAL, **(values or {})}, release=release)
+
+
+def pod_template(objects: list[Object]) -> Object:
+    """Return the Deployment's pod template."""
+    template: Object = only(objects, "Deployment")["spec"]["template"]
+    return template
+
+
+def test_default_objects() -> None:
+    assert kinds(rendered()) == DEFAULT_KINDS
+
+
+@pytest.mark.parametrize(
+    ("values", "added"),
+    [
+        ({"autoscaling": {"enabled": True}}, ["HorizontalPodAutoscaler"]),
+        ({"serviceMonitor": {"enabled": True}}, ["ServiceMonitor"]),
+        ({"extraObjects": EVERYTHING["extraObjects"]}, ["ConfigMap"]),
+    ],
+)
+def test_switch_on_adds_an_object(values: Values, added: list[str]) -> None:
+    assert kinds(rendered(values)) == sorted(DEFAULT_KINDS + added)
+
+
+@pytest.mark.parametrize(
+    ("values", "removed"),
+    [
+        ({"podDisruptionBudget": {"enabled": False}}, "PodDisruptionBudget"),
+        ({"serviceAccount": {"create": False}}, "ServiceAccount"),
+        ({"tests": {"enabled": False}}, "Pod"),
+    ],
+)
+def test_switch_off_removes_an_object(values: Values, removed: str) -> None:
+    assert kinds(rendered(values)) == [kind for kind in DEFAULT_KINDS if kind != removed]
+
+
+def test_registered_model_needs_two_values_only() -> None:
+    values = {
+        "model": {"uri": "models:/churn@champion"},
+        "mlflow": {"trackingUri": "http://obs-mlflow.monitoring.svc.cluster.local:5000"},
+    }
+
+    variables = environment(rendered(values))
+
+    assert variables["MODEL_SERVICE_MODEL_URI"] == "models:/churn@champion"
+    assert variables["MODEL_SERVICE_MLFLOW_TRACKING_URI"] == "http://obs-mlflow.monitoring.svc.cluster.local:5000"
+
+
+def test_every_object_has_the_recommended_and_the_common_labels() -> None:
+    objects = rendered({**EVERYTHING, "commonLabels": {"team": "risk", "app.kubernetes.io/instance": "mine"}})
+
+    for item in (item for item in objects if item["kind"] != "ConfigMap"):
+        labels = item["metadata"]["labels"]
+        assert labels["team"] == "risk"
+        assert labels["app.kubernetes.io/instance"] == "demo", "the user's label replaced a selector's"
+        assert {"helm.sh/chart", "app.kubernetes.io/version", "app.kubernetes.io/managed-by"} <= labels.keys()
+        assert item["metadata"]["namespace"] == "models"
+
+
+def test_selectors_hold_name_and_instance_only() -> None:
+    objects = rendered({**EVERYTHING, "commonLabels": {"team": "risk"}, "podLabels": {"tier": "gold"}})
+
+    assert only(objects, "Service")["spec"]["selector"] == SELECTOR
+    for kind in ("Deployment", "PodDisruptionBudget", "ServiceMonitor"):
+        assert only(objects, kind)["spec"]["selector"] == {"matchLabels": SELECTOR}
+
+
+def test_pod_labels_carry_no_chart_version() -> None:
+    objects = rendered({"commonLabels": {"team": "risk"}, "podLabels": {"tier": "gold"}})
+
+    assert pod_template(objects)["metadata"]["labels"] == {**SELECTOR, "team": "risk", "tier": "gold"}
+
+
+def test_pod_annotations_absent_by_default() -> None:
+    assert "annotations" not in pod_template(rendered())["metadata"]
+
+
+def test_pod_annotations_rendered() -> None:
+    objects = rendered({"podAnnotations": {"note": "x"}})
+
+    assert pod_template(objects)["metadata"]["annotations"] == {"note": "x"}
+
+
+def test_helm_test_pod_is_no_endpoint_of_the_service() -> None:
+    objects = rendered()
+
+    labels = only(objects, "Pod")["metadata"]["labels"]
+
+    assert not SELECTOR.items() <= labels.items()
+
+
+def test_helm_test_predicts_through_the_service() -> None:
+    pod = only(rendered({"service": {"port": 8080}}), "Pod")
+
+    tested = pod["spec"]["containers"][0]
+
+    assert tested["command"] == ["/opt/venv/bin/python", "-m", "app.check", "predict"]
+    assert tested["args"] == ["http://demo-model-service:8080"]
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+
+
+def test_pods_meet_the_restricted_standard() -> None:
+    for spec in pod_specs(rendered()):
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["enableServiceLinks"] is False
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["runAsUser"] == 10001
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert spec["containers"][0]["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
+def test_pods_request_cpu_and_memory_and_limit_memory_alone() -> None:
+    for spec in pod_specs(rendered()):
+        resources = spec["containers"][0]["resources"]
+        assert resources["requests"].keys() == {"cpu", "memory"}
+        assert resources["limits"].keys() == {"memory"}
+
+
+def test_cache_and_tmp_are_the_writable_folders() -> None:
+    objects = rendered()
+
+    mounts = {mount["mountPath"]: mount["name"] for mount in container(objects)["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod_template(objects)["spec"]["volumes"]}
+
+    assert mounts.keys() == {environment(objects)["MODEL_SERVICE_CACHE_DIR"], "/tmp"}  # noqa: S108
+    assert all(volumes[name] == {"name": name, "emptyDir": {}} for name in mounts.values())
+
+
+def test_probes_ask_different_questions() -> None:
+    pod = container(rendered())
+
+    assert pod["startupProbe"]["httpGet"] == {"path": "/health/ready", "port": "http"}
+    assert pod["readinessProbe"]["httpGet"] == {"path": "/health/ready", "port": "http"}
+    assert pod["livenessProbe"]["httpGet"] == {"path": "/health/live", "port": "http"}
+
+
+@pytest.mark.parametrize(("load_seconds", "period_seconds"), [(120, 2), (600, 7), (1, 1)])
+def test_startup_probe_outlasts_the_load_timeout(load_seconds: int, period_seconds: int) -> None:
+    values = {
+        "model": {"uri": "file:///models/example", "loadTimeoutSeconds": load_seconds},
+        "startupProbe": {"periodSeconds": period_seconds},
+    }
+
+    probe = container(rendered(values))["startupProbe"]
+
+    assert probe["failureThreshold"] == math.ceil((load_seconds + 60) / period_seconds)
+
+
+@pytest.mark.parametrize("probe", ["startupProbe", "readinessProbe", "livenessProbe"])
+def test_probe_absent_when_disabled(probe: str) -> None:
+    assert probe not in container(rendered({probe: {"enabled": False}}))
+
+
+def test_stop_leaves_time_for_requests_in_flight() -> None:
+    objects = rendered({"preStopSleepSeconds": 7, "terminationGracePeriodSeconds": 60})
+
+    assert container(objects)["lifecycle"] == {"preStop": {"sleep": {"seconds": 7}}}
+    assert pod_template(objects)["spec"]["terminationGracePeriodSeconds"] == 60
+    assert environment(objects)["MODEL_SERVICE_SHUTDOWN_SECONDS"] == "48"
+
+
+def test_termination_message_falls_back_to_the_log() -> None:
+    assert container(rendered())["terminationMessagePolicy"] == "FallbackToLogsOnError"
+
+
+def test_update_keeps_the_full_capacity() -> None:
+    spec = only(rendered(), "Deployment")["spec"]
+
+    assert spec["replicas"] == 2
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
+
+
+def test_recreate_has_no_rolling_update() -> None:
+    assert only(rendered({"strategy": {"type": "Recreate"}}), "Deployment")["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_zero_replicas_are_rendered() -> None:
+    assert only(rendered({"replicaCount": 0}), "Deployment")["spec"]["replicas"] == 0
+
+
+def test_replicas_omitted_when_autoscaling_enabled() -> None:
+    objects = rendered({"autoscaling": {"enabled": True, "behavior": {"scaleDown": {"selectPolicy": "Disabled"}}}})
+
+    autoscaler = only(objects, "HorizontalPodAutoscaler")["spec"]
+
+    assert "replicas" not in only(objects, "Deployment")["spec"]
+    assert autoscaler["scaleTargetRef"]["name"] == only(objects, "Deployment")["metadata"]["name"]
+    assert (autoscaler["minReplicas"], autoscaler["maxReplicas"]) == (2, 10)
+    assert autoscaler["metrics"][0]["resource"]["target"]["averageUtilization"] == 70
+    assert autoscaler["behavior"] == {"scaleDown": {"selectPolicy": "Disabled"}}
+
+
+@pytest.mark.parametrize(
+    ("budget", "rule"),
+    [
+        ({}, {"maxUnavailable": 1}),
+        ({"maxUnavailable": "50%"}, {"maxUnavailable": "50%"}),
+        ({"minAvailable": 1, "maxUnavailable": None}, {"minAvailable": 1}),
+        ({"minAvailable": 0, "maxUnavailable": None}, {"minAvailable": 0}),
+    ],
+)
+def test_disruption_budget_holds_one_rule(budget: Values, rule: dict[str, Any]) -> None:
+    spec = only(rendered({"podDisruptionBudget": budget}), "PodDisruptionBudget")["spec"]
+
+    assert {key: spec[key] for key in ("minAvailable", "maxUnavailable") if key in spec} == rule
+
+
+def test_service_monitor_scrapes_the_service() -> None:
+    objects = rendered({"serviceMonitor": {"enabled": True, "additionalLabels": {"release": "prometheus"}}})
+
+    monitor, service = only(objects, "ServiceMonitor"), only(objects, "Service")
+
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["spec"]["endpoints"] == [
+        {"port": "http", "path": "/metrics", "interval": "15s", "scrapeTimeout": "10s"}
+    ]
+
+
+def test_service_port_leads_to_the_container() -> None:
+    objects = rendered()
+
+    assert only(objects, "Service")["spec"]["ports"] == [
+        {"name": "http", "port": 80, "targetPort": "http", "appProtocol": "http"}
+    ]
+    assert container(objects)["ports"] == [{"name": "http", "containerPort": 8000}]
+
+
+def test_env_from_absent_by_default() -> None:
+    assert "envFrom" not in container(rendered())
+
+
+def test_credentials_come_from_the_existing_secret() -> None:
+    more = {"configMapRef": {"name": "more"}}
+
+    rendered_env = container(rendered({"mlflow": {"existingSecret": "login"}, "envFrom": [more]}))["envFrom"]
+
+    assert rendered_env == [{"secretRef": {"name": "login"}}, more]
+
+
+def test_extras_reach_the_pod() -> None:
+    values: Values = {
+        "extraEnv": [{"name": "MODEL_SERVICE_ROOT_PATH", "value": "/churn"}],
+        "extraVolumes": [{"name": "model", "configMap": {"name": "model"}}],
+        "extraVolumeMounts": [{"name": "model", "mountPath": "/models"}],
+        "imagePullSecrets": [{"name": "pull"}],
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+    }
+
+    objects = rendered(values)
+
+    spec = pod_template(objects)["spec"]
+    assert environment(objects)["MODEL_SERVICE_ROOT_PATH"] == "/churn"
+    assert values["extraVolumes"][0] in spec["volumes"]
+    assert values["extraVolumeMounts"][0] in container(objects)["volumeMounts"]
+    for key in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity"):
+        assert spec[key] == values[key]
+
+
+def test_extra_objects_are_templates() -> None:
+    assert only(rendered(EVERYTHING), "ConfigMap")["metadata"]["name"] == "demo-more"
+
+
+def test_pods_spread_softly() -> None:
+    constraints = pod_template(rendered())["spec"]["topologySpreadConstraints"]
+
+    assert [item["topologyKey"] for item in constraints] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+    assert all(item["whenUnsatisfiable"] == "ScheduleAnyway" for item in constraints)
+    assert all(item["labelSelector"] == {"matchLabels": SELECTOR} for item in constraints)
+
+
+def test_spread_absent_when_emptied() -> None:
+    assert "topologySpreadConstraints" not in pod_template(rendered({"topologySpreadConstraints": []}))["spec"]
+
+
+@pytest.mark.parametrize(
+    ("image", "reference"),
+    [
+        ({}, "ghcr.io/model-service/model-service:0.1.0"),
+        ({"registry": "localhost", "repository": "model-service", "tag": "dev"}, "localhost/model-service:dev"),
+        ({"registry": "", "repository": "own"}, "own:0.1.0"),
+        ({"tag": "dev", "digest": f"sha256:{'a' * 64}"}, f"ghcr.io/model-service/model-service@sha256:{'a' * 64}"),
+    ],
+)
+def test_image_reference(image: Values, reference: str) -> None:
+    assert [spec["containers"][0]["image"] for spec in pod_specs(rendered({"image": image}))] == [reference] * 2
+
+
+@pytest.mark.parametrize(
+    ("release", "values", "name"),
+    [
+        ("demo", {}, "demo-model-service"),
+        ("my-model-service", {}, "my-model-service"),
+        ("demo", {"nameOverride": "churn"}, "demo-churn"),
+        ("demo", {"fullnameOverride": "churn"}, "churn"),
+        ("a" * 53, {}, "a" * 53 + "-m"),
+        ("a" * 42, {}, "a" * 42 + "-model-servic"),
+        ("demo", {"fullnameOverride": "a" * 55}, "a" * 55),
+    ],
+)
+def test_names_fit_and_keep_the_whole_release(release: str, values: Values, name: str) -> None:
+    objects = rendered({**EVERYTHING, "extraObjects": [], **values}, release=release)
+
+    assert {item["metadata"]["name"] for item in objects} == {name, f"{name}-predict"}
+    assert max(len(item["metadata"]["name"]) for item in objects) <= 63
+
+
+@pytest.mark.parametrize(
+    ("account", "name"),
+    [({}, "demo-model-service"), ({"name": "own"}, "own"), ({"create": False}, "default")],
+)
+def test_service_account_name(account: Values, name: str) -> None:
+    assert pod_template(rendered({"serviceAccount": account}))["spec"]["serviceAccountName"] == name
