@@ -1,0 +1,196 @@
+"""What the MLflow subchart renders; the Host headers are judged by MLflow's own code."""
+
+import runpy
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.charts.harness import MLFLOW, Object, Values, container, environment, kinds, only, pod_specs, render
+
+DEFAULT_KINDS = ["Deployment", "PersistentVolumeClaim", "Service", "ServiceAccount"]
+POD_IP = "198.18.0.7"
+REMOTE: Values = {
+    "mlflow": {
+        "backendStoreUriFrom": {"secretKeyRef": {"name": "db", "key": "uri"}},
+        "artifactsDestination": "s3://models/mlflow",
+    },
+    "storage": {"enabled": False},
+}
+
+
+def security_utils() -> Path:
+    """Return the file that judges Host headers; importing it by name starts all of mlflow.server, 13 seconds."""
+    package = find_spec("mlflow")
+    assert package
+    assert package.origin
+    return Path(package.origin).parent / "server" / "security_utils.py"
+
+
+is_allowed_host_header = runpy.run_path(str(security_utils()))["is_allowed_host_header"]
+
+
+def rendered(values: Values | None = None) -> list[Object]:
+    """Return the subchart's objects for release obs in namespace monitoring."""
+    return render(MLFLOW, values, release="obs", namespace="monitoring")
+
+
+def allowed_hosts(values: Values | None = None, pod_ip: str = POD_IP) -> list[str]:
+    """Return the hosts as the server reads them, after the kubelet filled in the pod's address."""
+    text: str = environment(rendered(values))["MLFLOW_SERVER_ALLOWED_HOSTS"]
+    return text.replace("$(POD_IP)", pod_ip).split(",")
+
+
+def test_default_objects() -> None:
+    assert kinds(rendered()) == DEFAULT_KINDS
+
+
+def test_volume_absent_with_database_and_bucket() -> None:
+    objects = rendered(REMOTE)
+
+    assert kinds(objects) == ["Deployment", "Service", "ServiceAccount"]
+    assert environment(objects)["MLFLOW_BACKEND_STORE_URI"] == {"secretKeyRef": {"name": "db", "key": "uri"}}
+    assert environment(objects)["MLFLOW_ARTIFACTS_DESTINATION"] == "s3://models/mlflow"
+
+
+def test_service_monitor_rendered_when_enabled() -> None:
+    objects = rendered({"serviceMonitor": {"enabled": True, "additionalLabels": {"release": "prometheus"}}})
+
+    monitor, service = only(objects, "ServiceMonitor"), only(objects, "Service")
+
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+
+
+def test_metrics_absent_when_disabled() -> None:
+    assert "MLFLOW_EXPOSE_PROMETHEUS" in environment(rendered())
+    assert "MLFLOW_EXPOSE_PROMETHEUS" not in environment(rendered({"metrics": {"enabled": False}}))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "obs-mlflow",
+        "obs-mlflow:5000",
+        "obs-mlflow.monitoring:5000",
+        "obs-mlflow.monitoring.svc:5000",
+        "obs-mlflow.monitoring.svc.cluster.local",
+        "obs-mlflow.monitoring.svc.cluster.local:5000",
+        "localhost:34567",
+        "127.0.0.1:5000",
+        POD_IP,
+        f"{POD_IP}:5000",
+    ],
+)
+def test_every_way_in_is_an_allowed_host(host: str) -> None:
+    assert is_allowed_host_header(allowed_hosts(), host)
+
+
+@pytest.mark.parametrize("host", ["evil.example", "obs-mlflow.evil.example", "198.18.0.8:5000", "obs-mlflow:80"])
+def test_other_hosts_are_refused(host: str) -> None:
+    assert not is_allowed_host_header(allowed_hosts(), host)
+
+
+def test_ipv6_pod_address_is_an_allowed_host() -> None:
+    assert is_allowed_host_header(allowed_hosts(pod_ip="fd00::7"), "[fd00::7]:5000")
+
+
+def test_allowed_hosts_follow_port_domain_and_extras() -> None:
+    values = {"service": {"port": 80}, "server": {"clusterDomain": "corp", "extraAllowedHosts": ["ml.example"]}}
+
+    hosts = allowed_hosts(values)
+
+    assert is_allowed_host_header(hosts, "obs-mlflow.monitoring.svc.corp")
+    assert is_allowed_host_header(hosts, "obs-mlflow:80")
+    assert is_allowed_host_header(hosts, "ml.example")
+    assert is_allowed_host_header(hosts, f"{POD_IP}:5000"), "Prometheus scrapes the container's port"
+
+
+def test_pod_address_is_known_before_the_hosts_use_it() -> None:
+    names = [entry["name"] for entry in container(rendered())["env"]]
+
+    assert names.index("POD_IP") < names.index("MLFLOW_SERVER_ALLOWED_HOSTS")
+
+
+def test_server_runs_one_worker_without_jobs_or_telemetry() -> None:
+    variables = environment(rendered())
+
+    assert variables["MLFLOW_WORKERS"] == "1"
+    assert variables["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert variables["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+@pytest.mark.parametrize("values", [{}, REMOTE])
+def test_migration_runs_first_on_the_same_database(values: Values) -> None:
+    objects = rendered(values)
+
+    (migration,) = pod_specs(objects)[0]["initContainers"]
+
+    assert migration["command"] == ["mlflow", "db", "upgrade", "$(MLFLOW_BACKEND_STORE_URI)"]
+    shared = {entry["name"]: entry for entry in migration["env"]}
+    assert shared["MLFLOW_BACKEND_STORE_URI"] in container(objects)["env"]
+
+
+@pytest.mark.parametrize(
+    ("values", "strategy"),
+    [
+        ({}, "Recreate"),
+        ({"storage": {"accessMode": "ReadWriteOncePod"}}, "Recreate"),
+        (REMOTE, "RollingUpdate"),
+        ({**REMOTE, "deploymentStrategy": {"type": "Recreate"}}, "Recreate"),
+    ],
+)
+def test_update_strategy_follows_the_storage(values: Values, strategy: str) -> None:
+    assert only(rendered(values), "Deployment")["spec"]["strategy"]["type"] == strategy
+
+
+def test_data_is_on_the_volume_and_survives_an_uninstall() -> None:
+    objects = rendered()
+
+    claim = only(objects, "PersistentVolumeClaim")
+    mounts = {mount["mountPath"] for mount in container(objects)["volumeMounts"]}
+
+    assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert mounts == {"/mlflow", "/tmp", environment(objects)["HOME"]}  # noqa: S108
+    assert environment(objects)["MLFLOW_BACKEND_STORE_URI"] == "sqlite:////mlflow/mlflow.db"
+    assert environment(objects)["MLFLOW_ARTIFACTS_DESTINATION"] == "/mlflow/artifacts"
+
+
+@pytest.mark.parametrize("probe", ["startup", "readiness", "liveness"])
+def test_probe_asks_the_path_without_host_check_until_disabled(probe: str) -> None:
+    assert container(rendered())[f"{probe}Probe"]["httpGet"] == {"path": "/health", "port": "http"}
+    assert f"{probe}Probe" not in container(rendered({"probes": {probe: {"enabled": False}}}))
+
+
+def test_pod_meets_the_restricted_standard() -> None:
+    (spec,) = pod_specs(rendered())
+
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["enableServiceLinks"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["fsGroup"] == 10001
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for item in spec["initContainers"] + spec["containers"]:
+        assert item["securityContext"]["readOnlyRootFilesystem"] is True
+        assert item["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert item["resources"] == {
+            "requests": {"cpu": "100m", "memory": "512Mi"},
+            "limits": {"memory": "1536Mi"},
+        }
+
+
+def test_selectors_hold_name_and_instance_only() -> None:
+    objects = rendered({"podLabels": {"tier": "gold"}})
+    selector = {"app.kubernetes.io/name": "mlflow", "app.kubernetes.io/instance": "obs"}
+
+    deployment = only(objects, "Deployment")["spec"]
+
+    assert deployment["selector"] == {"matchLabels": selector}
+    assert deployment["template"]["metadata"]["labels"] == {**selector, "tier": "gold"}
+    assert only(objects, "Service")["spec"]["selector"] == selector
+
+
+def test_names_fit_with_the_longest_release() -> None:
+    objects = render(MLFLOW, release="a" * 53)
+
+    assert {item["metadata"]["name"] for item in objects} == {"a" * 53 + "-m"}

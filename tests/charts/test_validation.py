@@ -1,0 +1,158 @@
+"""Values that cannot work end at `helm template`, with a sentence that names them and the remedy."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.charts.harness import MINIMAL, MLFLOW, MODEL_SERVICE, HelmError, Values, render
+
+DIGEST = "sha256:abc"
+TRACKED = {"mlflow": {"trackingUri": "http://mlflow:5000"}}
+POSTGRES = {"backendStoreUriFrom": {"secretKeyRef": {"name": "db", "key": "uri"}}}
+S3 = {"artifactsDestination": "s3://models"}
+
+
+def model(uri: str) -> Values:
+    """Return values with a model's URI."""
+    return {"model": {"uri": uri}}
+
+
+def budget(replicas: int = 2, **rule: Any) -> Values:
+    """Return values with a disruption budget."""
+    return {**MINIMAL, "replicaCount": replicas, "podDisruptionBudget": rule}
+
+
+@pytest.mark.parametrize(
+    ("chart", "values", "sentence"),
+    [
+        (MODEL_SERVICE, {}, "model.uri is empty: set it to the model to serve"),
+        (MODEL_SERVICE, model("models:/churn/3"), "mlflow.trackingUri is empty: set mlflow.trackingUri to the MLflow"),
+        (
+            MODEL_SERVICE,
+            {**model("models:/churn"), **TRACKED},
+            "model.uri=models:/churn says neither alias nor",
+        ),
+        (MODEL_SERVICE, {**model("models:/churn/Production"), **TRACKED}, "says neither alias nor version"),
+        (MODEL_SERVICE, {**model("models:/churn/0"), **TRACKED}, "says neither alias nor version"),
+        (MODEL_SERVICE, {**model("models:/churn@"), **TRACKED}, "says neither alias nor version"),
+        (MODEL_SERVICE, model("s3://bucket/model"), "model.uri=s3://bucket/model is of a kind that this chart cannot"),
+        (MODEL_SERVICE, model("file://models"), "model.uri=file://models is of a kind that this chart cannot serve"),
+        (
+            MODEL_SERVICE,
+            {**MINIMAL, "mlflow": {"trackingUri": "http://me:secret@mlflow"}},
+            "mlflow.trackingUri holds credentials",
+        ),
+        (MODEL_SERVICE, {**MINIMAL, "nameOverride": "a" * 51}, "has 51 characters: shorten it to 50"),
+        (MODEL_SERVICE, {**MINIMAL, "fullnameOverride": "a" * 60}, "has 60 characters: shorten it to 55"),
+        (MODEL_SERVICE, {**MINIMAL, "fullnameOverride": "7days"}, "named 7days, but a Service's name starts with a"),
+        (
+            MODEL_SERVICE,
+            {**MINIMAL, "image": {"digest": DIGEST}},
+            "image.digest=sha256:abc is no digest: write",
+        ),
+        (
+            MODEL_SERVICE,
+            {**MINIMAL, "preStopSleepSeconds": 35},
+            "terminationGracePeriodSeconds=40 leaves requests in flight no time after preStopSleepSeconds=35",
+        ),
+        (
+            MODEL_SERVICE,
+            {**MINIMAL, "autoscaling": {"enabled": True, "minReplicas": 11}},
+            "autoscaling.minReplicas=11 is more than autoscaling.maxReplicas=10",
+        ),
+        (
+            MODEL_SERVICE,
+            {**MINIMAL, "autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}},
+            "autoscaling.targetCPUUtilizationPercentage=70 is a share of resources.requests.cpu, which is empty",
+        ),
+        (MODEL_SERVICE, budget(maxUnavailable=0), "podDisruptionBudget.maxUnavailable=0 blocks each node drain"),
+        (MODEL_SERVICE, budget(maxUnavailable="0%"), "podDisruptionBudget.maxUnavailable=0% blocks each node drain"),
+        (MODEL_SERVICE, budget(minAvailable=2, maxUnavailable=None), "minAvailable=2 of 2 pods blocks each node drain"),
+        (MODEL_SERVICE, budget(minAvailable="51%", maxUnavailable=None), "minAvailable=51% of 2 pods blocks each"),
+        (MODEL_SERVICE, budget(minAvailable=1), "minAvailable=1 and podDisruptionBudget.maxUnavailable=1: set exactly"),
+        (
+            MODEL_SERVICE,
+            {**budget(minAvailable=1, maxUnavailable=None), "autoscaling": {"enabled": True, "minReplicas": 1}},
+            "podDisruptionBudget.minAvailable=1 of 1 pods blocks each node drain",
+        ),
+        (
+            MODEL_SERVICE,
+            {**MINIMAL, "serviceMonitor": {"scrapeTimeout": "1m"}},
+            "serviceMonitor.scrapeTimeout=1m is longer than serviceMonitor.interval=15s",
+        ),
+        (
+            MLFLOW,
+            {"replicaCount": 2},
+            "replicaCount=2 pods cannot share a SQLite database: set replicaCount=1, or",
+        ),
+        (MLFLOW, {"replicaCount": 2, "mlflow": {**POSTGRES, **S3}}, "cannot share a volume with storage.accessMode="),
+        (MLFLOW, {"storage": {"enabled": False}}, "storage.enabled=false would keep the SQLite database in the pod"),
+        (MLFLOW, {"storage": {"enabled": False}, "mlflow": POSTGRES}, "storage.enabled=false leaves no place for"),
+        (
+            MLFLOW,
+            {"mlflow": {**POSTGRES, "backendStoreUri": "postgresql+psycopg://db/mlflow"}},
+            "mlflow.backendStoreUri and mlflow.backendStoreUriFrom are both set",
+        ),
+        (
+            MLFLOW,
+            {"mlflow": {"backendStoreUri": "postgresql+psycopg://me:secret@db/mlflow"}},
+            "mlflow.backendStoreUri holds a password",
+        ),
+        (MLFLOW, {"deploymentStrategy": {"type": "RollingUpdate"}}, "would open the SQLite database from two pods"),
+        (MLFLOW, {"fullnameOverride": "a" * 60}, "has 60 characters: shorten it to 55"),
+        (MLFLOW, {"fullnameOverride": "7days"}, "named 7days, but a Service's name starts with a letter"),
+        (MLFLOW, {"image": {"digest": DIGEST}}, "image.digest=sha256:abc is no digest"),
+        (
+            MLFLOW,
+            {"serviceMonitor": {"enabled": True}, "metrics": {"enabled": False}},
+            "serviceMonitor.enabled=true would scrape metrics that metrics.enabled=false turns off",
+        ),
+        (
+            MLFLOW,
+            {"serviceMonitor": {"interval": "9999ms"}},
+            "scrapeTimeout=10s is longer than serviceMonitor.interval",
+        ),
+    ],
+)
+def test_impossible_values_fail_with_a_sentence(chart: Path, values: Values, sentence: str) -> None:
+    with pytest.raises(HelmError) as refused:
+        render(chart, values)
+
+    assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        budget(minAvailable="50%", maxUnavailable=None),
+        budget(replicas=0, minAvailable=1, maxUnavailable=None),
+        budget(replicas=1),
+        {**MINIMAL, "serviceMonitor": {"interval": "1m", "scrapeTimeout": "60s"}},
+        {**TRACKED, **model("models:/churn@champion")},
+        {**TRACKED, **model("models:/churn/12")},
+        {**MINIMAL, "resources": {"requests": {"cpu": None}}},
+        {**MINIMAL, "global": {"anything": True}},
+    ],
+)
+def test_possible_values_render(values: Values) -> None:
+    assert render(MODEL_SERVICE, values)
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({**MINIMAL, "replicas": 3}, "replicas"),
+        ({"model": {"url": "file:///models/example"}}, "url"),
+        ({**MINIMAL, "replicaCount": "two"}, "replicaCount"),
+        ({**MINIMAL, "service": {"type": "clusterip"}}, "type"),
+        ({**MINIMAL, "serviceMonitor": {"interval": "15"}}, "interval"),
+        ({**MINIMAL, "fullnameOverride": "Upper_Case"}, "fullnameOverride"),
+    ],
+)
+def test_schema_refuses_what_the_chart_does_not_know(values: Values, key: str) -> None:
+    with pytest.raises(HelmError) as refused:
+        render(MODEL_SERVICE, values)
+
+    assert key in str(refused.value)
+    assert "values don't meet the specifications of the schema" in str(refused.value)
