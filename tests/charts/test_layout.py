@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from tests.charts.generated import CASES
-from tests.charts.harness import CHARTS, MLFLOW, MODEL_SERVICE, OBSERVABILITY, template
+from tests.charts.harness import CHARTS, MLFLOW, MODEL_SERVICE, OBSERVABILITY, program, template
 
 TEMPLATED = [MODEL_SERVICE, MLFLOW]
 # User's objects and refusals: neither has a kind of its own.
@@ -94,3 +94,11 @@ def test_notes_name_the_service() -> None:
 
     for command in ("port-forward", "app.check predict", "/metrics", "/docs"):
         assert command in notes
+
+
+def test_missing_tool_is_an_error_that_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("HELM_DOCS", "/nowhere/helm-docs")
+
+    with pytest.raises(FileNotFoundError, match="helm-docs is not on PATH: install it, or set HELM_DOCS"):
+        program("helm-docs")
