@@ -1,0 +1,119 @@
+"""The exceptions of the service, and the HTTP status each becomes.
+
+ServiceError
+├── LoadError             the model cannot be loaded; ends the process sooner or later, no status of its own
+│   └── UnknownError      (app.tracking) MLflow does not know the model, version or alias
+└── ProblemError          an answer in RFC 9457's form
+    ├── NotJsonError      400
+    ├── TooLargeError     413
+    ├── InvalidInputError 422   names rows and columns
+    ├── ModelFaultError   500   says nothing about the payload or the code
+    └── NotReadyError     503   with Retry-After
+"""
+
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+LISTED_ERRORS = 20  # a wrong column is wrong in every row: the first ones say it all
+RETRY_AFTER_SECONDS = 5
+
+
+class ServiceError(Exception):
+    """Base of everything this service raises on purpose. Its text is for people."""
+
+
+class LoadError(ServiceError):
+    """Say in one clause why the model did not load, and in another what to do about it.
+
+    Args:
+        cause: what happened.
+        remedy: what a person can do, in the imperative.
+        retryable: it may work a moment later, without anyone changing this pod.
+    """
+
+    def __init__(self, cause: str, remedy: str, *, retryable: bool = False) -> None:
+        super().__init__(f"{cause}; {remedy}")
+        self.retryable = retryable
+
+
+@dataclass(frozen=True)
+class CellError:
+    """What is wrong at one place of the input; `row` counts from 0, None stands for all rows or columns."""
+
+    row: int | None
+    column: str | None
+    problem: str
+
+
+class ProblemError(ServiceError):
+    """An error answer; its text is the `detail`.
+
+    Args:
+        detail: one sentence for the caller, free of values from the payload.
+        errors: the first places that are wrong.
+        total: how many there are in all.
+    """
+
+    status: ClassVar[HTTPStatus]
+    slug: ClassVar[str]
+    headers: ClassVar[dict[str, str]] = {}
+    reason: ClassVar[str] = ""  # of model_errors_total; empty: not counted there
+
+    def __init__(self, detail: str, errors: list[CellError] | None = None, total: int = 0) -> None:
+        super().__init__(detail)
+        self.errors = errors or []
+        self.total = total
+
+    def document(self) -> dict[str, Any]:
+        """The body, an RFC 9457 problem with `errors` and their total as extensions."""
+        document = problem_document(self.status, self.slug, str(self))
+        if self.errors:
+            document |= {"errors": [asdict(error) for error in self.errors], "error_count": self.total}
+        return document
+
+
+class NotJsonError(ProblemError):
+    """The body is no JSON."""
+
+    status = HTTPStatus.BAD_REQUEST
+    slug = "not-json"
+    reason = "invalid_input"
+
+
+class TooLargeError(ProblemError):
+    """The body or its number of rows is above the limit."""
+
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    slug = "too-large"
+    reason = "too_large"
+
+
+class InvalidInputError(ProblemError):
+    """The rows do not fit the model's signature."""
+
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+    slug = "invalid-input"
+    reason = "invalid_input"
+
+
+class ModelFaultError(ProblemError):
+    """The model failed on valid input."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    slug = "model-fault"
+    reason = "model_error"
+
+
+class NotReadyError(ProblemError):
+    """No model is loaded yet."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "not-ready"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+
+def problem_document(status: HTTPStatus, slug: str, detail: str) -> dict[str, Any]:
+    """Build the members every problem has; the type is a name, not a page to fetch (RFC 9457, 3.1.1)."""
+    kind = f"urn:model-service:{slug}" if slug else "about:blank"
+    return {"type": kind, "title": status.phrase, "status": int(status), "detail": detail}

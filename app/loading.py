@@ -1,0 +1,124 @@
+"""Load the model in the background, and know whether this process can answer.
+
+The thread is a daemon, so that neither a slow download nor a long wait keeps the process from ending.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from app import model, registry
+from app.errors import LoadError
+from app.metrics import ModelMetrics
+from app.model import Model
+from app.settings import ModelFolder, Settings
+from app.tracking import Tracking
+
+FIRST_WAIT_SECONDS = 1.0
+LONGEST_WAIT_SECONDS = 10.0  # so a pod is ready soon after MLflow is back
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model and the metrics that carry its name; they change together."""
+
+    model: Model
+    metrics: ModelMetrics
+
+
+class Service:
+    """The state of the process: which model it has, and whether it is on its way out.
+
+    Args:
+        settings: what to load and from where.
+        on_failure: called once, from the loading thread, when the model will not load.
+    """
+
+    def __init__(self, settings: Settings, on_failure: Callable[[str], None] | None = None) -> None:
+        self.settings = settings
+        self.loaded: Loaded | None = None
+        self._on_failure = on_failure
+        self._last_problem = ""
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Begin to load."""
+        threading.Thread(target=self._run, name="model-loader", daemon=True).start()
+
+    def drain(self) -> None:
+        """Stop being ready; requests are still answered. Safe in a signal handler."""
+        self._stopping.set()
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why this process should get no requests; empty when it should."""
+        found = []
+        if self._stopping.is_set():
+            found.append("shutting down")
+        if self.loaded is None:
+            found.append(self._last_problem or f"loading {self.settings.model_uri}")
+        return found
+
+    def _run(self) -> None:
+        settings = self.settings
+        started = time.monotonic()
+        deadline = started + settings.load_timeout_seconds
+        wait = FIRST_WAIT_SECONDS
+        attempt = 0
+        while not self._stopping.is_set():
+            attempt += 1
+            try:
+                loaded = self._attempt(deadline)
+            except LoadError as error:
+                problem = error
+            except Exception as error:
+                log.error("unexpected failure while loading", exc_info=True)
+                problem = LoadError(f"unexpected {type(error).__name__}", "see the log", retryable=True)
+            else:
+                self.loaded = Loaded(loaded, ModelMetrics(loaded))
+                seconds = round(time.monotonic() - started, 2)
+                facts = {"uri": loaded.provenance.uri, "sha256": loaded.sha256, "seconds": seconds}
+                log.info("model loaded", extra=facts)
+                return
+            self._last_problem = self._sentence(problem)
+            left = deadline - time.monotonic()
+            if not problem.retryable or left <= FIRST_WAIT_SECONDS:
+                self._give_up()
+                return
+            pause = min(wait, left - FIRST_WAIT_SECONDS / 2)  # so the last attempt still has time for an answer
+            extra = {"attempt": attempt, "retry_in_seconds": round(pause, 1), "seconds_left": round(left)}
+            log.warning(self._last_problem, extra=extra)
+            self._stopping.wait(pause)
+            wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+
+    def _attempt(self, deadline: float) -> Model:
+        settings, source = self.settings, self.settings.source
+        if isinstance(source, ModelFolder):
+            provenance = model.folder_provenance(source, settings.model_uri, settings.served_name)
+            return model.load(source.path, provenance)
+        tracking = Tracking(settings, deadline)
+        folder, provenance = registry.fetch(tracking, source, settings.served_name, settings.cache_dir)
+        return model.load(folder, provenance)
+
+    def _give_up(self) -> None:
+        log.error(self._last_problem)
+        leave_message(self.settings.termination_message_path, self._last_problem)
+        if self._on_failure:
+            self._on_failure(self._last_problem)
+
+    def _sentence(self, error: LoadError) -> str:
+        settings = self.settings
+        where = "" if isinstance(settings.source, ModelFolder) else f" from {settings.tracking_address}"
+        return f"Cannot load {settings.model_uri}{where}: {error}."
+
+
+def leave_message(path: Path, sentence: str) -> None:
+    """Leave the sentence where the kubelet looks for it; outside Kubernetes there may be no such place."""
+    with suppress(OSError):
+        path.write_text(sentence + "\n", encoding="utf-8")

@@ -1,0 +1,208 @@
+"""Load a model from MLflow's folder format and predict with it. No HTTP in here.
+
+The booster is read from its UBJSON file, never through the class that MLmodel names: whoever can write that
+file would choose what this process imports.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xgboost as xgb
+import yaml
+from pydantic import ValidationError
+
+from app import ubjson
+from app.contract import CONTRACT_FILE, MODEL_FILE, Contract
+from app.errors import InvalidInputError, LoadError
+from app.registry import EXAMPLE_FILE, MLMODEL_FILE, Provenance
+from app.settings import ModelFolder
+from app.signature import Matrix, Signature
+
+# The objectives whose output is a probability per class; others rank or score, and would be misread as one.
+_OBJECTIVES = {"binary": "binary:logistic", "multiclass": "multi:softprob"}
+_LOG_AGAIN = "log the model again with mlflow.xgboost.log_model(model_format='ubj')"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A booster that predicted its own input example, and what is known about it."""
+
+    provenance: Provenance
+    signature: Signature
+    contract: Contract | None
+    example: dict[str, Any] | None
+    sha256: str
+    loaded_at: datetime
+    booster: xgb.Booster
+
+    def predict(self, rows: Matrix) -> list[Any]:
+        """Return one JSON value per row: a number, or for classes their label and probabilities.
+
+        Args:
+            rows: shape (rows, columns), float32, NaN is missing.
+
+        Raises:
+            xgboost.core.XGBoostError: the booster failed.
+        """
+        output = self.booster.inplace_predict(rows, validate_features=False)
+        if self.contract is None or self.contract.task == "regression":
+            return list(output.tolist())
+        classes = self.contract.classes
+        if self.contract.task == "binary":
+            output = np.column_stack((1 - output, output))
+        labels = output.argmax(axis=1).tolist()
+        return [
+            {"label": classes[label], "probabilities": dict(zip(classes, row, strict=True))}
+            for label, row in zip(labels, output.tolist(), strict=True)
+        ]
+
+    def document(self) -> dict[str, Any]:
+        """Return all that is known, as JSON."""
+        contract = self.contract
+        return asdict(self.provenance) | {
+            "sha256": self.sha256,
+            "task": contract.task if contract else None,
+            "target": contract.target if contract else None,
+            "classes": list(contract.classes) if contract else [],
+            "signature": self.signature.document(),
+            "input_example": self.example,
+            "loaded_at": self.loaded_at.isoformat(timespec="seconds"),
+            "xgboost_version": xgb.__version__,
+        }
+
+
+def load(folder: Path, provenance: Provenance) -> Model:
+    """Read the folder, and let the model predict its input example (or one row of nothing but missing values).
+
+    Raises:
+        LoadError: a file is missing or damaged, or the parts do not fit each other.
+    """
+    mlmodel = _mlmodel(folder)
+    signature = Signature.from_mlmodel(mlmodel)
+    contract = _contract(folder)
+    content = _read(folder, MODEL_FILE)
+    booster = _booster(content, signature, contract)
+    example = _example(folder)
+    model = Model(
+        provenance,
+        signature,
+        contract,
+        example,
+        hashlib.sha256(content).hexdigest(),
+        datetime.now(UTC),
+        booster,
+    )
+    try:
+        rows = _example_rows(signature, example)
+        count = len(model.predict(rows))
+    except InvalidInputError as error:
+        first = error.errors[0]
+        where = f"row {first.row}, column {first.column}: {first.problem}"
+        raise LoadError(f"its own input example is refused ({where})", _LOG_AGAIN) from None
+    except (xgb.core.XGBoostError, ValueError) as error:
+        raise LoadError(f"it cannot predict its own input example ({_first_line(error)})", _LOG_AGAIN) from None
+    if count != len(rows):
+        raise LoadError(f"it answers {len(rows)} rows with {count} predictions", _LOG_AGAIN)
+    return model
+
+
+def folder_provenance(source: ModelFolder, uri: str, served_name: str) -> Provenance:
+    """Describe a model that no registry knows: its version is the beginning of its digest."""
+    mlmodel = _mlmodel(source.path)
+    version = hashlib.sha256(_read(source.path, MODEL_FILE)).hexdigest()[:12]
+    return Provenance(name=served_name, version=version, uri=uri, run_id=str(mlmodel.get("run_id") or ""))
+
+
+def _mlmodel(folder: Path) -> dict[str, Any]:
+    try:
+        mlmodel = yaml.safe_load(_read(folder, MLMODEL_FILE))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise LoadError("MLmodel is no YAML", _LOG_AGAIN) from None
+    flavors = mlmodel.get("flavors") if isinstance(mlmodel, dict) else None
+    if not isinstance(flavors, dict) or not isinstance(flavors.get("xgboost"), dict):
+        raise LoadError("MLmodel has no flavor xgboost, the one that can be served", _LOG_AGAIN)
+    if (data := flavors["xgboost"].get("data")) != MODEL_FILE:
+        raise LoadError(f"MLmodel names {str(data)[:100]!r} as its file instead of {MODEL_FILE}", _LOG_AGAIN)
+    return dict(mlmodel)
+
+
+def _contract(folder: Path) -> Contract | None:
+    if not (folder / CONTRACT_FILE).exists():
+        return None
+    try:
+        return Contract.model_validate_json(_read(folder, CONTRACT_FILE))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))} {e['msg']}".strip() for e in error.errors())
+        raise LoadError(f"{CONTRACT_FILE} is wrong: {problems}", "correct what training writes") from None
+
+
+def _booster(content: bytes, signature: Signature, contract: Contract | None) -> xgb.Booster:
+    try:
+        ubjson.check(content)
+        booster = xgb.Booster({"nthread": 1})  # one row does not share; more pods do
+        booster.load_model(bytearray(content))
+    except (ValueError, xgb.core.XGBoostError) as error:
+        raise LoadError(f"{MODEL_FILE} is damaged or no UBJSON: {_first_line(error)}", _LOG_AGAIN) from None
+    names, count = booster.feature_names, booster.num_features()
+    if count != len(signature.names) or (names and tuple(names) != signature.names):
+        raise LoadError(
+            f"the booster's {count} features are not the signature's {len(signature.names)} columns in their order",
+            "log the model with the signature of its training data",
+        )
+    if "c" in (booster.feature_types or []):
+        # XGBoost answers an unknown category like any other number.
+        raise LoadError("it has categorical features, which are not checked yet", "encode them in the training")
+    if contract:
+        _fit_together(json.loads(booster.save_config())["learner"], contract)
+    return booster
+
+
+def _fit_together(learner: dict[str, Any], contract: Contract) -> None:
+    objective = learner["objective"]["name"]
+    if (expected := _OBJECTIVES.get(contract.task, objective)) != objective:
+        raise LoadError(f"{CONTRACT_FILE} says {contract.task}, but its objective is {objective}", f"use {expected}")
+    outputs = int(learner["learner_model_param"]["num_class"])
+    if contract.task == "multiclass" and outputs != len(contract.classes):
+        raise LoadError(
+            f"{CONTRACT_FILE} names {len(contract.classes)} classes, but the booster has {outputs}",
+            "correct what training writes",
+        )
+
+
+def _example(folder: Path) -> dict[str, Any] | None:
+    """Return the logged input example when it is a data frame, which is then a valid request."""
+    if not (folder / EXAMPLE_FILE).exists():
+        return None
+    try:
+        example = json.loads(_read(folder, EXAMPLE_FILE))
+    except ValueError:
+        raise LoadError(f"{EXAMPLE_FILE} is no JSON", _LOG_AGAIN) from None
+    if not isinstance(example, dict) or not {"columns", "data"} <= example.keys() or not example["data"]:
+        return None
+    return {"columns": example["columns"], "data": example["data"]}
+
+
+def _example_rows(signature: Signature, example: dict[str, Any] | None) -> Matrix:
+    if example is None:
+        return np.full((1, len(signature.names)), np.nan, dtype=np.float32)
+    columns: Sequence[Any] = example["columns"]
+    return signature.from_split(columns, example["data"])
+
+
+def _read(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except OSError as error:
+        remedy = "point the URI at the folder that mlflow.xgboost.save_model wrote"
+        raise LoadError(f"{folder / name} cannot be read ({error.strerror})", remedy) from None
+
+
+def _first_line(error: Exception) -> str:
+    """Leave out the C++ stack that XGBoost appends."""
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,155 @@
+"""Define every environment variable the service reads, and the grammar of a model's URI."""
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+# Dense below 10 ms, because a booster answers one row in less than one; Prometheus' own default starts at 5 ms.
+LATENCY_BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+_REGISTERED = re.compile(r"models:/(?P<name>[^/@:]+)(?:/(?P<version>[1-9][0-9]*)|@(?P<alias>[^/@]+))")
+_GRAMMAR = "models:/<name>/<version>, models:/<name>@<alias> or file:///<folder>"
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A model of MLflow's registry, by version or by alias; the other one is empty."""
+
+    name: str
+    version: str
+    alias: str
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model in MLflow's folder format, on a volume."""
+
+    path: Path
+
+
+class Settings(BaseSettings):
+    """Configure the service: MODEL_SERVICE_<FIELD>, and MLflow's credentials by MLflow's own names.
+
+    Raises:
+        pydantic.ValidationError: a value is missing, malformed or contradicts another. It names no values.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="MODEL_SERVICE_",
+        env_ignore_empty=True,  # an empty variable is what a chart renders for "not set"
+        frozen=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,  # a tracking URI may hold a password
+    )
+
+    model_uri: str = Field(default="", description=f"Model to serve, required: {_GRAMMAR}.")
+    model_name: str = Field(default="", description="Name in answers and metrics; empty: taken from the URI.")
+    mlflow_tracking_uri: str = Field(default="", description="MLflow server; needed by models:/ URIs.")
+    cache_dir: Path = Field(default=Path("/var/cache/model-service"), description="For downloads, this process's own.")
+    load_timeout_seconds: float = Field(default=120, gt=0, description="Until a model that does not load ends us.")
+    max_rows: int = Field(default=1000, ge=1, description="Rows one request may hold.")
+    max_body_bytes: int = Field(default=1_048_576, ge=1, description="Bytes one request may hold.")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    latency_buckets: Annotated[tuple[float, ...], NoDecode] = Field(
+        default=LATENCY_BUCKETS_SECONDS,
+        description="Bounds of the request latency histogram, in seconds: a JSON list or separated by commas.",
+    )
+    app_name: str = Field(default="model-service", description="Label app_name of the HTTP metrics: the release.")
+    shutdown_seconds: int = Field(default=30, ge=1, description="What requests in flight get after SIGTERM.")
+    termination_message_path: Path = Path("/dev/termination-log")
+    host: str = "0.0.0.0"  # noqa: S104 - a pod is reached at its own address
+    port: int = Field(default=8000, ge=1, le=65535)
+    root_path: str = Field(default="", description="Path a proxy strips before it hands the request on.")
+
+    tracking_username: SecretStr = Field(default=SecretStr(""), validation_alias="MLFLOW_TRACKING_USERNAME")
+    tracking_password: SecretStr = Field(default=SecretStr(""), validation_alias="MLFLOW_TRACKING_PASSWORD")
+    tracking_token: SecretStr = Field(default=SecretStr(""), validation_alias="MLFLOW_TRACKING_TOKEN")
+
+    @field_validator("latency_buckets", mode="before")
+    @classmethod
+    def _split_buckets(cls, value: Any) -> Any:
+        """Read both spellings: what Helm's toJson renders, and what people type."""
+        if not isinstance(value, str):
+            return value
+        return json.loads(value) if value.lstrip().startswith("[") else value.split(",")
+
+    @field_validator("latency_buckets")
+    @classmethod
+    def _buckets_rise(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        rising = all(a < b for a, b in pairwise(value))
+        if not value or not rising or value[0] <= 0 or not math.isfinite(value[-1]):
+            raise ValueError("give finite bounds above 0 in rising order")
+        return value
+
+    @model_validator(mode="after")
+    def _source_is_complete(self) -> Self:
+        source = self.source  # raises when the URI is malformed
+        if not self.mlflow_tracking_uri:
+            if isinstance(source, RegisteredModel):
+                raise ValueError("a models:/ URI needs MODEL_SERVICE_MLFLOW_TRACKING_URI, the address of MLflow")
+            return self
+        url = self._split_tracking_uri()
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise ValueError("MODEL_SERVICE_MLFLOW_TRACKING_URI must be an http:// or https:// address")
+        return self
+
+    @property
+    def source(self) -> RegisteredModel | ModelFolder:
+        """Where the model is.
+
+        Raises:
+            ValueError: the URI has another form.
+        """
+        if match := _REGISTERED.fullmatch(self.model_uri):
+            return RegisteredModel(match["name"], match["version"] or "", match["alias"] or "")
+        url = urlsplit(self.model_uri)
+        if url.scheme == "file" and url.netloc in ("", "localhost") and len(url.path) > 1:
+            return ModelFolder(Path(unquote(url.path)))
+        raise ValueError(f"MODEL_SERVICE_MODEL_URI must be {_GRAMMAR}")
+
+    @property
+    def served_name(self) -> str:
+        """The model's name in answers and metrics."""
+        source = self.source
+        return self.model_name or (source.name if isinstance(source, RegisteredModel) else source.path.name)
+
+    @property
+    def tracking_address(self) -> str:
+        """The tracking URI without credentials: the only form that may be shown."""
+        url = self._split_tracking_uri()
+        return url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment="").geturl().rstrip("/")
+
+    @property
+    def tracking_user(self) -> tuple[str, str]:
+        """User name and password, from MLflow's variables or else from the URI; ("", "") without any."""
+        if name := self.tracking_username.get_secret_value():
+            return name, self.tracking_password.get_secret_value()
+        url = self._split_tracking_uri()
+        return unquote(url.username or ""), unquote(url.password or "")
+
+    def _split_tracking_uri(self) -> SplitResult:
+        url = urlsplit(self.mlflow_tracking_uri)
+        try:
+            _ = url.port  # parsed only when asked for
+        except ValueError:
+            raise ValueError("MODEL_SERVICE_MLFLOW_TRACKING_URI has an impossible port") from None
+        return url
+
+
+def describe(error: ValidationError) -> str:
+    """Say in one sentence what is wrong with the environment, without the values."""
+    problems = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        field = str(item["loc"][0]) if item["loc"] else ""
+        variable = field if field.isupper() else f"MODEL_SERVICE_{field.upper()}"
+        message = item["msg"].removeprefix("Value error, ")
+        problems.append(f"{variable}: {message}" if field else message)
+    return "The service is misconfigured: " + "; ".join(problems)
