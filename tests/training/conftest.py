@@ -1,0 +1,115 @@
+"""Run a real MLflow server for the session, and `python -m training` against it."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from training.__main__ import main
+
+START_SECONDS = 90
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running MLflow server and the folder in which it keeps artifacts."""
+
+    uri: str
+    artifacts: Path
+
+    @property
+    def client(self) -> mlflow.MlflowClient:
+        return mlflow.MlflowClient(self.uri)
+
+    def model_folder(self, name: str, version: str) -> Path:
+        """Return the folder on the server's disk that holds a version's files."""
+        model_id = str(self.client.get_model_version(name, version).source).removeprefix("models:/")
+        return next(self.artifacts.glob(f"*/models/{model_id}/artifacts"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("mlflow")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"]
+    command += [
+        f"--backend-store-uri=sqlite:///{folder}/mlflow.db",
+        f"--artifacts-destination={folder}/files",
+    ]
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    log = folder / "server.log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True
+        ) as process,
+    ):
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/health", process, log)
+            yield Server(f"http://127.0.0.1:{port}", folder / "files")
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):  # noqa: S310 our own http URL
+                return
+        except OSError:  # refused, reset or slow: all mean "not yet"
+            time.sleep(0.2)
+    pytest.fail(f"the MLflow server did not start:\n{log.read_text()}")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Start without the caller's variables, and undo those MLflow sets itself: it exports its tracking URI."""
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "GIT_COMMIT"):
+        monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a caller of the program sees."""
+
+    code: int
+    stdout: str
+    messages: list[str]
+
+    @property
+    def published(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.stdout.splitlines()[-1])
+        return answer
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[..., Result]:
+    """Return a function that runs training in this process: MLflow's import alone takes seconds."""
+
+    def run(*argv: str) -> Result:
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            code = main(argv)
+        errors = [record.getMessage() for record in caplog.records if record.name == "training"]
+        return Result(code, capsys.readouterr().out, errors)
+
+    return run

@@ -1,0 +1,65 @@
+"""The booster and its numbers, without MLflow."""
+
+import math
+
+import numpy as np
+import pytest
+import xgboost as xgb
+from pydantic_settings import CliApp
+
+from training.data import load, split
+from training.fit import Fitted, fit, measure
+from training.settings import Settings
+
+
+def fitted(*argv: str) -> Fitted:
+    settings = CliApp.run(Settings, cli_args=["--mlflow-tracking-uri=http://unused", *argv])
+    data = load()
+    return fit(data, split(data, settings.split_seed), settings)
+
+
+@pytest.fixture(scope="module")
+def default() -> Fitted:
+    return fitted()
+
+
+def test_model_is_better_than_chance(default: Fitted) -> None:
+    assert default.metrics["holdout_auc"] > 0.95
+    assert default.metrics["holdout_accuracy"] > 0.9
+
+
+def test_early_stopping_leaves_no_surplus_trees(default: Fitted) -> None:
+    assert default.booster.num_boosted_rounds() == default.rounds < 300
+    assert default.booster.attributes() == {}
+
+
+def test_rounds_are_exact_without_early_stopping() -> None:
+    assert fitted("--rounds=7", "--early-stopping-rounds=0").booster.num_boosted_rounds() == 7
+
+
+def test_bytes_do_not_depend_on_threads(default: Fitted) -> None:
+    assert fitted("--nthread=2").ubj == default.ubj
+
+
+def test_bytes_depend_on_seed(default: Fitted) -> None:
+    assert fitted("--seed=1").ubj != default.ubj
+
+
+def test_model_file_predicts_like_the_booster(default: Fitted) -> None:
+    rows = load().features
+
+    read_back = xgb.Booster(model_file=bytearray(default.ubj))
+
+    assert np.array_equal(read_back.inplace_predict(rows), default.booster.inplace_predict(rows))
+
+
+def test_measure_agrees_with_arithmetic_by_hand() -> None:
+    target = np.array([0, 0, 1, 1], dtype=np.float32)
+    probability = np.array([0.25, 0.75, 0.5, 1.0], dtype=np.float32)
+
+    metrics = measure(target, probability)
+
+    assert metrics["holdout_auc"] == pytest.approx(3 / 4)
+    assert metrics["holdout_accuracy"] == pytest.approx(3 / 4)
+    assert metrics["holdout_brier"] == pytest.approx((0.25**2 + 0.75**2 + 0.5**2) / 4)
+    assert metrics["holdout_logloss"] == pytest.approx(-(math.log(0.75) + math.log(0.25) + math.log(0.5)) / 4)

@@ -1,0 +1,204 @@
+"""The whole program against a real MLflow server: what is there afterwards, also when it fails."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from app.contract import Contract
+from tests.training.conftest import Result, Server
+from training.data import load
+from training.publish import PublishError, verify
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+# Warnings of MLflow 3.17 about its own code: comparing columns with a range (pandas 3), Any in its type hints.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Operation with range:pandas.errors.Pandas4Warning"),
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
+]
+# Few rounds: these tests are about what is published, not about how good it is.
+QUICK = ("--rounds=10", "--early-stopping-rounds=0")
+
+
+@pytest.fixture(scope="module")
+def published(server: Server) -> dict[str, Any]:
+    """Run the program as a Job would: by its command line and environment, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "training", "--model-name=first", *QUICK],
+        env=os.environ | {"MLFLOW_TRACKING_URI": server.uri, "GIT_COMMIT": COMMIT},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+@pytest.fixture
+def broken_artifact_store(server: Server) -> Iterator[None]:
+    """Put a file where the server keeps its artifacts, as a full or lost volume would."""
+    aside = server.artifacts.rename(server.artifacts.with_name("aside"))
+    server.artifacts.touch()
+    yield
+    server.artifacts.unlink()
+    aside.rename(server.artifacts)
+
+
+def run_status(server: Server, name: str) -> str:
+    """Return the status of the newest run in the model's experiment, or "" when there is none."""
+    experiment = server.client.get_experiment_by_name(name)
+    runs = server.client.search_runs([experiment.experiment_id], max_results=1) if experiment else []
+    return str(runs[0].info.status) if runs else ""
+
+
+def test_last_line_names_the_registered_version(server: Server, published: dict[str, Any]) -> None:
+    version = server.client.get_model_version("first", "1")
+
+    assert set(published) == {"name", "version", "uri", "run_id", "sha256", "metrics"}
+    assert (published["name"], published["version"], published["uri"]) == ("first", "1", "models:/first/1")
+    assert version.run_id == published["run_id"]
+    assert version.status == "READY"
+
+
+def test_alias_points_at_the_version(server: Server, published: dict[str, Any]) -> None:
+    assert str(server.client.get_model_version_by_alias("first", "champion").version) == published["version"]
+
+
+def test_folder_holds_model_and_contract_and_no_pickle(server: Server, published: dict[str, Any]) -> None:
+    folder = server.model_folder("first", published["version"])
+
+    names = {path.name for path in folder.iterdir()}
+    assert {"MLmodel", "model.ubj", "contract.json", "input_example.json", "requirements.txt"} <= names
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".joblib"))]
+    contract = Contract.model_validate_json((folder / "contract.json").read_text())
+    assert contract == Contract(task="binary", target="diagnosis", classes=("malignant", "benign"))
+    requirements = (folder / "requirements.txt").read_text()
+    assert "xgboost-cpu==" in requirements
+    assert "\nxgboost==" not in requirements
+
+
+def test_sha256_tag_is_that_of_the_registered_file(server: Server, published: dict[str, Any]) -> None:
+    file = server.model_folder("first", published["version"]) / "model.ubj"
+
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    tags = server.client.get_model_version("first", published["version"]).tags
+    assert tags == {"sha256": digest, "data_digest": load().sha256, "git_commit": COMMIT}
+    assert published["sha256"] == digest
+
+
+def test_signature_and_example_name_every_column(server: Server, published: dict[str, Any]) -> None:
+    folder = server.model_folder("first", published["version"])
+    columns = list(load().frame.columns)
+
+    signature = yaml.safe_load((folder / "MLmodel").read_text())["signature"]
+    example = json.loads((folder / "input_example.json").read_text())
+
+    assert [column["name"] for column in json.loads(signature["inputs"])] == columns
+    assert example["columns"] == columns
+    assert len(example["data"]) == 1
+
+
+def test_run_records_params_metrics_and_provenance(server: Server, published: dict[str, Any]) -> None:
+    run = server.client.get_run(published["run_id"])
+
+    assert run.info.status == "FINISHED"
+    assert run.data.params["rounds"] == "10"
+    assert run.data.params["split_seed"] == "0"
+    assert run.data.metrics == published["metrics"] | {"rounds": 10}
+    assert run.data.tags["mlflow.source.git.commit"] == COMMIT
+    assert run.data.tags["data.raw_sha256"] == load().raw_sha256
+    assert {"data.sha256", "data.holdout_sha256", "env.python", "env.xgboost-cpu"} <= set(run.data.tags)
+    assert run.inputs
+    assert run.inputs.dataset_inputs[0].dataset.digest == load().sha256[:36]
+
+
+def test_mlflow_loads_the_model_and_agrees(server: Server, published: dict[str, Any]) -> None:
+    folder = server.model_folder("first", published["version"])
+    example = json.loads((folder / "input_example.json").read_text())
+
+    model = mlflow.pyfunc.load_model(str(folder))
+    answer = model.predict(pd.DataFrame(example["data"], columns=example["columns"]))
+
+    assert np.all((answer > 0) & (answer < 1))
+
+
+def test_same_settings_give_the_same_file_and_another_seed_another(server: Server, run: Callable[..., Result]) -> None:
+    settings = (f"--mlflow-tracking-uri={server.uri}", "--model-name=seeds", *QUICK)
+
+    first, again, other = (run(*settings, f"--seed={seed}").published for seed in (0, 0, 1))
+
+    assert first["sha256"] == again["sha256"] != other["sha256"]
+    assert [first["version"], again["version"], other["version"]] == ["1", "2", "3"]
+    assert str(server.client.get_model_version_by_alias("seeds", "champion").version) == "3"
+
+
+@pytest.mark.usefixtures("broken_artifact_store")
+def test_failure_leaves_a_failed_run_and_no_version(
+    server: Server, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+    result = run(f"--mlflow-tracking-uri={server.uri}", "--model-name=failing", *QUICK)
+
+    assert result.code == 1
+    assert result.messages[-1].startswith(f"MLflow at {server.uri} ")
+    assert run_status(server, "failing") == "FAILED"
+    assert not server.client.search_registered_models("name='failing'")
+
+
+def test_stopped_run_is_failed(server: Server) -> None:
+    command = [sys.executable, "-m", "training", "--model-name=stopped", "--rounds=10000000"]
+    with subprocess.Popen(
+        [*command, "--early-stopping-rounds=0", f"--mlflow-tracking-uri={server.uri}"],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    ) as process:
+        deadline = time.monotonic() + 60
+        while run_status(server, "stopped") != "RUNNING" and time.monotonic() < deadline:
+            time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(timeout=30)
+
+    assert code == 143
+    assert run_status(server, "stopped") == "FAILED"
+
+
+def test_tampered_file_is_refused(server: Server, published: dict[str, Any]) -> None:
+    file = server.model_folder("first", published["version"]) / "model.ubj"
+    good = file.read_bytes()
+    try:
+        file.write_bytes(good + b"\0")
+        with pytest.raises(PublishError, match=r"holds a model\.ubj with sha256"):
+            verify(published["uri"], published["sha256"])
+    finally:
+        file.write_bytes(good)
+
+
+def test_unreachable_server_is_one_sentence_and_exit_code_1(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    begin = time.monotonic()
+
+    result = run("--mlflow-tracking-uri=http://127.0.0.1:9")
+
+    assert result.code == 1
+    assert result.messages == [
+        "MLflow at http://127.0.0.1:9 does not answer ([Errno 111] Connection refused): check that the "
+        "server runs and is reachable from here, and that MLFLOW_TRACKING_URI is its address."
+    ]
+    assert "Traceback" not in result.stdout
+    assert time.monotonic() - begin < 30
