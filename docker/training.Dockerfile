@@ -1,0 +1,44 @@
+# Train and register a model: python -m training, run as a Job. Context: the repository's root.
+ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie
+
+FROM ${PYTHON_IMAGE} AS build
+# Certificates of a private authority, as a path in this stage.
+ARG SSL_CERT_FILE
+ARG UV_VERSION=0.13.9
+ENV UV_PROJECT_ENVIRONMENT=/opt/venv UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_NO_CACHE=1
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir uv==${UV_VERSION}
+WORKDIR /src
+COPY pyproject.toml uv.lock ./
+RUN /opt/uv/bin/uv sync --frozen --no-default-groups --group training
+# Packages' own tests and headers are never run here; bytecode is made now, as the root is read-only later.
+RUN find /opt/venv/lib -type d \( -name tests -o -name include \) -prune -exec rm -rf {} + \
+    && find /opt/venv/lib -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' \) -delete \
+    && /opt/venv/bin/python -m compileall -q /opt/venv/lib
+COPY app/__init__.py app/contract.py /opt/model-service/app/
+COPY training /opt/model-service/training
+RUN find /opt/model-service -name __pycache__ -prune -exec rm -rf {} + \
+    && /opt/venv/bin/python -m compileall -q /opt/model-service
+
+FROM ${PYTHON_IMAGE}
+ARG GIT_COMMIT=""
+LABEL org.opencontainers.image.title="model-service-training" \
+      org.opencontainers.image.description="Train an XGBoost model and register it in MLflow" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.revision="${GIT_COMMIT}"
+# GIT_COMMIT becomes a tag of the run. USER: the number below has no name, and MLflow records one.
+ENV PATH=/opt/venv/bin:${PATH} \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    OMP_WAIT_POLICY=PASSIVE \
+    MLFLOW_DISABLE_TELEMETRY=true \
+    GIT_PYTHON_REFRESH=quiet \
+    GIT_COMMIT=${GIT_COMMIT} \
+    HOME=/tmp \
+    USER=training
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /opt/model-service /opt/model-service
+WORKDIR /opt/model-service
+USER 10001:10001
+# A batch program listens nowhere: its exit code is its health.
+HEALTHCHECK NONE
+ENTRYPOINT ["python3", "-m", "training"]
