@@ -1,0 +1,47 @@
+# Serve one model: python -m app. Context: the repository's root.
+ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie
+
+FROM ${PYTHON_IMAGE} AS build
+# Certificates of a private authority, as a path in this stage.
+ARG SSL_CERT_FILE
+ARG UV_VERSION=0.13.9
+ENV UV_PROJECT_ENVIRONMENT=/opt/venv UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_NO_CACHE=1
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir uv==${UV_VERSION}
+WORKDIR /src
+COPY pyproject.toml uv.lock ./
+# No group: pandas and scikit-learn would cost 150 MB of memory in every pod, as XGBoost imports them when they are there.
+RUN /opt/uv/bin/uv sync --frozen --no-default-groups
+# Packages' own tests and headers are never run here; bytecode is made now, as the root is read-only later.
+RUN find /opt/venv/lib -type d \( -name tests -o -name include \) -prune -exec rm -rf {} + \
+    && find /opt/venv/lib -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' \) -delete \
+    && /opt/venv/bin/python -m compileall -q /opt/venv/lib
+COPY app /app/app
+RUN find /app -name __pycache__ -prune -exec rm -rf {} + \
+    && /opt/venv/bin/python -m compileall -q /app \
+    && mkdir -p /var/cache/model-service
+
+FROM ${PYTHON_IMAGE}
+ARG GIT_COMMIT=""
+LABEL org.opencontainers.image.title="model-service" \
+      org.opencontainers.image.description="Serve one MLflow model over HTTP" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.revision="${GIT_COMMIT}"
+# One thread, which sleeps when it waits: threads that spin burn their share of a small CPU quota. The _created
+# series would double the counters.
+ENV PATH=/opt/venv/bin:${PATH} \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    OMP_NUM_THREADS=1 \
+    OMP_WAIT_POLICY=PASSIVE \
+    PROMETHEUS_DISABLE_CREATED_SERIES=True \
+    GIT_COMMIT=${GIT_COMMIT} \
+    HOME=/tmp
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /app /app
+COPY --from=build --chown=10001:10001 /var/cache/model-service /var/cache/model-service
+WORKDIR /app
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s \
+    CMD ["python3", "-m", "app.check", "ready", "http://127.0.0.1:8000"]
+ENTRYPOINT ["python3", "-m", "app"]
