@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import ModuleType
 
 from tests.cluster import embedded, kind
@@ -13,7 +14,7 @@ from tests.cluster.console import Failure, say, step, summary
 from tests.cluster.images import OPERATOR, PRODUCTS, PROMETHEUS, RELOADER
 from tests.cluster.main_job import run_main_job
 from tests.cluster.preflight import check_machine, docker_answers, install_packages
-from tests.cluster.programs import cluster_programs, find
+from tests.cluster.programs import cluster_programs, find, tools
 
 
 def _cluster() -> ModuleType:
@@ -56,9 +57,10 @@ def down() -> None:
 
 
 def execute(command: list[str]) -> None:
-    """Replace this process by a command that finds the cluster's kubeconfig, kubectl and Helm."""
-    access = Access(_cluster().KUBECONFIG)
-    environment = {**access.environment, "HELM": str(find("helm"))}
+    """Replace this process by a command that finds the project's tools on PATH and the cluster's kubeconfig."""
+    folders = [Path(sys.prefix) / "bin", find("kubectl").parent, find("helm").parent, tools()]
+    environment = {**os.environ, "PATH": os.pathsep.join([*map(str, folders), os.environ["PATH"]])}
+    environment["KUBECONFIG"] = str(_cluster().KUBECONFIG)
     os.execvpe(command[0], command, environment)  # noqa: S606 - the caller's own command
 
 

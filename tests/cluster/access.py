@@ -1,7 +1,6 @@
 """Talk to what runs on the cluster, the same way on every cluster: kubectl, Helm, port-forwards and HTTP."""
 
 import json
-import os
 import subprocess
 import urllib.error
 import urllib.request
@@ -20,12 +19,6 @@ class Access:
 
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a program needs around it to reach this cluster with the same kubectl and Helm."""
-        path = os.pathsep.join([str(find("kubectl").parent), str(find("helm").parent), os.environ["PATH"]])
-        return {**os.environ, "KUBECONFIG": str(self.kubeconfig), "PATH": path}
 
     def kubectl(self, *arguments: str, stdin: str | None = None, timeout_seconds: float = 600) -> str:
         """Run kubectl and return what it printed."""

@@ -23,17 +23,17 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 @dataclass(frozen=True)
 class Image:
-    """One image: its name, its Dockerfile and the files that decide what is in it."""
+    """One image: its name, its Dockerfile, the files that decide what is in it, the programs it consists of."""
 
     name: str
     dockerfile: Path
     inputs: tuple[Path, ...]
-    needs_python: bool = True
+    programs: tuple[str, ...] = ()
 
     @property
     def tag(self) -> str:
         """The hash of everything that goes in."""
-        base = PYTHON_PACKAGES if self.needs_python else ""
+        base = "" if self.programs else PYTHON_PACKAGES
         return key_of([self.dockerfile, *self.inputs], base)
 
     @property
@@ -54,14 +54,14 @@ PRODUCTS = (APP, TRAINING, MLFLOW)
 
 _PROGRAMS = ROOT / "tests" / "cluster" / "programs"
 PROMETHEUS = Image("prometheus", LOCAL / "prometheus.Dockerfile", ())
-OPERATOR = Image("prometheus-operator", LOCAL / "prometheus-operator.Dockerfile", (_PROGRAMS,), needs_python=False)
+OPERATOR = Image("prometheus-operator", LOCAL / "prometheus-operator.Dockerfile", (_PROGRAMS,), ("operator",))
 RELOADER = Image(
     "prometheus-config-reloader",
     LOCAL / "prometheus-config-reloader.Dockerfile",
     (_PROGRAMS,),
-    needs_python=False,
+    ("prometheus-config-reloader",),
 )
-PAUSE = Image("pause", LOCAL / "pause.Dockerfile", (_PROGRAMS / "pause",), needs_python=False)
+PAUSE = Image("pause", LOCAL / "pause.Dockerfile", (_PROGRAMS / "pause",), ("pause",))
 
 
 def _buildah(*arguments: object, log: Path | None = None) -> str:
@@ -133,19 +133,16 @@ def build_with_buildah(image: Image) -> None:
         image.dockerfile,
     ]
     arguments += ["-t", image.reference, "--build-arg", f"GIT_COMMIT={git_commit()}"]
-    if image.needs_python:
+    if not image.programs:
         arguments += ["--build-arg", f"PYTHON_IMAGE={_python_image()}"]
     if CERTIFICATES.exists():
         folder = os.path.realpath(CERTIFICATES.parent)
         arguments += ["-v", f"{folder}:{folder}:ro", "--build-arg", f"SSL_CERT_FILE={CERTIFICATES}"]
     log = LOGS / f"image-{image.name}.log"
     with step(f"build image {image.name}", log), tempfile.TemporaryDirectory(dir=CACHE) as work:
-        context: Path | str = ROOT
-        if not image.needs_python:
-            context = work
-            for program in cluster_programs().iterdir():
-                if program.name in image.dockerfile.read_text():
-                    shutil.copy(program, work)
+        for program in image.programs:
+            shutil.copy(cluster_programs() / program, work)
+        context = work if image.programs else ROOT
         _buildah("build", *arguments, context, log=log)
 
 

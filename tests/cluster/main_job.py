@@ -18,6 +18,7 @@ from tests.cluster.programs import cluster_programs
 
 MODEL, ALIAS = "breast-cancer", "champion"
 RELEASE, NAMESPACE = "breast-cancer", "models"
+SERVICE = f"service/{RELEASE}-model-service"
 OBSERVABILITY, MONITORING = "obs", "monitoring"
 TRACKING_URI = f"http://{OBSERVABILITY}-mlflow.{MONITORING}.svc.cluster.local:5000"
 MANIFESTS = Path(__file__).parent / "manifests"
@@ -121,7 +122,7 @@ def run_main_job(access: Access, *, with_stack: bool) -> None:
             train(access, "train")
     with step("install charts/model-service"):
         install_model(access)
-    with access.forward(f"service/{RELEASE}", 80, NAMESPACE) as service:
+    with access.forward(SERVICE, 80, NAMESPACE) as service:
         with step("predict"):
             answer = predict(service)
             provenance = http(f"{service}/model")
@@ -148,7 +149,7 @@ def _report(access: Access, answer: dict[str, Any], provenance: dict[str, Any], 
     keys = ("name", "version", "alias", "run_id", "sha256", "git_commit", "data_digest")
     origin = "\n".join(f"    {key}: {provenance.get(key)}" for key in keys)
     places = {
-        "API docs": (f"service/{RELEASE}", NAMESPACE, 8000, 80, "/docs"),
+        "API docs": (SERVICE, NAMESPACE, 8000, 80, "/docs"),
         "MLflow": (f"service/{OBSERVABILITY}-mlflow", MONITORING, 5000, 5000, "/"),
         "Prometheus": ("service/prometheus-operated", MONITORING, 9090, 9090, "/"),
     }

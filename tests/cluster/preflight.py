@@ -39,7 +39,7 @@ def docker_answers() -> bool:
         return False
 
 
-def check_machine(memory_of_kernel: str = "/proc/filesystems") -> None:
+def check_machine() -> None:
     """Refuse a machine on which the embedded cluster cannot run.
 
     Raises:
@@ -57,9 +57,9 @@ def check_machine(memory_of_kernel: str = "/proc/filesystems") -> None:
             "No Docker engine answers, and the embedded cluster needs root. Start Docker and install kind, "
             "or run the same command as root (sudo -E make …)."
         )
-    if "overlay" not in Path(memory_of_kernel).read_text():
+    if "overlay" not in Path("/proc/filesystems").read_text():
         subprocess.run(["modprobe", "overlay"], capture_output=True, check=False)
-        if "overlay" not in Path(memory_of_kernel).read_text():
+        if "overlay" not in Path("/proc/filesystems").read_text():
             raise Failure("This kernel has no overlayfs, which containers need. Use a kernel with CONFIG_OVERLAY_FS.")
     CACHE.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(CACHE).free / 1e9

@@ -1,4 +1,4 @@
 FROM scratch
-COPY prometheus-config-reloader /prometheus-config-reloader
+COPY prometheus-config-reloader /bin/prometheus-config-reloader
 USER 65534:65534
-ENTRYPOINT ["/prometheus-config-reloader"]
+ENTRYPOINT ["/bin/prometheus-config-reloader"]

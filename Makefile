@@ -1,0 +1,48 @@
+# Everything people and CI do; each verb is one command, and CI calls the same ones.
+.DEFAULT_GOAL := help
+PYTHON := tests/cluster/python
+# The project's Python, Helm, kubectl and the linters on PATH, and the cluster's kubeconfig when it is up.
+RUN := $(PYTHON) -m tests.cluster exec
+.PHONY: help up down test test-long lint types unit charts e2e generate fmt
+
+help: ## List the verbs
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+up: ## Start a cluster, train a model, serve it, predict; again: repair and upgrade
+	@$(PYTHON) -m tests.cluster up
+
+down: ## Take the cluster away; keep what is built
+	@$(PYTHON) -m tests.cluster down
+
+test: lint types up ## Run all tests
+	@$(RUN) python -m pytest -m "not long"
+
+test-long: up ## Run the soaks and drills that take long
+	@$(RUN) python -m pytest -m long
+
+lint: ## Check Python, shell, YAML, workflows and charts
+	@$(PYTHON) -m ruff check
+	@$(PYTHON) -m ruff format --check
+	@$(PYTHON) -m yamllint --strict .github charts tests
+	@$(RUN) shellcheck tests/cluster/python .ci/run
+	@$(RUN) actionlint
+	@$(RUN) helm lint --strict --values charts/model-service/ci/default-values.yaml charts/model-service
+
+types: ## Check types
+	@$(PYTHON) -m mypy
+
+unit: ## Test the service and the training code
+	@$(PYTHON) -m pytest tests/app tests/training
+
+charts: ## Test the charts without a cluster
+	@$(RUN) python -m pytest tests/charts
+
+e2e: up ## Test what runs on the cluster
+	@$(RUN) python -m pytest tests/e2e
+
+generate: ## Write the generated files: schemas, chart READMEs, golden renders
+	@$(RUN) python -m tests.charts.generated
+
+fmt: ## Format the Python code
+	@$(PYTHON) -m ruff format
+	@$(PYTHON) -m ruff check --fix
