@@ -1,0 +1,91 @@
+"""What the tests of the service share: how to run it, in this process and in one of its own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.testclient import TestClient
+
+from app.contract import CONTRACT_FILE
+from app.main import create_app
+from app.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+COLUMNS = ["mean radius", "texture", "count"]
+CLASSES = ["malignant", "benign"]
+MODEL = "breast-cancer"
+
+
+def write_contract(folder: Path, **changes: Any) -> None:
+    contract = {"schema_version": 1, "task": "binary", "target": "diagnosis", "classes": CLASSES} | changes
+    (folder / CONTRACT_FILE).write_text(json.dumps(contract))
+
+
+def settings_for(uri: str, tmp_path: Path, **changes: Any) -> Settings:
+    places = {"cache_dir": tmp_path / "cache", "termination_message_path": tmp_path / "termination"}
+    return Settings(**{"model_uri": uri, "load_timeout_seconds": 30, **places, **changes})
+
+
+def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    """Return the first true result, or fail when the clock runs out."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not true within {seconds} s"
+        time.sleep(0.02)
+    return result
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[TestClient]:
+    """Yield a client of the service once its model is loaded."""
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        until(lambda: client.get("/health/ready").status_code == 200)
+        yield client
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def process(arguments: list[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a Python program of this environment, and end it afterwards."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "MODEL_SERVICE_"))}
+    with log.open("wb") as output:
+        running = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=clean | environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield running
+    finally:
+        if running.poll() is None:
+            running.terminate()
+            try:
+                running.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(running.pid, signal.SIGKILL)  # with its workers
+                running.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - a test's own server
+            return bool(response.status == 200)
+    except OSError:
+        return False
