@@ -68,7 +68,7 @@ def test_answer_names_the_model(client: TestClient) -> None:
     assert answer["model"] == {"name": MODEL, "version": version}
 
 
-def test_model_tells_provenance_and_a_valid_example(client: TestClient, booster: xgb.Booster) -> None:
+def test_model_tells_provenance_and_a_valid_example(client: TestClient) -> None:
     model = client.get("/model").json()
 
     assert model["classes"] == CLASSES

@@ -1,0 +1,40 @@
+"""The format of contract.json."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from app.contract import Contract
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"task": "binary", "classes": ("no", "yes")},
+        {"task": "multiclass", "classes": ("a", "b", "c")},
+        {"task": "regression"},
+        {"task": "regression", "of a later addition": 1},
+    ],
+)
+def test_contract_survives_its_json(fields: dict[str, Any]) -> None:
+    contract = Contract(target="y", **fields)
+
+    assert Contract.model_validate_json(contract.model_dump_json()) == contract
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"task": "ranking"}, "binary"),
+        ({"task": "regression", "classes": ["a"]}, "a regression has no classes"),
+        ({"task": "binary", "classes": ["a"]}, "a binary model has 2 classes, not 1"),
+        ({"task": "multiclass", "classes": ["a", "b"]}, "at least 3 classes, not 2"),
+        ({"task": "binary", "classes": ["a", "a"]}, "the classes are not unique"),
+        ({"task": "regression", "schema_version": 2}, "Input should be 1"),
+        ({"task": "regression", "target": ""}, "at least 1 character"),
+    ],
+)
+def test_contradiction_is_refused(fields: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        Contract.model_validate({"target": "y"} | fields)

@@ -1,0 +1,128 @@
+"""The process: how it starts, fails and ends."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from app import __version__
+from app.main import Server
+from tests.app.harness import ROOT, SERVICE, answers, free_port, process, serving, settings_for, until
+
+
+def environment(uri: str, tmp_path: Path, **changes: str) -> dict[str, str]:
+    return {
+        "MODEL_SERVICE_MODEL_URI": uri,
+        "MODEL_SERVICE_CACHE_DIR": str(tmp_path / "cache"),
+        "MODEL_SERVICE_TERMINATION_MESSAGE_PATH": str(tmp_path / "termination"),
+        "MODEL_SERVICE_PORT": str(free_port()),
+    } | changes
+
+
+def test_serving_needs_neither_mlflow_nor_training_nor_pandas() -> None:
+    blocked = ("mlflow", "training", "pandas", "sklearn")
+    program = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import app.main"
+
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+
+    assert result.returncode == 0, result.stderr
+
+
+def test_version_is_the_projects() -> None:
+    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_unreachable_mlflow_ends_the_process_with_a_message(tmp_path: Path) -> None:
+    changes = {
+        "MODEL_SERVICE_MLFLOW_TRACKING_URI": "http://user:geheim@127.0.0.1:9",
+        "MODEL_SERVICE_LOAD_TIMEOUT_SECONDS": "2",
+    }
+    with process(SERVICE, tmp_path / "log", **environment("models:/m@champion", tmp_path, **changes)) as running:
+        assert running.wait(30) == 1
+
+    sentence = (
+        "Cannot load models:/m@champion from http://127.0.0.1:9: the connection was refused; "
+        "check that MODEL_SERVICE_MLFLOW_TRACKING_URI is right and that MLflow runs."
+    )
+    log = (tmp_path / "log").read_text()
+    assert (tmp_path / "termination").read_text() == sentence + "\n"
+    assert [line["message"] for line in map(json.loads, log.splitlines()) if line["level"] == "error"] == [sentence]
+    assert "geheim" not in log
+
+
+def test_misconfiguration_ends_the_process_at_once(tmp_path: Path) -> None:
+    with process(SERVICE, tmp_path / "log", **environment("churn", tmp_path)) as running:
+        assert running.wait(30) == 1
+
+    assert (tmp_path / "termination").read_text().startswith("The service is misconfigured: MODEL_SERVICE_MODEL_URI")
+
+
+def test_damaged_model_ends_the_process_with_a_message(copied: Path, tmp_path: Path) -> None:
+    (copied / "model.ubj").write_bytes((copied / "model.ubj").read_bytes()[:-100])
+    with process(SERVICE, tmp_path / "log", **environment(copied.as_uri(), tmp_path)) as running:
+        assert running.wait(30) == 1
+
+    assert "model.ubj is damaged or no UBJSON: it ends early" in (tmp_path / "termination").read_text()
+
+
+def test_sigterm_lets_a_request_finish_and_ends_with_0(saved: Path, tmp_path: Path) -> None:
+    variables = environment(saved.as_uri(), tmp_path, MODEL_SERVICE_SHUTDOWN_SECONDS="20")
+    port = int(variables["MODEL_SERVICE_PORT"])
+    body = json.dumps({"instances": [{"mean radius": 1, "texture": 1, "count": 1}]}).encode()
+    with process(SERVICE, tmp_path / "log", **variables) as running:
+        until(lambda: answers(f"http://127.0.0.1:{port}/health/ready"))
+        with socket.create_connection(("127.0.0.1", port), 10) as caller:
+            caller.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body[:9])
+            until(lambda: b'requests_in_progress{app_name="model-service",method="POST"} 1' in metrics(port))
+
+            running.terminate()
+            until(lambda: not answers(f"http://127.0.0.1:{port}/health/live"))
+            caller.sendall(body[9:])
+            answer = caller.makefile("rb").read()
+
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert b'"predictions"' in answer
+        assert running.wait(10) == 0
+
+
+def test_shutdown_does_not_wait_longer_than_it_may(saved: Path, tmp_path: Path) -> None:
+    variables = environment(saved.as_uri(), tmp_path, MODEL_SERVICE_SHUTDOWN_SECONDS="1")
+    port = int(variables["MODEL_SERVICE_PORT"])
+    with process(SERVICE, tmp_path / "log", **variables) as running:
+        until(lambda: answers(f"http://127.0.0.1:{port}/health/ready"))
+        with socket.create_connection(("127.0.0.1", port), 10) as caller:
+            caller.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{")
+            until(lambda: b'requests_in_progress{app_name="model-service",method="POST"} 1' in metrics(port))
+            begin = time.monotonic()
+            running.terminate()
+            running.wait(10)
+
+    assert time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_turns_readiness_off_at_once_and_still_answers(
+    saved: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    with serving(settings_for(saved.as_uri(), tmp_path)) as client:
+        service = client.app.state.service  # type: ignore[attr-defined]
+        example = client.get("/model").json()["input_example"]
+
+        Server(uvicorn.Config(client.app), service).handle_exit(number, None)
+
+        assert client.get("/health/ready").status_code == 503
+        assert client.get("/health").json()["reasons"] == ["shutting down"]
+        assert client.get("/health/live").status_code == 200
+        assert client.post("/predict", json=example).status_code == 200
+
+
+def metrics(port: int) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), 5) as caller:
+        caller.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return caller.makefile("rb").read()

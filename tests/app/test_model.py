@@ -1,0 +1,185 @@
+"""Which folders load, and what is said about those that do not."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xgboost as xgb
+import yaml
+
+from app import model
+from app.contract import CONTRACT_FILE, MODEL_FILE
+from app.errors import LoadError
+from app.model import Model, folder_provenance
+from app.settings import ModelFolder
+from app.signature import Matrix
+from tests.app.harness import COLUMNS, write_contract
+
+
+def load(folder: Path) -> Model:
+    return model.load(folder, folder_provenance(ModelFolder(folder), folder.as_uri(), "m"))
+
+
+def change_mlmodel(folder: Path, **changes: Any) -> None:
+    path = folder / "MLmodel"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+
+
+def with_trees(folder: Path, rows: Matrix, labels: Matrix, **parameters: Any) -> None:
+    """Put another booster into the folder."""
+    matrix = xgb.DMatrix(rows, label=labels, feature_names=COLUMNS)
+    booster = xgb.train({"max_depth": 2, "nthread": 1, **parameters}, matrix, 2)
+    (folder / MODEL_FILE).write_bytes(booster.save_raw("ubj"))
+
+
+def test_version_of_a_folder_is_its_digest(copied: Path, booster: xgb.Booster) -> None:
+    loaded = load(copied)
+
+    assert loaded.sha256 == hashlib.sha256(booster.save_raw("ubj")).hexdigest()
+    assert loaded.provenance.version == loaded.sha256[:12]
+
+
+def test_without_contract_predictions_are_the_boosters_numbers(
+    copied: Path, booster: xgb.Booster, rows: Matrix
+) -> None:
+    (copied / CONTRACT_FILE).unlink()
+
+    predictions = load(copied).predict(rows)
+
+    assert predictions == booster.inplace_predict(rows, validate_features=False).tolist()
+
+
+def test_regression_answers_numbers(copied: Path, rows: Matrix) -> None:
+    with_trees(copied, rows, rows[:, 0], objective="reg:squarederror")
+    write_contract(copied, task="regression", classes=[])
+
+    predictions = load(copied).predict(rows)
+
+    assert all(isinstance(p, float) for p in predictions)
+
+
+def test_multiclass_answers_a_probability_per_class(copied: Path, rows: Matrix) -> None:
+    with_trees(copied, rows, rows[:, 2] % 3, objective="multi:softprob", num_class=3)
+    write_contract(copied, task="multiclass", classes=["a", "b", "c"])
+
+    predictions = load(copied).predict(rows)
+
+    assert len(predictions) == len(rows)
+    for prediction in predictions:
+        probabilities = prediction["probabilities"]
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-6)
+        assert prediction["label"] == max(probabilities, key=probabilities.__getitem__)
+
+
+def test_without_example_the_model_still_proves_itself(copied: Path) -> None:
+    (copied / "input_example.json").unlink()
+
+    assert load(copied).document()["input_example"] is None
+
+
+def test_missing_file_is_named(copied: Path) -> None:
+    (copied / MODEL_FILE).unlink()
+
+    with pytest.raises(LoadError, match=r"model/model\.ubj cannot be read \(No such file or directory\)"):
+        load(copied)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"garbage", b"binf" + bytes(100)])
+def test_foreign_model_file_is_refused(copied: Path, content: bytes) -> None:
+    (copied / MODEL_FILE).write_bytes(content)
+
+    with pytest.raises(LoadError, match=r"model\.ubj is damaged or no UBJSON"):
+        load(copied)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.6, 0.9, 0.999])
+def test_cut_model_file_is_refused(copied: Path, share: float) -> None:
+    whole = (copied / MODEL_FILE).read_bytes()
+    (copied / MODEL_FILE).write_bytes(whole[: int(len(whole) * share)])
+
+    with pytest.raises(LoadError, match="it ends early"):
+        load(copied)
+
+
+@pytest.mark.parametrize("data", ["../../etc/passwd", "/etc/passwd", "model.pkl", None])
+def test_mlmodel_chooses_no_file(copied: Path, data: str | None) -> None:
+    change_mlmodel(copied, flavors={"xgboost": {"data": data}})
+
+    with pytest.raises(LoadError, match=r"as its file instead of model\.ubj"):
+        load(copied)
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"flavors": {"sklearn": {}}}, "no flavor xgboost"),
+        ({"signature": None}, "MLmodel has no signature"),
+        ({"signature": {"inputs": '[{"type": "tensor", "tensor-spec": {}}]'}}, "is of type tensor"),
+        ({"signature": {"inputs": '[{"type": "string", "name": "a"}]'}}, "input a is of type string"),
+        ({"signature": {"inputs": '[{"type": "double", "name": "a"}]'}}, "3 features are not the signature's 1"),
+        ({"signature": {"inputs": json.dumps([{"type": "double", "name": "a"}] * 2)}}, "the same name"),
+    ],
+)
+def test_unfit_mlmodel_is_refused(copied: Path, changes: dict[str, Any], cause: str) -> None:
+    change_mlmodel(copied, **changes)
+
+    with pytest.raises(LoadError, match=cause):
+        load(copied)
+
+
+def test_mlmodel_that_is_no_yaml_is_refused(copied: Path) -> None:
+    (copied / "MLmodel").write_text("{")
+
+    with pytest.raises(LoadError, match="MLmodel is no YAML"):
+        load(copied)
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"schema_version": 2}, r"contract\.json is wrong: schema_version Input should be 1"),
+        ({"classes": ["one"]}, "a binary model has 2 classes, not 1"),
+        ({"task": "multiclass", "classes": ["a", "b", "c"]}, "says multiclass, but its objective is binary:logistic"),
+    ],
+)
+def test_contract_that_does_not_fit_is_refused(copied: Path, changes: dict[str, Any], cause: str) -> None:
+    write_contract(copied, **changes)
+
+    with pytest.raises(LoadError, match=cause):
+        load(copied)
+
+
+def test_contract_with_other_classes_than_the_booster_is_refused(copied: Path, rows: Matrix) -> None:
+    with_trees(copied, rows, rows[:, 2] % 4, objective="multi:softprob", num_class=4)
+    write_contract(copied, task="multiclass", classes=["a", "b", "c"])
+
+    with pytest.raises(LoadError, match="names 3 classes, but the booster has 4"):
+        load(copied)
+
+
+def test_refused_input_example_ends_the_load(copied: Path) -> None:
+    (copied / "input_example.json").write_text(json.dumps({"columns": COLUMNS, "data": [[1, "x", 1]]}))
+
+    with pytest.raises(LoadError, match="row 0, column texture: must be a number, not a string"):
+        load(copied)
+
+
+def test_categorical_features_are_refused(copied: Path, rows: Matrix) -> None:
+    types = ["float", "float", "c"]
+    matrix = xgb.DMatrix(rows, label=rows[:, 0], feature_names=COLUMNS, feature_types=types, enable_categorical=True)
+    booster = xgb.train({"max_depth": 2, "nthread": 1}, matrix, 1)
+    (copied / MODEL_FILE).write_bytes(booster.save_raw("ubj"))
+
+    with pytest.raises(LoadError, match="categorical features"):
+        load(copied)
+
+
+def test_prediction_of_one_row_equals_its_prediction_in_a_batch(copied: Path, rows: Matrix) -> None:
+    loaded = load(copied)
+
+    alone = [loaded.predict(np.ascontiguousarray(rows[i : i + 1]))[0] for i in range(len(rows))]
+
+    assert alone == loaded.predict(rows)

@@ -1,0 +1,95 @@
+"""The environment of the service."""
+
+import pytest
+from pydantic import ValidationError
+
+from app.settings import ModelFolder, RegisteredModel, Settings, describe
+
+URI = "MODEL_SERVICE_MODEL_URI"
+TRACKING = "MODEL_SERVICE_MLFLOW_TRACKING_URI"
+
+
+def settings(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Settings:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return Settings()
+
+
+@pytest.mark.parametrize(
+    ("uri", "source", "name"),
+    [
+        ("models:/churn/3", RegisteredModel("churn", "3", ""), "churn"),
+        ("models:/my churn@champion", RegisteredModel("my churn", "", "champion"), "my churn"),
+    ],
+)
+def test_registry_uri(monkeypatch: pytest.MonkeyPatch, uri: str, source: RegisteredModel, name: str) -> None:
+    found = settings(monkeypatch, **{URI: uri, TRACKING: "http://mlflow:5000"})
+
+    assert (found.source, found.served_name) == (source, name)
+
+
+def test_folder_uri_needs_no_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = settings(monkeypatch, **{URI: "file:///models/my%20model", TRACKING: ""})
+
+    assert isinstance(found.source, ModelFolder)
+    assert str(found.source.path) == "/models/my model"
+    assert found.served_name == "my model"
+
+
+@pytest.mark.parametrize(
+    "uri", ["", "models:/a", "models:/a/0", "models:/a/latest", "models:/a/b/1", "file://", "file://host/x", "s3://b/k"]
+)
+def test_other_uri_is_refused_with_the_grammar(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        settings(monkeypatch, **{URI: uri, TRACKING: "http://mlflow:5000"})
+
+    assert describe(refusal.value) == (
+        "The service is misconfigured: MODEL_SERVICE_MODEL_URI must be "
+        "models:/<name>/<version>, models:/<name>@<alias> or file:///<folder>"
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("", "needs MODEL_SERVICE_MLFLOW_TRACKING_URI"),
+        ("sqlite:///mlflow.db", "must be an http:// or https:// address"),
+        ("http://user:geheim@mlflow:99999", "impossible port"),
+    ],
+)
+def test_tracking_uri_must_be_a_server(monkeypatch: pytest.MonkeyPatch, address: str, problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem) as refusal:
+        settings(monkeypatch, **{URI: "models:/a/1", TRACKING: address})
+
+    assert "geheim" not in f"{refusal.value}{describe(refusal.value)}"
+
+
+def test_credentials_in_the_tracking_uri_are_used_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = settings(monkeypatch, **{URI: "models:/a/1", TRACKING: "https://user:ge%40heim@mlflow:5000/sub/"})
+
+    assert found.tracking_address == "https://mlflow:5000/sub"
+    assert found.tracking_user == ("user", "ge@heim")
+
+
+def test_mlflows_own_variables_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"MLFLOW_TRACKING_USERNAME": "other", "MLFLOW_TRACKING_PASSWORD": "geheim"}
+
+    found = settings(monkeypatch, **{URI: "models:/a/1", TRACKING: "https://user:x@mlflow"}, **own)
+
+    assert found.tracking_user == ("other", "geheim")
+    assert "geheim" not in repr(found)
+
+
+@pytest.mark.parametrize("text", ["0.1,0.5,1", "[0.1, 0.5, 1]", " [0.1,0.5,1.0] "])
+def test_buckets_have_two_spellings(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    found = settings(monkeypatch, **{URI: "file:///m", "MODEL_SERVICE_LATENCY_BUCKETS": text})
+
+    assert found.latency_buckets == (0.1, 0.5, 1.0)
+
+
+@pytest.mark.parametrize("text", ["1,0.5", "0,1", "x", "[", "1,inf", "[]", "nan"])
+def test_impossible_buckets_are_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        settings(monkeypatch, **{URI: "file:///m", "MODEL_SERVICE_LATENCY_BUCKETS": text})
+
+    assert "MODEL_SERVICE_LATENCY_BUCKETS" in describe(refusal.value)
