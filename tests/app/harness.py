@@ -94,3 +94,11 @@ def answers(url: str) -> bool:
             return bool(response.status == 200)
     except OSError:
         return False
+
+
+def silent_server() -> str:
+    """A port that takes connections and never answers; it lives as long as the process."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port: int = listener.getsockname()[1]
+    listener.detach()
+    return f"http://127.0.0.1:{port}"

@@ -168,9 +168,10 @@ def test_half_a_surrogate_pair_comes_back_as_it_came(client: TestClient) -> None
 
 
 def test_large_body_is_413_before_it_is_parsed(client: TestClient) -> None:
-    answer = client.post("/predict", content=b"x" * 20_001)
+    answer = client.post("/predict", content=b"{}", headers={"Content-Length": "20001"})
 
     assert answer.status_code == 413
+    assert answer.json()["detail"] == "The body is announced as 20001 bytes; at most 20000 are taken."
 
 
 def test_large_body_without_a_length_is_413(client: TestClient) -> None:

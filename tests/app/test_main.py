@@ -13,7 +13,7 @@ import uvicorn
 
 from app import __version__
 from app.main import Server
-from tests.app.harness import ROOT, SERVICE, answers, free_port, process, serving, settings_for, until
+from tests.app.harness import ROOT, SERVICE, answers, free_port, process, serving, settings_for, silent_server, until
 
 
 def environment(uri: str, tmp_path: Path, **changes: str) -> dict[str, str]:
@@ -89,6 +89,17 @@ def test_sigterm_lets_a_request_finish_and_ends_with_0(saved: Path, tmp_path: Pa
         assert answer.startswith(b"HTTP/1.1 200 OK")
         assert b'"predictions"' in answer
         assert running.wait(10) == 0
+
+
+def test_sigterm_while_loading_ends_at_once(tmp_path: Path) -> None:
+    variables = environment("models:/m/1", tmp_path, MODEL_SERVICE_MLFLOW_TRACKING_URI=silent_server())
+    with process(SERVICE, tmp_path / "log", **variables) as running:
+        until(lambda: answers(f"http://127.0.0.1:{variables['MODEL_SERVICE_PORT']}/health/live"))
+        begin = time.monotonic()
+        running.terminate()
+
+        assert running.wait(20) == 0
+    assert time.monotonic() - begin < 5
 
 
 def test_shutdown_does_not_wait_longer_than_it_may(saved: Path, tmp_path: Path) -> None:
