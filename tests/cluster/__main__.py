@@ -4,14 +4,14 @@ import argparse
 import os
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import ModuleType
 
 from tests.cluster import embedded, kind
 from tests.cluster.access import Access
-from tests.cluster.console import Failure, say, step, summary
-from tests.cluster.images import OPERATOR, PRODUCTS, PROMETHEUS, RELOADER
+from tests.cluster.console import Failure, abort, say, step, summary
+from tests.cluster.images import OPERATOR, PRODUCTS, PROMETHEUS, RELOADER, Image
 from tests.cluster.main_job import run_main_job
 from tests.cluster.preflight import check_machine, docker_answers, install_packages
 from tests.cluster.programs import cluster_programs, find, tools
@@ -23,6 +23,11 @@ def _cluster() -> ModuleType:
     if chosen not in ("kind", "embedded"):
         raise Failure(f"CLUSTER={chosen} is not a cluster. Set it to kind or embedded, or unset it.")
     return kind if chosen == "kind" else embedded
+
+
+def _build(cluster: ModuleType, images: list[Image]) -> None:
+    for image in images:
+        cluster.build(image)
 
 
 def up() -> None:
@@ -37,11 +42,12 @@ def up() -> None:
         images.append(PROMETHEUS)
     # Building the programs keeps the processors busy, building the images the network: side by side.
     with ThreadPoolExecutor() as pool:
-        programs = pool.submit(cluster_programs) if cluster is embedded else None
-        for image in images:
-            cluster.build(image)
-        if programs is not None:
-            programs.result()
+        builds: list[Future[object]] = [pool.submit(cluster_programs)] if cluster is embedded else []
+        builds.append(pool.submit(_build, cluster, images))
+        for build in as_completed(builds):
+            if build.exception():
+                abort()
+            build.result()
     access = Access(cluster.start())
     for image in [*images, OPERATOR, RELOADER] if cluster is embedded else images:
         cluster.load(image)

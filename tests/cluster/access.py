@@ -30,6 +30,11 @@ class Access:
         text = self.kubectl("get", kind, name, "--namespace", namespace, "--ignore-not-found", "--output", "json")
         return json.loads(text) if text.strip() else None
 
+    def get_all(self, kind: str, selector: str, namespace: str) -> list[Any]:
+        """Return the objects of a kind that a label selector selects, as parsed JSON."""
+        text = self.kubectl("get", kind, "--selector", selector, "--namespace", namespace, "--output", "json")
+        return list(json.loads(text)["items"])
+
     def helm(self, *arguments: str, timeout_seconds: float = 900) -> str:
         """Run Helm and return what it printed."""
         return run([find("helm"), "--kubeconfig", self.kubeconfig, *arguments], timeout_seconds=timeout_seconds)

@@ -4,16 +4,20 @@ Owns the terminal. Everything else raises `Failure` and never prints an error it
 """
 
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 HEARTBEAT_SECONDS = 15.0
 
 _durations: dict[str, float] = {}
 _output = threading.Lock()
+_running: set[subprocess.Popen[str]] = set()
+_aborted = threading.Event()
 
 
 class Failure(Exception):  # noqa: N818 - the word a person reads
@@ -86,34 +90,54 @@ def run(
     """
     words = [str(word) for word in command]
     name = Path(words[0]).name + (f" {words[1]}" if len(words) > 1 and not words[1].startswith("-") else "")
-    try:
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") if log else tempfile.TemporaryFile("w+") as errors:
+        process = _start(words, errors, subprocess.PIPE if log is None else errors, env, cwd, remedy)
+        try:
+            printed, _ = process.communicate(stdin, timeout=timeout_seconds)
+        except subprocess.TimeoutExpired as error:
+            raise Failure(f"{name} did not end within {timeout_seconds:.0f} s. {remedy}".strip()) from error
+        finally:
+            _running.discard(process)
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+        if process.returncode == 0:
+            return printed or ""
         if log is None:
-            done = subprocess.run(
-                words,
-                input=stdin,
-                text=True,
-                capture_output=True,
-                env=env,
-                cwd=cwd,
-                timeout=timeout_seconds,
-                check=False,
-            )
-            printed = done.stderr or done.stdout
+            errors.seek(0)
+            said = errors.read() or printed
         else:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            with log.open("a") as stream:
-                done = subprocess.run(
-                    words, input=stdin, text=True, stdout=stream, stderr=subprocess.STDOUT, env=env, cwd=cwd,
-                    timeout=timeout_seconds, check=False,
-                )  # fmt: skip
-            printed = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) + f"\n(all of it: {log})"
+            said = "\n".join(log.read_text(errors="replace").splitlines()[-15:]) + f"\n(all of it: {log})"
+    raise Failure(f"{name} failed with status {process.returncode}:\n{said.strip()}\n{remedy}".rstrip())
+
+
+def _start(
+    words: list[str],
+    errors: IO[str],
+    output: int | IO[str],
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    remedy: str,
+) -> subprocess.Popen[str]:
+    if _aborted.is_set():
+        raise Failure("Stopped, because another step failed.")
+    try:
+        process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=output, stderr=errors, text=True, env=env, cwd=cwd
+        )
     except FileNotFoundError as error:
         raise Failure(f"{words[0]} is not installed. {remedy or 'Install it and run again.'}") from error
-    except subprocess.TimeoutExpired as error:
-        raise Failure(f"{name} did not end within {timeout_seconds:.0f} s. {remedy}".strip()) from error
-    if done.returncode != 0:
-        raise Failure(f"{name} failed with status {done.returncode}:\n{printed.strip()}\n{remedy}".rstrip())
-    return done.stdout or ""
+    _running.add(process)
+    return process
+
+
+def abort() -> None:
+    """End the programs that `run` waits for, and start no more: another step has failed, and waiting would hide it."""
+    _aborted.set()
+    for process in list(_running):
+        process.terminate()
 
 
 def wait_for(what: str, probe: Callable[[], object], *, timeout_seconds: float, remedy: str) -> None:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from tests.cluster.console import Failure
 
+# Python warns of a child that outlives its handle; these are meant to.
+_children: list[subprocess.Popen[bytes]] = []
+
 
 def _born(pid: int) -> str:
     """Return when a process started, in clock ticks since boot ("" when gone): tells it from a reused number."""
@@ -67,6 +70,7 @@ class Daemon:
                 start_new_session=True,
                 cwd="/",
             )
+        _children.append(process)
         self._record.write_text(json.dumps({"pid": process.pid, "born": _born(process.pid)}))
         time.sleep(0.2)
         if process.poll() is not None:

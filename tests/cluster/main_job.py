@@ -14,7 +14,7 @@ from tests.cluster.access import Access, http, promql
 from tests.cluster.cache import LOGS, ROOT
 from tests.cluster.console import Failure, run, say, step
 from tests.cluster.images import APP, MLFLOW, OPERATOR, PROMETHEUS, RELOADER, TRAINING, Image
-from tests.cluster.programs import cluster_programs
+from tests.cluster.programs import cluster_programs, find
 
 MODEL, ALIAS = "breast-cancer", "champion"
 RELEASE, NAMESPACE = "breast-cancer", "models"
@@ -25,7 +25,8 @@ MANIFESTS = Path(__file__).parent / "manifests"
 REQUEST_RATE = f'sum(rate(http_server_requests_total{{namespace="{NAMESPACE}",path="/predict"}}[1m])) > 0'
 
 
-def _image(image: Image, prefix: str = "image") -> list[str]:
+def image_values(image: Image, prefix: str = "image") -> list[str]:
+    """Return the Helm flags that make a chart use an image built here."""
     registry, repository = image.reference.rpartition(":")[0].split("/")
     values = {"registry": registry, "repository": repository, "tag": image.tag}
     return [f"--set-string={prefix}.{key}={value}" for key, value in values.items()]
@@ -56,7 +57,7 @@ def install_observability(access: Access, *, with_stack: bool) -> None:
             chart = copy_umbrella(Path(work))
         access.helm(
             "upgrade", "--install", OBSERVABILITY, str(chart), "--namespace", MONITORING, "--create-namespace",
-            f"--set=kube-prometheus-stack.enabled={str(with_stack).lower()}", *_image(MLFLOW, "mlflow.image"),
+            f"--set=kube-prometheus-stack.enabled={str(with_stack).lower()}", *image_values(MLFLOW, "mlflow.image"),
             "--set=mlflow.serviceMonitor.enabled=true", "--wait", "--timeout=10m",
         )  # fmt: skip
 
@@ -94,7 +95,7 @@ def install_model(access: Access, uri: str = f"models:/{MODEL}@{ALIAS}", *extra:
     """Install or upgrade the model service so that it serves `uri`, and wait until every pod is ready."""
     access.helm(
         "upgrade", "--install", RELEASE, str(ROOT / "charts" / "model-service"), "--namespace", NAMESPACE,
-        "--create-namespace", *_image(APP), f"--set-string=model.uri={uri}",
+        "--create-namespace", *image_values(APP), f"--set-string=model.uri={uri}",
         f"--set-string=mlflow.trackingUri={TRACKING_URI}", "--set=serviceMonitor.enabled=true",
         "--set=autoscaling.enabled=true", "--set=autoscaling.minReplicas=2", "--set=autoscaling.maxReplicas=3",
         "--set=resources.requests.cpu=100m", *extra, "--wait", "--timeout=5m",
@@ -155,8 +156,8 @@ def _report(access: Access, answer: dict[str, Any], provenance: dict[str, Any], 
     }
     say(f"\nA pod answered /predict:\n    {json.dumps(answer)[:300]}\nThe model it answered with:\n{origin}")
     say(f"Requests per second to /predict, as Prometheus sees them: {rate:.2f}\n\nReach them from this machine:")
-    say(f"    export KUBECONFIG={access.kubeconfig}")
+    say(f"    export KUBECONFIG={access.kubeconfig} PATH={find('kubectl').parent}:$PATH")
     for name, (target, namespace, local, port, path) in places.items():
         command = f"kubectl port-forward -n {namespace} {target} {local}:{port}"
-        say(f"    {name + ':':<12}{command:<72}then http://127.0.0.1:{local}{path}")
+        say(f"    {name + ':':<12}{command:<88} then http://127.0.0.1:{local}{path}")
     say(f"Logs of the builds: {LOGS}. Everything away again: make down.")

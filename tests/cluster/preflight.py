@@ -2,9 +2,11 @@
 
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 from tests.cluster.cache import CACHE, LOGS
@@ -110,20 +112,29 @@ def check_network(network: str, bridges: set[str]) -> None:
 
 
 def check_port(address: str, port: int, program: str) -> None:
-    """Refuse when a port of the cluster is taken.
+    """Refuse when a port of the cluster is taken; a process that is just ending gets 5 s to let go of it.
 
     Raises:
         Failure: names the port, the program that needs it and the one that has it.
     """
-    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        with socket.socket(socket.AF_INET, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
-            try:
-                probe.bind((address, port))
-            except OSError as error:
-                holder = run(["ss", "-Hlntup", f"sport = :{port}"]).strip().rpartition("users:")[2] or "unknown"
-                raise Failure(
-                    f"Port {port} on {address}, which {program} needs, is in use by {holder}. "
-                    "End that program, run again."
-                ) from error
+    deadline = time.monotonic() + 5
+    while not (_free(address, port, socket.SOCK_STREAM) and _free(address, port, socket.SOCK_DGRAM)):
+        if time.monotonic() > deadline:
+            listening = run(["ss", "-Hlntup", f"sport = :{port}"])
+            holder = re.search(r'users:\(\("([^"]+)",pid=(\d+)', listening)
+            name = f"{holder[1]} (process {holder[2]})" if holder else "a process that cannot be seen"
+            raise Failure(
+                f"Port {port} on {address}, which {program} needs, is in use by {name}. End that program, run again."
+            )
+        time.sleep(0.2)
+
+
+def _free(address: str, port: int, kind: socket.SocketKind) -> bool:
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.setsockopt(socket.SOL_IP, IP_FREEBIND, 1)
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+    return True

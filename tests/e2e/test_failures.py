@@ -1,0 +1,93 @@
+"""What an engineer on call sees when something that the service relies on is not there, and that it heals by itself."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.cluster.access import Access, http
+from tests.cluster.cache import ROOT
+from tests.cluster.console import Failure, wait_for
+from tests.cluster.images import APP
+from tests.cluster.main_job import ALIAS, MODEL, MONITORING, NAMESPACE, OBSERVABILITY, TRACKING_URI, image_values
+
+
+@contextmanager
+def _release(access: Access, name: str, uri: str) -> Iterator[str]:
+    """Install one pod that serves `uri` without waiting for it; yield the label selector of its pod."""
+    access.helm(
+        "upgrade", "--install", name, str(ROOT / "charts" / "model-service"), "--namespace", NAMESPACE,
+        *image_values(APP), f"--set-string=model.uri={uri}", f"--set-string=mlflow.trackingUri={TRACKING_URI}",
+        "--set=model.loadTimeoutSeconds=5", "--set=replicaCount=1", "--set=podDisruptionBudget.enabled=false",
+        "--set=resources.requests.cpu=50m",
+    )  # fmt: skip
+    try:
+        yield f"app.kubernetes.io/instance={name}"
+    finally:
+        access.helm("uninstall", name, "--namespace", NAMESPACE, "--wait")
+
+
+def _container(access: Access, selector: str) -> dict[str, Any]:
+    """Return the status of the pod's container ({} while there is none)."""
+    pods = access.get_all("pod", selector, NAMESPACE)
+    statuses = [status for pod in pods for status in pod["status"].get("containerStatuses", [])]
+    return statuses[0] if statuses else {}
+
+
+def _termination_message(access: Access, selector: str) -> str:
+    """Return what the container said when it gave up, as `kubectl describe pod` shows it."""
+
+    def message() -> str:
+        status = _container(access, selector)
+        ended = status.get("lastState", {}).get("terminated") or status.get("state", {}).get("terminated") or {}
+        return str(ended.get("message", ""))
+
+    wait_for("the termination message", message, timeout_seconds=60, remedy="The pod did not give up.")
+    return message()
+
+
+def test_unknown_model_is_named_in_the_termination_message(access: Access) -> None:
+    with _release(access, "unknown", f"models:/nobody@{ALIAS}") as selector:
+        message = _termination_message(access, selector)
+
+        assert f"models:/nobody@{ALIAS}" in message
+        assert TRACKING_URI in message
+        assert "\n" not in message.strip()
+        assert not _container(access, selector)["ready"]
+
+        def backed_off() -> bool:
+            events = access.kubectl("get", "events", "--namespace", NAMESPACE, "--output", "jsonpath={..message}")
+            return "restarting failed container" in events
+
+        wait_for("the back-off event", backed_off, timeout_seconds=60, remedy="")
+
+
+def test_service_recovers_when_mlflow_comes_back(access: Access, service: str) -> None:
+    mlflow = ["deployment", f"{OBSERVABILITY}-mlflow", "--namespace", MONITORING]
+    example = http(f"{service}/model")["input_example"]
+    access.kubectl("scale", *mlflow, "--replicas=0")
+    try:
+        access.kubectl("wait", "pod", "--for=delete", "-l", "app.kubernetes.io/name=mlflow", "-n", MONITORING)
+        with _release(access, "waiting", f"models:/{MODEL}@{ALIAS}") as selector:
+            message = _termination_message(access, selector)
+            assert f"models:/{MODEL}@{ALIAS}" in message
+            assert TRACKING_URI in message
+            assert http(f"{service}/predict", example)["predictions"], "pods that have their model need no MLflow"
+
+            access.kubectl("scale", *mlflow, "--replicas=1")
+            # The registry is on a volume: what was registered is still there after the pod was replaced.
+            ready = lambda: _container(access, selector).get("ready")  # noqa: E731
+            wait_for("the pod that waited for MLflow", ready, timeout_seconds=180, remedy="")
+    finally:
+        access.kubectl("scale", *mlflow, "--replicas=1")
+        access.kubectl("rollout", "status", *mlflow, "--timeout=120s")
+
+
+def test_models_uri_without_tracking_uri_fails_before_anything_is_installed(access: Access) -> None:
+    chart = str(ROOT / "charts" / "model-service")
+
+    with pytest.raises(Failure, match=r"mlflow\.trackingUri"):
+        access.helm("install", "refused", chart, "--namespace", NAMESPACE, "--set=model.uri=models:/a/1")
+
+    assert access.get("deployment", "refused-model-service", NAMESPACE) is None

@@ -1,0 +1,143 @@
+"""The whole chain on a real cluster, in the order in which it is built: trained, served, seen, upgraded."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from pytest_helm_charts.clusters import Cluster
+from pytest_helm_charts.k8s.deployment import wait_for_deployments_to_run
+from sklearn.datasets import load_breast_cancer
+from xgboost import Booster, DMatrix
+
+from tests.cluster.access import Access, http, promql, wait_for_series
+from tests.cluster.cache import ROOT
+from tests.cluster.console import wait_for
+from tests.cluster.images import APP
+from tests.cluster.main_job import (
+    ALIAS,
+    MODEL,
+    NAMESPACE,
+    RELEASE,
+    TRACKING_URI,
+    champion,
+    image_values,
+    install_model,
+    train,
+)
+
+FULLNAME = f"{RELEASE}-model-service"
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, float]]:
+    """Twenty rows of the data set that the model was trained on."""
+    frame = load_breast_cancer(as_frame=True).data.head(20)
+    records: list[dict[str, float]] = frame.to_dict(orient="records")
+    return records
+
+
+def test_every_pod_becomes_ready(kube_cluster: Cluster) -> None:
+    wait_for_deployments_to_run(kube_cluster.kube_client, [FULLNAME], NAMESPACE, timeout_sec=60, missing_ok=False)
+
+
+def test_predictions_equal_the_boosters_own(
+    service: str, mlflow_url: str, rows: list[dict[str, float]], tmp_path: Path
+) -> None:
+    version = http(f"{service}/model")["version"]
+    mlflow.set_tracking_uri(mlflow_url)
+    folder = mlflow.artifacts.download_artifacts(f"models:/{MODEL}/{version}", dst_path=str(tmp_path))
+    booster = Booster(model_file=Path(folder) / "model.ubj")
+    matrix = np.array([list(row.values()) for row in rows], dtype=np.float32)
+    expected = booster.predict(DMatrix(matrix, feature_names=list(rows[0])))
+
+    answer = http(f"{service}/predict", {"instances": rows})
+
+    got = [prediction["probabilities"]["benign"] for prediction in answer["predictions"]]
+    assert got == pytest.approx(expected.tolist(), abs=1e-6)
+    assert answer["model"] == {"name": MODEL, "version": version}
+
+
+def test_split_form_answers_like_records(service: str, rows: list[dict[str, float]]) -> None:
+    split = {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
+
+    assert http(f"{service}/predict", split) == http(f"{service}/predict", {"instances": rows})
+
+
+def test_prometheus_counts_each_request(service: str, prometheus: str, rows: list[dict[str, float]]) -> None:
+    query = f'sum(http_server_requests_total{{namespace="{NAMESPACE}",path="/predict",status_code="200"}})'
+    before = float(wait_for_series(prometheus, query)[0]["value"][1])
+    for _ in range(7):
+        http(f"{service}/predict", {"instances": rows})
+
+    wait_for_series(prometheus, f"{query} >= {before + 7}", timeout_seconds=60)
+
+
+def test_prometheus_scrapes_each_pod_every_15_seconds(prometheus: str) -> None:
+    found = wait_for_series(
+        prometheus, f'prometheus_target_interval_length_seconds{{interval="15s"}} or up{{namespace="{NAMESPACE}"}}'
+    )
+    pods = promql(prometheus, f'up{{namespace="{NAMESPACE}",service="{FULLNAME}"}} == 1')
+
+    assert found
+    assert len(pods) >= 2
+    targets = http(f"{prometheus}/api/v1/targets?state=active")["data"]["activeTargets"]
+    assert {target["scrapeInterval"] for target in targets if target["labels"]["namespace"] == NAMESPACE} == {"15s"}
+
+
+def test_autoscaler_reports_a_metric(access: Access) -> None:
+    def utilisation() -> list[Any]:
+        status = access.get("hpa", FULLNAME, NAMESPACE)["status"]
+        metrics = status.get("currentMetrics") or []
+        return [m for m in metrics if m.get("resource", {}).get("current", {}).get("averageUtilization") is not None]
+
+    wait_for("the autoscaler's metric", utilisation, timeout_seconds=90, remedy="Does `kubectl top pods` work?")
+
+
+def test_helm_test_passes(access: Access) -> None:
+    printed = access.helm("test", RELEASE, "--namespace", NAMESPACE, "--timeout", "120s")
+
+    assert "Phase:" in printed
+    assert "Succeeded" in printed
+
+
+def test_mlflow_ui_answers_by_service_name_from_another_pod(access: Access) -> None:
+    code = f"import urllib.request as r; print(r.urlopen('{TRACKING_URI}/', timeout=10).read().decode())"
+    command = ["--command", "--", "python3", "-c", code]
+    page = access.kubectl(
+        "run", "mlflow-ui", "--rm", "--stdin", "--quiet", "--restart=Never", f"--namespace={NAMESPACE}",
+        f"--image={APP.reference}", *command,
+    )  # fmt: skip
+
+    assert "<title>MLflow</title>" in page
+
+
+def test_upgrade_serves_the_second_version(access: Access, prometheus: str) -> None:
+    before = champion(access)
+    trained = train(access, "train-again", "--seed", "7", "--max-depth", "3")
+    assert trained["version"] != before
+    assert champion(access) == trained["version"]
+
+    install_model(access, f"models:/{MODEL}/{trained['version']}")
+
+    with access.forward(f"service/{FULLNAME}", 80, NAMESPACE) as url:
+        example = http(f"{url}/model")["input_example"]
+        assert http(f"{url}/predict", example)["model"] == {"name": MODEL, "version": trained["version"]}
+    info = f'model_info{{namespace="{NAMESPACE}",model_name="{MODEL}"}}'
+    wait_for_series(prometheus, f'count({info[:-1]},model_version="{trained["version"]}"}}) >= 2', timeout_seconds=60)
+    install_model(access, f"models:/{MODEL}@{ALIAS}")
+
+
+def test_ci_values_install_with_ct() -> None:
+    values = " ".join(image_values(APP))
+    command = ["ct", "install", "--charts", "charts/model-service", "--helm-extra-set-args", values]
+
+    done = subprocess.run(
+        [*command, "--helm-extra-args", "--timeout 120s"],
+        cwd=ROOT, capture_output=True, text=True, timeout=400, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    assert done.stdout.count("Phase:") >= 2
