@@ -3,7 +3,7 @@
 PYTHON := tests/cluster/python
 # The project's Python, Helm, kubectl and the linters on PATH, and the cluster's kubeconfig when it is up.
 RUN := $(PYTHON) -m tests.cluster exec
-.PHONY: help up down test test-long lint types unit charts e2e generate fmt
+.PHONY: help up down status test test-long lint types unit charts e2e generate fmt
 
 help: ## List the verbs
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -14,6 +14,10 @@ up: ## Start a cluster, train a model, serve it, predict; again: repair and upgr
 down: ## Take the cluster away; keep what is built
 	@$(PYTHON) -m tests.cluster down
 
+status: ## Show what runs on the cluster and its last warnings
+	@$(RUN) kubectl get pods,horizontalpodautoscalers --all-namespaces
+	@$(RUN) kubectl get events --all-namespaces --field-selector type=Warning --sort-by .lastTimestamp
+
 test: lint types up ## Run all tests
 	@$(RUN) python -m pytest -m "not long"
 
@@ -23,7 +27,7 @@ test-long: up ## Run the soaks and drills that take long
 lint: ## Check Python, shell, YAML, workflows and charts
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m ruff format --check
-	@$(PYTHON) -m yamllint --strict .github charts tests
+	@$(PYTHON) -m yamllint --strict .github .yamllint charts tests
 	@$(RUN) shellcheck tests/cluster/python .ci/run
 	@$(RUN) actionlint
 	@$(RUN) helm lint --strict --values charts/model-service/ci/default-values.yaml charts/model-service

@@ -17,6 +17,8 @@ from tests.cluster.programs import cluster_programs
 STORE = CACHE / "buildah"
 LOCAL = Path(__file__).parent / "images"
 PYTHON_PACKAGES = "python3,python3-venv,ca-certificates"
+# The docker format, because only that one carries a HEALTHCHECK.
+BUILD_OPTIONS = ("--format", "docker", "--isolation", "chroot", "--network", "host")
 # Behind a private certificate authority the build stages must trust what this machine trusts.
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -34,7 +36,7 @@ class Image:
     def tag(self) -> str:
         """The hash of everything that goes in."""
         base = "" if self.programs else PYTHON_PACKAGES
-        return key_of([self.dockerfile, *self.inputs], base)
+        return key_of([self.dockerfile, *self.inputs], base, *BUILD_OPTIONS)
 
     @property
     def reference(self) -> str:
@@ -99,17 +101,7 @@ def _python_image() -> str:
                 log=log,
                 remedy="Check that Debian's mirror can be reached.",
             )
-            _buildah(
-                "build",
-                "--isolation",
-                "chroot",
-                "-f",
-                LOCAL / "python.Dockerfile",
-                "-t",
-                reference,
-                work,
-                log=log,
-            )
+            _buildah("build", *BUILD_OPTIONS, "-f", LOCAL / "python.Dockerfile", "-t", reference, work, log=log)
     return reference
 
 
@@ -123,16 +115,8 @@ def build_with_buildah(image: Image) -> None:
     """Build an image into the cache's own store, unless it is there."""
     if _built(image.reference):
         return
-    arguments: list[object] = [
-        "--layers",
-        "--isolation",
-        "chroot",
-        "--network",
-        "host",
-        "-f",
-        image.dockerfile,
-    ]
-    arguments += ["-t", image.reference, "--build-arg", f"GIT_COMMIT={git_commit()}"]
+    arguments: list[object] = ["--layers", *BUILD_OPTIONS, "-f", image.dockerfile, "-t", image.reference]
+    arguments += ["--build-arg", f"GIT_COMMIT={git_commit()}"]
     if not image.programs:
         arguments += ["--build-arg", f"PYTHON_IMAGE={_python_image()}"]
     if CERTIFICATES.exists():
