@@ -25,11 +25,15 @@ def _born(pid: int) -> str:
 
 @dataclass(frozen=True)
 class Daemon:
-    """One background process, known by its name in the state folder."""
+    """One background process, known by its name in the state folder.
+
+    `settings` stands for what it reads besides its command line: a process with other settings is started anew.
+    """
 
     name: str
     command: list[str]
     state: Path
+    settings: str = ""
 
     @property
     def log(self) -> Path:
@@ -47,18 +51,24 @@ class Daemon:
             return None
         return int(record["pid"]) if record["born"] == _born(record["pid"]) else None
 
+    def _current(self) -> bool:
+        record = json.loads(self._record.read_text())
+        return bool(record["command"] == self.command and record["settings"] == self.settings)
+
     def running(self) -> bool:
         """Say whether the process that we started is still that process."""
         return self._pid() is not None
 
     def start(self) -> None:
-        """Start it unless it runs; its files are private, its children's are not touched.
+        """Start it unless it runs with these settings.
 
         Raises:
             Failure: it ended at once; with the end of its log.
         """
         if self.running():
-            return
+            if self._current():
+                return
+            self.stop()
         for folder in (self.log.parent, self._record.parent):
             folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
@@ -71,7 +81,8 @@ class Daemon:
                 cwd="/",
             )
         _children.append(process)
-        self._record.write_text(json.dumps({"pid": process.pid, "born": _born(process.pid)}))
+        record = {"pid": process.pid, "born": _born(process.pid), "command": self.command, "settings": self.settings}
+        self._record.write_text(json.dumps(record))
         time.sleep(0.2)
         if process.poll() is not None:
             tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from string import Template
 
-from tests.cluster.cache import CACHE
+from tests.cluster.cache import CACHE, key_of
 from tests.cluster.console import Failure, run, step, wait_for
 from tests.cluster.daemons import Daemon
 from tests.cluster.images import PAUSE, Image, build_with_buildah, save_from_buildah
@@ -139,8 +139,9 @@ def _daemons(programs: Path) -> list[Daemon]:
         ],
         "storage-provisioner": [f"--kubeconfig={client}/admin.conf", f"--root={VOLUMES}"],
     }  # fmt: skip
+    settings = key_of([TEMPLATES / "node"], PAUSE.reference)
     return [
-        Daemon(name, command if name == "containerd" else [str(programs / name), *command], STATE)
+        Daemon(name, command if name == "containerd" else [str(programs / name), *command], STATE, settings)
         for name, command in commands.items()
     ]
 

@@ -6,9 +6,11 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.client import HTTPSConnection
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from tests.cluster.cache import ROOT
 from tests.cluster.console import Failure
 from tests.cluster.main_job import NAMESPACE, SERVICE
 
-SUBCOMMAND = [sys.executable, "-m", "tests.cluster", "up"]
+CLUSTER = [sys.executable, "-m", "tests.cluster"]
 
 
 def _pids() -> dict[str, int]:
@@ -50,14 +52,13 @@ def test_state_and_keys_are_private() -> None:
 
 
 def test_anonymous_callers_are_refused() -> None:
-    with socket.create_connection((embedded.NODE_IP, 6443), timeout=5):
-        pass
-    code = subprocess.run(
-        ["curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", f"https://{embedded.NODE_IP}:6443/api"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    trust = ssl.create_default_context(cafile=embedded.PKI / "ca.crt")
+    connection = HTTPSConnection(embedded.NODE_IP, 6443, context=trust, timeout=5)
+    connection.request("GET", "/api")
+    status = connection.getresponse().status
+    connection.close()
 
-    assert code.stdout == "401"
+    assert status == 401
 
 
 def test_start_heals_a_cluster_whose_every_process_was_killed(access: Access) -> None:
@@ -134,7 +135,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_full_disk_is_refused_before_anything_starts(small_disk: Path) -> None:
     env = {**os.environ, "MODEL_SERVICE_CACHE": str(small_disk), "CLUSTER": "embedded"}
-    done = subprocess.run(SUBCOMMAND, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*CLUSTER, "up"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
 
     assert done.returncode == 1
     assert "GB free" in done.stdout
@@ -150,7 +151,7 @@ def test_no_network_ends_at_once_with_the_remedy(tmp_path: Path) -> None:
         "GOMODCACHE": str(tmp_path / "modules"),
         "CLUSTER": "embedded",
     }
-    command = ["unshare", "--net", *SUBCOMMAND]
+    command = ["unshare", "--net", *CLUSTER, "up"]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
 
     assert done.returncode == 1
@@ -158,3 +159,18 @@ def test_no_network_ends_at_once_with_the_remedy(tmp_path: Path) -> None:
     assert "Traceback" not in done.stdout + done.stderr
     assert not (tmp_path / "state").exists()
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.long
+def test_down_leaves_nothing_behind_and_up_works_again() -> None:
+    pids = _pids()
+    subprocess.run([*CLUSTER, "down"], cwd=ROOT, check=True, timeout=300)
+
+    assert not any((Path("/proc") / str(pid) / "exe").exists() for pid in pids.values())
+    assert not embedded.STATE.exists()
+    assert not embedded.RUNTIME.exists()
+    assert "model-service" not in Path("/proc/self/mountinfo").read_text()
+    assert not [link for link in (embedded.NODE_BRIDGE, embedded.POD_BRIDGE) if Path(f"/sys/class/net/{link}").exists()]
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    assert "kube-proxy" not in tables
+    subprocess.run([*CLUSTER, "up"], cwd=ROOT, check=True, timeout=600)
