@@ -15,7 +15,7 @@ from tests.cluster.console import Failure, run, step
 from tests.cluster.programs import cluster_programs
 
 STORE = CACHE / "buildah"
-LOCAL = Path(__file__).parent / "images"
+LOCAL = Path(__file__).parent / "dockerfiles"
 PYTHON_PACKAGES = "python3,python3-venv,ca-certificates"
 # The docker format, because only that one carries a HEALTHCHECK.
 BUILD_OPTIONS = ("--format", "docker", "--isolation", "chroot", "--network", "host")
@@ -54,7 +54,7 @@ TRAINING = _product("model-service-training", "training.Dockerfile", "app", "tra
 MLFLOW = _product("model-service-mlflow", "mlflow.Dockerfile")
 PRODUCTS = (APP, TRAINING, MLFLOW)
 
-_PROGRAMS = ROOT / "tests" / "cluster" / "programs"
+_PROGRAMS = ROOT / "tests" / "cluster" / "kubernetes"
 PROMETHEUS = Image("prometheus", LOCAL / "prometheus.Dockerfile", ())
 OPERATOR = Image("prometheus-operator", LOCAL / "prometheus-operator.Dockerfile", (_PROGRAMS,), ("operator",))
 RELOADER = Image(

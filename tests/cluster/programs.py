@@ -18,9 +18,9 @@ from tests.cluster.console import Failure, run, step
 KUBERNETES_VERSION = "1.37.2"
 HELM_VERSION = "4.3.1"
 
-CLUSTER = ROOT / "tests" / "cluster" / "programs"
+CLUSTER = ROOT / "tests" / "cluster" / "kubernetes"
 TOOLS = ROOT / "tests" / "tools"
-# The names that the one binary of tests/cluster/programs answers to.
+# The names that the one binary of tests/cluster/kubernetes answers to.
 ENTRY_POINTS = (
     "coredns", "ct", "etcd", "helm", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler",
     "kubectl", "kubelet", "metrics-server", "storage-provisioner",

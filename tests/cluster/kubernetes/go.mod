@@ -1,4 +1,4 @@
-module model-service/cluster/programs
+module model-service/cluster/kubernetes
 
 go 1.26.4
 

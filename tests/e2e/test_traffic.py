@@ -1,0 +1,97 @@
+"""The service under load from a pod: upgrades and rollbacks drop no request, disruptions are limited, pods added."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.access import Access
+from tests.cluster.console import Failure, wait_for
+from tests.cluster.images import APP
+from tests.cluster.main_job import ALIAS, MODEL, NAMESPACE, RELEASE, install_model
+
+FULLNAME = f"{RELEASE}-model-service"
+SCRIPT = Path(__file__).parent / "load.py"
+
+
+@contextmanager
+def _load(access: Access, clients: int, seconds: int, requests: int) -> Iterator[dict[str, Any]]:
+    """Run the load in a pod while the body runs; afterwards the yielded dictionary holds what it counted."""
+    pod = ["load", f"--namespace={NAMESPACE}"]
+    access.kubectl("delete", "pod", *pod, "--ignore-not-found")
+    arguments = [FULLNAME, str(clients), str(seconds), str(requests)]
+    access.kubectl(
+        "run", *pod, f"--image={APP.reference}", "--restart=Never", "--command", "--",
+        "python3", "-c", SCRIPT.read_text(), *arguments,
+    )  # fmt: skip
+    counted: dict[str, Any] = {}
+    try:
+        access.kubectl("wait", "pod", *pod, "--for=jsonpath={.status.phase}=Running", "--timeout=60s")
+        yield counted
+        access.kubectl("wait", "pod", *pod, "--for=jsonpath={.status.phase}=Succeeded", f"--timeout={seconds + 60}s")
+        counted.update(json.loads(access.kubectl("logs", *pod).splitlines()[-1]))
+    finally:
+        access.kubectl("delete", "pod", *pod, "--wait=false")
+
+
+def _upgrade_and_roll_back(access: Access) -> None:
+    install_model(access, f"models:/{MODEL}@{ALIAS}", f"--set-string=podAnnotations.upgraded=at-{time.time():.0f}")
+    access.helm("rollback", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=5m")
+
+
+def test_upgrade_and_rollback_drop_no_request(access: Access) -> None:
+    with _load(access, clients=2, seconds=45, requests=20_000) as counted:
+        _upgrade_and_roll_back(access)
+
+    assert counted["failures"] == 0, counted
+    assert counted["requests"] >= 500, counted
+
+
+@pytest.mark.long
+def test_upgrades_and_rollbacks_drop_none_of_5000_requests(access: Access) -> None:
+    with _load(access, clients=4, seconds=300, requests=200_000) as counted:
+        for _ in range(5):
+            _upgrade_and_roll_back(access)
+
+    print(counted)
+    assert counted["failures"] == 0, counted
+    assert counted["requests"] >= 5_000, counted
+
+
+def test_eviction_honours_the_disruption_budget(access: Access) -> None:
+    access.kubectl("rollout", "status", f"deployment/{FULLNAME}", "--namespace", NAMESPACE, "--timeout=120s")
+    pods = access.get_all("pod", f"app.kubernetes.io/instance={RELEASE}", NAMESPACE)
+    names = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+    def evict(name: str) -> None:
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": NAMESPACE}}
+        path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}/eviction"
+        access.kubectl("create", "--raw", path, "-f", "-", stdin=json.dumps(eviction))
+
+    evict(names[0])
+    with pytest.raises(Failure, match="disruption budget"):
+        evict(names[1])
+    access.kubectl("rollout", "status", f"deployment/{FULLNAME}", "--namespace", NAMESPACE, "--timeout=120s")
+
+
+@pytest.mark.long
+def test_autoscaler_adds_pods_under_load_and_takes_them_away(access: Access) -> None:
+    def replicas() -> int:
+        return int(access.get("deployment", FULLNAME, NAMESPACE)["status"].get("readyReplicas", 0))
+
+    quick = "--set=autoscaling.behavior.scaleDown.stabilizationWindowSeconds=15"
+    install_model(access, f"models:/{MODEL}@{ALIAS}", "--set=autoscaling.minReplicas=1", quick)
+    wait_for("one pod", lambda: replicas() == 1, timeout_seconds=180, remedy="")
+    started = time.monotonic()
+    with _load(access, clients=4, seconds=150, requests=500_000) as counted:
+        wait_for("three pods", lambda: replicas() == 3, timeout_seconds=140, remedy="Is the metric above its target?")
+        print(f"1 -> 3 pods in {time.monotonic() - started:.0f} s")
+    started = time.monotonic()
+    wait_for("one pod again", lambda: replicas() == 1, timeout_seconds=240, remedy="")
+    print(f"3 -> 1 pods in {time.monotonic() - started:.0f} s after the load; {counted}")
+    assert counted["failures"] == 0, counted
+    install_model(access)
