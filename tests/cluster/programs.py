@@ -32,6 +32,7 @@ _LDFLAGS = (
     f" -X {_VERSION}.gitMajor=1 -X {_VERSION}.gitMinor={KUBERNETES_VERSION.split('.')[1]}"
     f" -X helm.sh/helm/v4/internal/version.version=v{HELM_VERSION}"
 )
+KEPT_BUILDS = 3  # other checkouts, and the branch of a minute ago, use the same cache
 # Which version of a program found on PATH serves: how it is asked, and what its (major, minor) must be.
 _ON_PATH: dict[str, tuple[list[str], Callable[[tuple[int, int]], bool]]] = {
     "helm": (["version", "--short"], lambda version: version >= (3, 19)),
@@ -117,6 +118,9 @@ def _build(module: Path, packages: tuple[str, ...]) -> Path:
         (work / "manifest.json").write_text(json.dumps(_manifest(work)))
         shutil.rmtree(folder, ignore_errors=True)
         work.rename(folder)
+        built = sorted(folder.parent.glob(f"{module.name}-*"), key=lambda path: path.stat().st_mtime)
+        for old in built[:-KEPT_BUILDS]:
+            shutil.rmtree(old)
     return folder
 
 
