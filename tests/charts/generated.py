@@ -3,12 +3,14 @@
 `python -m tests.charts.generated` writes them; test_generated.py fails while one differs from what this makes.
 """
 
+import json
 import re
 import subprocess
 import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,11 +21,27 @@ CASES = sorted((MODEL_SERVICE / "ci").glob("*-values.yaml"))
 
 
 def schema(chart: Path) -> str:
-    """Return the schema of the chart's values, closed at each level of its own (settings: .schema.yaml)."""
+    """Return the schema of the chart's values, closed and complete at its own levels (settings: .schema.yaml)."""
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / "values.schema.json"
         _run(["helm-values-schema-json", "--output", str(written)], chart)
-        return written.read_text().rstrip() + "\n"
+        found = json.loads(written.read_text())
+    _require(found)
+    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+
+
+def _require(level: dict[str, Any]) -> None:
+    """Require each key of our own levels that may not be null, and leave a user's list items open.
+
+    Helm takes a key away whose value is null: without this, a template would trip over the missing key.
+    """
+    children = level.get("properties", {})
+    if level.get("additionalProperties") is False and children:
+        level["required"] = sorted(key for key, child in children.items() if "null" not in child.get("type", ()))
+    for child in children.values():
+        _require(child)
+    if isinstance(item := level.get("items"), dict) and not item.get("properties"):
+        item.pop("additionalProperties", None)
 
 
 def readme(chart: Path) -> str:

@@ -80,6 +80,11 @@ def template(arguments: tuple[str, ...], values: str) -> str:
     return finished.stdout
 
 
+def rendered(values: Values | None = None, release: str = "demo") -> list[Object]:
+    """Return the objects of charts/model-service for its smallest valid values and `values` above them."""
+    return render(MODEL_SERVICE, {**MINIMAL, **(values or {})}, release=release)
+
+
 def kinds(objects: Sequence[Object]) -> list[str]:
     """Return the kinds of the objects, sorted."""
     return sorted(item["kind"] for item in objects)
@@ -102,9 +107,15 @@ def pod_specs(objects: Sequence[Object]) -> list[Object]:
     return pods + [item["spec"]["template"]["spec"] for item in objects if item["kind"] == "Deployment"]
 
 
+def pod_template(objects: Sequence[Object]) -> Object:
+    """Return the Deployment's pod template."""
+    found: Object = only(objects, "Deployment")["spec"]["template"]
+    return found
+
+
 def container(objects: Sequence[Object]) -> Object:
     """Return the main container of the Deployment."""
-    found: Object = only(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    found: Object = pod_template(objects)["spec"]["containers"][0]
     return found
 
 

@@ -6,16 +6,14 @@ from typing import Any
 import pytest
 
 from tests.charts.harness import (
-    MINIMAL,
-    MODEL_SERVICE,
-    Object,
     Values,
     container,
     environment,
     kinds,
     only,
     pod_specs,
-    render,
+    pod_template,
+    rendered,
 )
 
 SELECTOR = {"app.kubernetes.io/name": "model-service", "app.kubernetes.io/instance": "demo"}
@@ -25,17 +23,6 @@ EVERYTHING: Values = {
     "serviceMonitor": {"enabled": True},
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-more"}}],
 }
-
-
-def rendered(values: Values | None = None, release: str = "demo") -> list[Object]:
-    """Return the chart's objects for the smallest valid values and `values` above them."""
-    return render(MODEL_SERVICE, {**MINIMAL, **(values or {})}, release=release)
-
-
-def pod_template(objects: list[Object]) -> Object:
-    """Return the Deployment's pod template."""
-    template: Object = only(objects, "Deployment")["spec"]["template"]
-    return template
 
 
 def test_default_objects() -> None:
@@ -249,8 +236,21 @@ def test_service_monitor_scrapes_the_service() -> None:
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert monitor["spec"]["endpoints"] == [
-        {"port": "http", "path": "/metrics", "interval": "15s", "scrapeTimeout": "10s"}
+        {"port": "http", "path": "/metrics", "interval": "15s", "scrapeTimeout": "10s", "honorLabels": False}
     ]
+    assert "namespaceSelector" not in monitor["spec"]
+
+
+def test_service_monitor_in_another_namespace_finds_the_service() -> None:
+    rules = [{"action": "labeldrop", "regex": "pod"}]
+    values = {"enabled": True, "namespace": "monitoring", "relabelings": rules, "metricRelabelings": rules}
+
+    monitor = only(rendered({"serviceMonitor": values}), "ServiceMonitor")
+
+    assert monitor["metadata"]["namespace"] == "monitoring"
+    assert monitor["spec"]["namespaceSelector"] == {"matchNames": ["models"]}
+    assert monitor["spec"]["endpoints"][0]["relabelings"] == rules
+    assert monitor["spec"]["endpoints"][0]["metricRelabelings"] == rules
 
 
 def test_service_port_leads_to_the_container() -> None:

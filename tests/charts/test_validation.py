@@ -66,6 +66,20 @@ def budget(replicas: int = 2, **rule: Any) -> Values:
             {**MINIMAL, "autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}},
             "autoscaling.targetCPUUtilizationPercentage=70 is a share of resources.requests.cpu, which is empty",
         ),
+        (
+            MODEL_SERVICE,
+            {
+                **MINIMAL,
+                "autoscaling": {"enabled": True, "targetMemoryUtilizationPercentage": 80},
+                "resources": {"requests": {"memory": None}},
+            },
+            "autoscaling.targetMemoryUtilizationPercentage=80 is a share of resources.requests.memory, which is empty",
+        ),
+        (
+            MODEL_SERVICE,
+            {**MINIMAL, "autoscaling": {"enabled": True, "targetCPUUtilizationPercentage": None}},
+            "autoscaling.enabled=true has nothing to scale by: set",
+        ),
         (MODEL_SERVICE, budget(maxUnavailable=0), "podDisruptionBudget.maxUnavailable=0 blocks each node drain"),
         (MODEL_SERVICE, budget(maxUnavailable="0%"), "podDisruptionBudget.maxUnavailable=0% blocks each node drain"),
         (MODEL_SERVICE, budget(minAvailable=2, maxUnavailable=None), "minAvailable=2 of 2 pods blocks each node drain"),
@@ -132,6 +146,8 @@ def test_impossible_values_fail_with_a_sentence(chart: Path, values: Values, sen
         {**TRACKED, **model("models:/churn@champion")},
         {**TRACKED, **model("models:/churn/12")},
         {**MINIMAL, "resources": {"requests": {"cpu": None}}},
+        {**MINIMAL, "resources": {"requests": {"cpu": 1}, "limits": None}},
+        {**MINIMAL, "podSecurityContext": None, "securityContext": None, "topologySpreadConstraints": None},
         {**MINIMAL, "global": {"anything": True}},
     ],
 )
@@ -148,6 +164,10 @@ def test_possible_values_render(values: Values) -> None:
         ({**MINIMAL, "service": {"type": "clusterip"}}, "type"),
         ({**MINIMAL, "serviceMonitor": {"interval": "15"}}, "interval"),
         ({**MINIMAL, "fullnameOverride": "Upper_Case"}, "fullnameOverride"),
+        ({**MINIMAL, "image": None}, "image"),
+        ({**MINIMAL, "image": {"tag": None}}, "tag"),
+        ({**MINIMAL, "extraEnv": ["NAME=value"]}, "extraEnv"),
+        ({**MINIMAL, "commonAnnotations": {"owner": 1}}, "owner"),
     ],
 )
 def test_schema_refuses_what_the_chart_does_not_know(values: Values, key: str) -> None:

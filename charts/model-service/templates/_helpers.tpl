@@ -18,6 +18,14 @@ in: root context   out: "<release>-<name>", or "<release>" when it contains the 
 {{- end -}}
 
 {{/*
+model-service.namespace: where the objects live.
+in: root context   out: the release's namespace or its override
+*/}}
+{{- define "model-service.namespace" -}}
+{{- coalesce .Values.namespaceOverride .Release.Namespace -}}
+{{- end -}}
+
+{{/*
 model-service.selectorLabels: the labels that select our pods; immutable once installed.
 in: root context   out: YAML map
 */}}
@@ -27,15 +35,22 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{/*
-model-service.labels: labels of every object; the chart's own win over the user's.
-in: root context   out: YAML map
+model-service.metadata: of an object. Its own labels and annotations win over the chart's, and those over the common ones.
+in: list of the root context and a map with any of name, namespace, labels, annotations   out: YAML map
 */}}
-{{- define "model-service.labels" -}}
-{{- $own := include "model-service.selectorLabels" . | fromYaml -}}
-{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63) -}}
-{{- $_ := set $own "app.kubernetes.io/version" .Chart.AppVersion -}}
-{{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service -}}
-{{- merge $own .Values.commonLabels | toYaml -}}
+{{- define "model-service.metadata" -}}
+{{- $root := index . 0 -}}{{- $own := index . 1 -}}
+{{- $chart := printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 -}}
+{{- $labels := dict "helm.sh/chart" $chart "app.kubernetes.io/version" $root.Chart.AppVersion -}}
+{{- $labels = merge $labels (dict "app.kubernetes.io/managed-by" $root.Release.Service) -}}
+name: {{ coalesce $own.name (include "model-service.fullname" $root) | quote }}
+namespace: {{ coalesce $own.namespace (include "model-service.namespace" $root) | quote }}
+labels:
+  {{- merge (dict) (default (dict) $own.labels) $labels (include "model-service.selectorLabels" $root | fromYaml) $root.Values.commonLabels | toYaml | nindent 2 }}
+{{- with merge (dict) (default (dict) $own.annotations) $root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
 {{/*
@@ -51,8 +66,7 @@ model-service.serviceAccountName: the account the pods run as.
 in: root context   out: a name
 */}}
 {{- define "model-service.serviceAccountName" -}}
-{{- $default := ternary (include "model-service.fullname" .) "default" .Values.serviceAccount.create -}}
-{{- coalesce .Values.serviceAccount.name $default -}}
+{{- coalesce .Values.serviceAccount.name (ternary (include "model-service.fullname" .) "default" .Values.serviceAccount.create) -}}
 {{- end -}}
 
 {{/*
@@ -61,7 +75,6 @@ in: root context   out: "registry/repository:tag" or "registry/repository@sha256
 */}}
 {{- define "model-service.image" -}}
 {{- with .Values.image -}}
-{{- with .registry }}{{ . }}/{{ end }}{{ .repository }}
-{{- if .digest }}@{{ .digest }}{{ else }}:{{ coalesce .tag $.Chart.AppVersion }}{{ end -}}
+{{- with .registry }}{{ . }}/{{ end }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ coalesce .tag $.Chart.AppVersion }}{{ end -}}
 {{- end -}}
 {{- end -}}
