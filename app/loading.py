@@ -101,10 +101,10 @@ class Service:
         settings, source = self.settings, self.settings.source
         if isinstance(source, ModelFolder):
             provenance = model.folder_provenance(source, settings.model_uri, settings.served_name)
-            return model.load(source.path, provenance)
+            return model.load(source.path, provenance, settings.model_sha256)
         tracking = Tracking(settings, deadline)
         folder, provenance = registry.fetch(tracking, source, settings.served_name, settings.cache_dir)
-        return model.load(folder, provenance)
+        return model.load(folder, provenance, settings.model_sha256)
 
     def _give_up(self) -> None:
         log.error(self._last_problem)

@@ -77,8 +77,13 @@ class Model:
         }
 
 
-def load(folder: Path, provenance: Provenance) -> Model:
+def load(folder: Path, provenance: Provenance, pinned: str = "") -> Model:
     """Read the folder, and let the model predict its input example (or one row of nothing but missing values).
+
+    Args:
+        folder: in MLflow's format.
+        provenance: what the registry says about it.
+        pinned: sha256 that the booster's file must have; empty: any.
 
     Raises:
         LoadError: a file is missing or damaged, or the parts do not fit each other.
@@ -87,6 +92,12 @@ def load(folder: Path, provenance: Provenance) -> Model:
     signature = Signature.from_mlmodel(mlmodel)
     contract = _contract(folder)
     content = _read(folder, MODEL_FILE)
+    sha256 = hashlib.sha256(content).hexdigest()
+    if pinned and sha256 != pinned:  # of the bytes in hand: a file that changes later is not looked at again
+        raise LoadError(
+            f"{MODEL_FILE} has sha256 {sha256}, but {pinned} is pinned",
+            "find out who changed it, or pin the digest you trust in MODEL_SERVICE_MODEL_SHA256",
+        )
     booster = _booster(content, signature, contract)
     example = _example(folder)
     model = Model(
@@ -94,7 +105,7 @@ def load(folder: Path, provenance: Provenance) -> Model:
         signature,
         contract,
         example,
-        hashlib.sha256(content).hexdigest(),
+        sha256,
         datetime.now(UTC),
         booster,
     )

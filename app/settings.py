@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 LATENCY_BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@:]+)(?:/(?P<version>[1-9][0-9]*)|@(?P<alias>[^/@]+))")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _GRAMMAR = "models:/<name>/<version>, models:/<name>@<alias> or file:///<folder>"
 
 
@@ -52,6 +53,9 @@ class Settings(BaseSettings):
 
     model_uri: str = Field(default="", description=f"Model to serve, required: {_GRAMMAR}.")
     model_name: str = Field(default="", description="Name in answers and metrics; empty: taken from the URI.")
+    model_sha256: str = Field(
+        default="", description="Digest of model.ubj that alone is served, 64 hexadecimal digits; empty: any."
+    )
     mlflow_tracking_uri: str = Field(default="", description="MLflow server; needed by models:/ URIs.")
     cache_dir: Path = Field(default=Path("/var/cache/model-service"), description="For downloads, this process's own.")
     load_timeout_seconds: float = Field(default=120, gt=0, description="Until a model that does not load ends us.")
@@ -72,6 +76,13 @@ class Settings(BaseSettings):
     tracking_username: SecretStr = Field(default=SecretStr(""), validation_alias="MLFLOW_TRACKING_USERNAME")
     tracking_password: SecretStr = Field(default=SecretStr(""), validation_alias="MLFLOW_TRACKING_PASSWORD")
     tracking_token: SecretStr = Field(default=SecretStr(""), validation_alias="MLFLOW_TRACKING_TOKEN")
+
+    @field_validator("model_sha256")
+    @classmethod
+    def _digest_is_whole(cls, value: str) -> str:
+        if value and not _SHA256.fullmatch(value):
+            raise ValueError("give the 64 hexadecimal digits of model.ubj's sha256")
+        return value.lower()
 
     @field_validator("latency_buckets", mode="before")
     @classmethod

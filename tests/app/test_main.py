@@ -13,7 +13,18 @@ import uvicorn
 
 from app import __version__
 from app.main import Server
-from tests.app.harness import ROOT, SERVICE, answers, free_port, process, serving, settings_for, silent_server, until
+from tests.app.harness import (
+    MODEL,
+    ROOT,
+    SERVICE,
+    answers,
+    free_port,
+    process,
+    serving,
+    settings_for,
+    silent_server,
+    until,
+)
 
 
 def environment(uri: str, tmp_path: Path, **changes: str) -> dict[str, str]:
@@ -69,6 +80,21 @@ def test_damaged_model_ends_the_process_with_a_message(copied: Path, tmp_path: P
         assert running.wait(30) == 1
 
     assert "model.ubj is damaged or no UBJSON: it ends early" in (tmp_path / "termination").read_text()
+
+
+@pytest.mark.parametrize("source", ["folder", "registry"])
+def test_other_bytes_than_pinned_end_the_process_with_a_message(
+    saved: Path, tmp_path: Path, source: str, request: pytest.FixtureRequest
+) -> None:
+    changes, uri = {"MODEL_SERVICE_MODEL_SHA256": "0" * 64}, saved.as_uri()
+    if source == "registry":
+        request.getfixturevalue("registered")
+        uri = f"models:/{MODEL}@champion"
+        changes["MODEL_SERVICE_MLFLOW_TRACKING_URI"] = request.getfixturevalue("mlflow_server")
+    with process(SERVICE, tmp_path / "log", **environment(uri, tmp_path, **changes)) as running:
+        assert running.wait(30) == 1
+
+    assert f"but {'0' * 64} is pinned; find out who changed it" in (tmp_path / "termination").read_text()
 
 
 def test_sigterm_lets_a_request_finish_and_ends_with_0(saved: Path, tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from app.signature import Matrix
 from tests.app.harness import COLUMNS, write_contract
 
 
-def load(folder: Path) -> Model:
-    return model.load(folder, folder_provenance(ModelFolder(folder), folder.as_uri(), "m"))
+def load(folder: Path, pinned: str = "") -> Model:
+    return model.load(folder, folder_provenance(ModelFolder(folder), folder.as_uri(), "m"), pinned)
 
 
 def change_mlmodel(folder: Path, **changes: Any) -> None:
@@ -40,6 +40,27 @@ def test_version_of_a_folder_is_its_digest(copied: Path, booster: xgb.Booster) -
 
     assert loaded.sha256 == hashlib.sha256(booster.save_raw("ubj")).hexdigest()
     assert loaded.provenance.version == loaded.sha256[:12]
+
+
+def test_pinned_bytes_are_served(copied: Path, booster: xgb.Booster) -> None:
+    digest = hashlib.sha256(booster.save_raw("ubj")).hexdigest()
+
+    assert load(copied, digest).sha256 == digest
+
+
+def test_valid_model_with_other_bytes_than_pinned_is_refused(copied: Path, booster: xgb.Booster, rows: Matrix) -> None:
+    pinned = hashlib.sha256(booster.save_raw("ubj")).hexdigest()
+    with_trees(copied, rows, (rows[:, 0] > 0.5).astype(np.float32), objective="binary:logistic")
+    found = hashlib.sha256((copied / MODEL_FILE).read_bytes()).hexdigest()
+    assert load(copied).sha256 == found
+
+    with pytest.raises(LoadError) as refusal:
+        load(copied, pinned)
+
+    assert str(refusal.value) == (
+        f"model.ubj has sha256 {found}, but {pinned} is pinned; "
+        "find out who changed it, or pin the digest you trust in MODEL_SERVICE_MODEL_SHA256"
+    )
 
 
 def test_without_contract_predictions_are_the_boosters_numbers(

@@ -93,3 +93,17 @@ def test_impossible_buckets_are_refused(monkeypatch: pytest.MonkeyPatch, text: s
         settings(monkeypatch, **{URI: "file:///m", "MODEL_SERVICE_LATENCY_BUCKETS": text})
 
     assert "MODEL_SERVICE_LATENCY_BUCKETS" in describe(refusal.value)
+
+
+def test_pinned_digest_may_be_written_in_capitals(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = settings(monkeypatch, **{URI: "file:///m", "MODEL_SERVICE_MODEL_SHA256": "AB" * 32})
+
+    assert found.model_sha256 == "ab" * 32
+
+
+@pytest.mark.parametrize("text", ["ab", "x" * 64, "0" * 63, "sha256:" + "0" * 64])
+def test_half_a_digest_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        settings(monkeypatch, **{URI: "file:///m", "MODEL_SERVICE_MODEL_SHA256": text})
+
+    assert "MODEL_SERVICE_MODEL_SHA256: give the 64 hexadecimal digits" in describe(refusal.value)
