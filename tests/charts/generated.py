@@ -26,22 +26,26 @@ def schema(chart: Path) -> str:
         written = Path(folder) / "values.schema.json"
         _run(["helm-values-schema-json", "--output", str(written)], chart)
         found = json.loads(written.read_text())
-    _require(found)
+    _complete(found)
     return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
 
 
-def _require(level: dict[str, Any]) -> None:
-    """Require each key of our own levels that may not be null, and leave a user's list items open.
+def _complete(level: dict[str, Any], own: bool = True) -> None:
+    """Require each key of our own levels that may not be null, and leave an object open of which we name no key.
 
-    Helm takes a key away whose value is null: without this, a template would trip over the missing key.
+    Helm takes a key away whose value is null: without this, a template would trip over the missing key. A list's items
+    are the user's (`own` is false): they may leave keys out.
     """
     children = level.get("properties", {})
-    if level.get("additionalProperties") is False and children:
-        level["required"] = sorted(key for key, child in children.items() if "null" not in child.get("type", ()))
+    if level.get("additionalProperties") is False:
+        if not children:
+            del level["additionalProperties"]
+        elif own:
+            level["required"] = sorted(key for key, child in children.items() if "null" not in child.get("type", ()))
     for child in children.values():
-        _require(child)
-    if isinstance(item := level.get("items"), dict) and not item.get("properties"):
-        item.pop("additionalProperties", None)
+        _complete(child, own)
+    if isinstance(item := level.get("items"), dict):
+        _complete(item, own=False)
 
 
 def readme(chart: Path) -> str:

@@ -8,6 +8,7 @@ import pytest
 from tests.charts.harness import MINIMAL, MLFLOW, MODEL_SERVICE, HelmError, Values, render
 
 DIGEST = "sha256:abc"
+TRIGGERS = {"triggers": [{"type": "cpu", "metadata": {"value": "60"}}]}
 TRACKED = {"mlflow": {"trackingUri": "http://mlflow:5000"}}
 POSTGRES = {"backendStoreUriFrom": {"secretKeyRef": {"name": "db", "key": "uri"}}}
 S3 = {"artifactsDestination": "s3://models"}
@@ -79,6 +80,43 @@ def budget(replicas: int = 2, **rule: Any) -> Values:
             MODEL_SERVICE,
             {**MINIMAL, "autoscaling": {"enabled": True, "targetCPUUtilizationPercentage": None}},
             "autoscaling.enabled=true has nothing to scale by: set",
+        ),
+        (
+            MODEL_SERVICE,
+            {**MINIMAL, "autoscaling": {"enabled": True}, "keda": {"enabled": True, **TRIGGERS}},
+            "autoscaling.enabled=true and keda.enabled=true would both set the number of pods: set one of them to",
+        ),
+        (MODEL_SERVICE, {**MINIMAL, "keda": {"enabled": True}}, "keda.enabled=true has nothing to scale by: list"),
+        (
+            MODEL_SERVICE,
+            {**MINIMAL, "keda": {"enabled": True, "minReplicas": 11, **TRIGGERS}},
+            "keda.minReplicas=11 is more than keda.maxReplicas=10: raise keda.maxReplicas",
+        ),
+        (
+            MODEL_SERVICE,
+            {**budget(minAvailable=1, maxUnavailable=None), "keda": {"enabled": True, "minReplicas": 1, **TRIGGERS}},
+            "podDisruptionBudget.minAvailable=1 of 1 pods blocks each node drain",
+        ),
+        (MODEL_SERVICE, {**MINIMAL, "ingress": {"enabled": True}}, "ingress.enabled=true leads nowhere while"),
+        (MODEL_SERVICE, {**MINIMAL, "httpRoute": {"enabled": True}}, "joins no gateway while httpRoute.parentRefs is"),
+        (
+            MODEL_SERVICE,
+            {**MINIMAL, "httpRoute": {"canary": {"service": "churn-next"}}},
+            "httpRoute.canary.service=churn-next gets no request while httpRoute.enabled=false: set httpRoute.enabled",
+        ),
+        (
+            MODEL_SERVICE,
+            {**MINIMAL, "httpRoute": {"canary": {"weight": 10}}},
+            "httpRoute.canary.weight=10 has no Service to go to: set httpRoute.canary.service",
+        ),
+        (
+            MODEL_SERVICE,
+            {
+                **MINIMAL,
+                "networkPolicy": {"enabled": True},
+                "ingress": {"enabled": True, "hosts": [{"host": "a.example"}]},
+            },
+            "networkPolicy.enabled=true keeps the ingress controller or gateway out while",
         ),
         (MODEL_SERVICE, budget(maxUnavailable=0), "podDisruptionBudget.maxUnavailable=0 blocks each node drain"),
         (MODEL_SERVICE, budget(maxUnavailable="0%"), "podDisruptionBudget.maxUnavailable=0% blocks each node drain"),
@@ -164,6 +202,10 @@ def test_possible_values_render(values: Values) -> None:
         ({**MINIMAL, "service": {"type": "clusterip"}}, "type"),
         ({**MINIMAL, "serviceMonitor": {"interval": "15"}}, "interval"),
         ({**MINIMAL, "fullnameOverride": "Upper_Case"}, "fullnameOverride"),
+        ({**MINIMAL, "ingress": {"hosts": [{"name": "a.example"}]}}, "name"),
+        ({**MINIMAL, "httpRoute": {"canary": {"weight": 101}}}, "weight"),
+        ({**MINIMAL, "networkPolicy": {"ingressFrom": [{"namespace": "default"}]}}, "namespace"),
+        ({**MINIMAL, "keda": {"minReplicas": 0}}, "minReplicas"),
         ({**MINIMAL, "image": None}, "image"),
         ({**MINIMAL, "image": {"tag": None}}, "tag"),
         ({**MINIMAL, "extraEnv": ["NAME=value"]}, "extraEnv"),

@@ -1,0 +1,184 @@
+"""The ways into the service, and what a NetworkPolicy leaves of them."""
+
+from typing import Any
+
+import pytest
+
+from tests.charts.harness import Object, Values, environment, kinds, only, pod_template, rendered
+
+GATEWAY: Values = {"enabled": True, "parentRefs": [{"name": "public", "namespace": "gateways"}]}
+CONTROLLER: Object = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}}
+CALLER: Object = {"podSelector": {"matchLabels": {"app": "web"}}}
+TEST_POD: Object = {
+    "podSelector": {
+        "matchLabels": {"app.kubernetes.io/name": "model-service-test", "app.kubernetes.io/instance": "demo"}
+    }
+}
+
+
+def policy(values: Values | None = None, **settings: Any) -> Object:
+    """Return the spec of the NetworkPolicy for values and settings under `networkPolicy`."""
+    objects = rendered({"networkPolicy": {"enabled": True, **settings}, **(values or {})})
+    spec: Object = only(objects, "NetworkPolicy")["spec"]
+    return spec
+
+
+def tracked(uri: str) -> Values:
+    """Return values of a registered model on the MLflow server at `uri`."""
+    return {"model": {"uri": "models:/churn@champion"}, "mlflow": {"trackingUri": uri}}
+
+
+def test_ingress_leads_each_host_to_the_service() -> None:
+    paths = [{"path": "/v1", "pathType": "Exact"}, {"path": "/v2"}]
+    tls = [{"hosts": ["a.example"], "secretName": "a"}]
+    hosts = [{"host": "a.example"}, {"host": "b.example", "paths": paths}]
+
+    spec = only(rendered({"ingress": {"enabled": True, "className": "nginx", "hosts": hosts, "tls": tls}}), "Ingress")[
+        "spec"
+    ]
+
+    backend = {"service": {"name": "demo-model-service", "port": {"name": "http"}}}
+    assert (spec["ingressClassName"], spec["tls"]) == ("nginx", tls)
+    assert [rule["host"] for rule in spec["rules"]] == ["a.example", "b.example"]
+    assert [rule["http"]["paths"] for rule in spec["rules"]] == [
+        [{"path": "/", "pathType": "Prefix", "backend": backend}],
+        [
+            {"path": "/v1", "pathType": "Exact", "backend": backend},
+            {"path": "/v2", "pathType": "Prefix", "backend": backend},
+        ],
+    ]
+
+
+def test_ingress_leaves_class_and_certificates_to_the_cluster() -> None:
+    spec = only(rendered({"ingress": {"enabled": True, "hosts": [{"host": "a.example"}]}}), "Ingress")["spec"]
+
+    assert spec.keys() == {"rules"}
+
+
+@pytest.mark.parametrize("kind", ["Ingress", "HTTPRoute", "NetworkPolicy"])
+def test_absent_by_default(kind: str) -> None:
+    assert kind not in kinds(rendered())
+
+
+def test_route_sends_all_requests_to_the_service() -> None:
+    spec = only(rendered({"httpRoute": GATEWAY, "service": {"port": 8080}}), "HTTPRoute")["spec"]
+
+    assert spec == {
+        "parentRefs": GATEWAY["parentRefs"],
+        "rules": [{"backendRefs": [{"name": "demo-model-service", "port": 8080}]}],
+    }
+
+
+@pytest.mark.parametrize(("weight", "kept"), [(0, 100), (10, 90), (100, 0)])
+def test_route_gives_the_canary_its_share_of_each_rule(weight: int, kept: int) -> None:
+    rules: list[Object] = [
+        {"matches": [{"path": {"type": "Exact", "value": "/predict"}}]},
+        {"timeouts": {"request": "10s"}},
+    ]
+    canary = {"service": "churn-next", "port": 8080, "weight": weight}
+
+    spec = only(rendered({"httpRoute": {**GATEWAY, "rules": rules, "canary": canary}}), "HTTPRoute")["spec"]
+
+    backends = [
+        {"name": "demo-model-service", "port": 80, "weight": kept},
+        {"name": "churn-next", "port": 8080, "weight": weight},
+    ]
+    assert spec["rules"] == [{**rule, "backendRefs": backends} for rule in rules]
+
+
+def test_route_carries_its_labels_annotations_and_hosts() -> None:
+    more = {"hostnames": ["churn.example"], "additionalLabels": {"tier": "edge"}, "annotations": {"note": "x"}}
+
+    route = only(rendered({"httpRoute": {**GATEWAY, **more}}), "HTTPRoute")
+
+    assert route["metadata"]["labels"]["tier"] == "edge"
+    assert route["metadata"]["annotations"] == {"note": "x"}
+    assert route["spec"]["hostnames"] == ["churn.example"]
+
+
+def test_policy_selects_the_pods_of_the_service_alone() -> None:
+    objects = rendered({"networkPolicy": {"enabled": True}})
+
+    spec = only(objects, "NetworkPolicy")["spec"]
+
+    selected = spec["podSelector"]["matchLabels"].items()
+    assert selected <= pod_template(objects)["metadata"]["labels"].items()
+    assert not selected <= only(objects, "Pod")["metadata"]["labels"].items()
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+
+
+def test_policy_lets_nobody_in_when_there_is_no_caller() -> None:
+    assert policy({"tests": {"enabled": False}})["ingress"] == []
+
+
+def test_policy_lets_in_the_test_and_the_given_callers() -> None:
+    rules = policy(ingressFrom=[CALLER])["ingress"]
+
+    assert rules == [{"from": [CALLER, TEST_POD], "ports": [{"port": "http"}]}]
+
+
+def test_policy_lets_prometheus_in_only_when_it_scrapes() -> None:
+    scraped = policy({"serviceMonitor": {"enabled": True}})["ingress"][0]["from"]
+
+    assert scraped[0]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "prometheus"}
+    assert policy()["ingress"][0]["from"] == [TEST_POD]
+
+
+@pytest.mark.parametrize(
+    "way_in", [{"httpRoute": GATEWAY}, {"ingress": {"enabled": True, "hosts": [{"host": "a.example"}]}}]
+)
+def test_policy_lets_the_controller_in_only_when_it_routes(way_in: Values) -> None:
+    assert CONTROLLER in policy(way_in, controllerFrom=[CONTROLLER])["ingress"][0]["from"]
+    assert CONTROLLER not in policy(controllerFrom=[CONTROLLER])["ingress"][0]["from"]
+
+
+def test_policy_lets_a_model_from_a_folder_out_to_dns_alone() -> None:
+    rules = policy()["egress"]
+
+    assert len(rules) == 1
+    assert rules[0]["ports"] == [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]
+    assert rules[0]["to"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}]
+
+
+@pytest.mark.parametrize(
+    ("uri", "namespace", "port"),
+    [
+        ("http://obs-mlflow.monitoring.svc.cluster.local:5000", "monitoring", 5000),
+        ("https://mlflow.ml.svc/path", "ml", 443),
+        ("http://mlflow:5000", "models", 5000),
+        ("http://mlflow", "models", 80),
+        ("https://mlflow.example.com", None, 443),
+        ("http://10.0.0.9:5000/", None, 5000),
+        ("http://[fd00::1]:5000", None, 5000),
+    ],
+)
+def test_policy_lets_out_to_the_mlflow_of_the_tracking_uri(uri: str, namespace: str | None, port: int) -> None:
+    rule = policy(tracked(uri))["egress"][1]
+
+    selector = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    assert rule == {"ports": [{"port": port}], **({"to": [selector]} if namespace else {})}
+
+
+def test_policy_takes_the_port_of_mlflows_pods_and_more_ways_out() -> None:
+    more = {"ports": [{"port": 443}]}
+
+    rules = policy(tracked("http://mlflow:80"), mlflowPort=5000, extraEgress=[more])["egress"]
+
+    assert rules[1]["ports"] == [{"port": 5000}]
+    assert rules[2:] == [more]
+
+
+def test_policy_lets_out_nowhere_when_emptied() -> None:
+    assert policy(dnsTo=[])["egress"] == []
+
+
+def test_policy_follows_the_namespace_override() -> None:
+    rule = policy({**tracked("http://mlflow:5000"), "namespaceOverride": "risk"})["egress"][1]
+
+    assert rule["to"][0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "risk"}
+
+
+def test_ways_in_do_not_change_the_pods() -> None:
+    ways = {"httpRoute": GATEWAY, "ingress": {"enabled": True, "hosts": [{"host": "a.example"}]}}
+
+    assert environment(rendered(ways)) == environment(rendered())
