@@ -16,7 +16,9 @@ RUN find /opt/venv/lib -type d \( -name tests -o -name include \) -prune -exec r
     && find /opt/venv/lib -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' \) -delete \
     && /opt/venv/bin/python -m compileall -q /opt/venv/lib
 COPY app /app/app
+# Readable by everyone: a checkout made under a strict umask keeps its modes in COPY.
 RUN find /app -name __pycache__ -prune -exec rm -rf {} + \
+    && chmod -R a+rX /app \
     && /opt/venv/bin/python -m compileall -q /app \
     && mkdir -p /var/cache/model-service
 
