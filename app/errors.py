@@ -5,18 +5,28 @@ ServiceError
 │   └── UnknownError      (app.tracking) MLflow does not know the model, version or alias
 └── ProblemError          an answer in RFC 9457's form
     ├── NotJsonError      400
+    ├── SlowBodyError     408   closes the connection
     ├── TooLargeError     413
     ├── InvalidInputError 422   names rows and columns
     ├── ModelFaultError   500   says nothing about the payload or the code
-    └── NotReadyError     503   with Retry-After
+    ├── NotReadyError     503   with Retry-After
+    ├── OverloadedError   503   with Retry-After
+    └── TimedOutError     504   with Retry-After
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+from starlette.responses import Response
+
+from app.logs import REQUEST_ID
+
 LISTED_ERRORS = 20  # a wrong column is wrong in every row: the first ones say it all
 RETRY_AFTER_SECONDS = 5
+OVERLOAD_RETRY_SECONDS = 1  # a queue drains faster than a model loads
 
 
 class ServiceError(Exception):
@@ -81,6 +91,15 @@ class NotJsonError(ProblemError):
     reason = "invalid_input"
 
 
+class SlowBodyError(ProblemError):
+    """The body did not arrive in time."""
+
+    status = HTTPStatus.REQUEST_TIMEOUT
+    slug = "slow-body"
+    headers: ClassVar[dict[str, str]] = {"Connection": "close"}  # what still comes is not waited for
+    reason = "timeout"
+
+
 class TooLargeError(ProblemError):
     """The body or its number of rows is above the limit."""
 
@@ -112,8 +131,40 @@ class NotReadyError(ProblemError):
     slug = "not-ready"
     headers: ClassVar[dict[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
+    def __init__(self) -> None:
+        super().__init__("No model is loaded yet; GET /health says why.")
+
+
+class OverloadedError(ProblemError):
+    """More requests than there are slots and places in the queue."""
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "overloaded"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": str(OVERLOAD_RETRY_SECONDS)}
+    reason = "overloaded"
+
+
+class TimedOutError(ProblemError):
+    """The prediction took longer than a request may."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+    slug = "timeout"
+    headers: ClassVar[dict[str, str]] = {"Retry-After": str(OVERLOAD_RETRY_SECONDS)}
+    reason = "timeout"
+
+
+class ClientGoneError(ServiceError):
+    """The caller closed the connection: nobody is left to answer."""
+
 
 def problem_document(status: HTTPStatus, slug: str, detail: str) -> dict[str, Any]:
     """Build the members every problem has; the type is a name, not a page to fetch (RFC 9457, 3.1.1)."""
     kind = f"urn:model-service:{slug}" if slug else "about:blank"
     return {"type": kind, "title": status.phrase, "status": int(status), "detail": detail}
+
+
+def problem_response(document: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    """Answer the current request with a problem that carries its id."""
+    # ASCII, because a column's name in a body may be half a surrogate pair, which UTF-8 cannot hold.
+    content = json.dumps(document | {"request_id": REQUEST_ID.get()}).encode("ascii")
+    return Response(content, document["status"], headers, media_type="application/problem+json")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from app import model, registry
 from app.errors import LoadError
+from app.limits import Limits
 from app.metrics import ModelMetrics
 from app.model import Model
 from app.settings import ModelFolder, Settings
@@ -43,6 +44,7 @@ class Service:
     def __init__(self, settings: Settings, on_failure: Callable[[str], None] | None = None) -> None:
         self.settings = settings
         self.loaded: Loaded | None = None
+        self.limits = Limits(settings)
         self._on_failure = on_failure
         self._last_problem = ""
         self._stopping = threading.Event()
@@ -63,6 +65,8 @@ class Service:
             found.append("shutting down")
         if self.loaded is None:
             found.append(self._last_problem or f"loading {self.settings.model_uri}")
+        if self.limits.saturated:
+            found.append("saturated: requests are refused because all slots are taken")
         return found
 
     def _run(self) -> None:

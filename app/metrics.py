@@ -1,7 +1,7 @@
 """Define every metric of the service, and answer GET /metrics.
 
-The HTTP metrics (http_server_*) are starlette-exporter's; app.main configures it. Labels are closed sets: of
-what a caller sends, only the HTTP method becomes one, behind a guard.
+The HTTP metrics (http_server_*) are starlette-exporter's; app.main configures it, and app.front writes the same
+series for /predict. Labels are closed sets: of what a caller sends, only the HTTP method becomes one, behind a guard.
 """
 
 import gzip
@@ -10,13 +10,11 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.model import Model
 
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-REASONS = ("invalid_input", "too_large", "model_error")
-STAGES = ("validate", "predict", "respond")
+REASONS = ("invalid_input", "too_large", "overloaded", "timeout", "cancelled", "model_error")
+STAGES = ("validate", "queue", "predict", "respond")
 # Dense where boosters answer, from half a millisecond to a tenth of a second.
 STAGE_BUCKETS_SECONDS = (
     *(0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03),
@@ -26,6 +24,8 @@ STAGE_BUCKETS_SECONDS = (
 _MODEL = ("model_name", "model_version")
 
 MODEL_INFO = Gauge("model_info", "The loaded model; always 1.", [*_MODEL, "run_id", "sha256"])
+WAITING = Gauge("model_requests_waiting", "Requests that wait for one of the slots.", ["model_name"])
+LIMIT = Gauge("model_concurrency_limit", "Requests that are predicted at the same time at most.", ["model_name"])
 PREDICTIONS = Counter("model_predictions_total", "Rows predicted.", _MODEL)
 ERRORS = Counter("model_errors_total", "Requests to /predict that got no prediction.", [*_MODEL, "reason"])
 STAGE_SECONDS = Histogram(
@@ -44,7 +44,9 @@ class ModelMetrics:
         self.predictions = PREDICTIONS.labels(*labels)
         # Made at load, because rate() does not see a counter that is born with its first error.
         self.errors = {reason: ERRORS.labels(*labels, reason) for reason in REASONS}
-        self.validate, self.predict, self.respond = (STAGE_SECONDS.labels(*labels, stage) for stage in STAGES)
+        self.validate, self.queue, self.predict, self.respond = (
+            STAGE_SECONDS.labels(*labels, stage) for stage in STAGES
+        )
         MODEL_INFO.labels(*labels, model.provenance.run_id, model.sha256).set(1)
 
 
@@ -60,18 +62,3 @@ async def metrics_endpoint(request: Request) -> Response:
         content = gzip.compress(content, compresslevel=1)
         headers["Content-Encoding"] = "gzip"
     return Response(content, headers=headers, media_type=content_type)
-
-
-class MethodGuard:
-    """Answer 405 to methods nobody has heard of, before they become a label: each would cost 19 series."""
-
-    def __init__(self, app: ASGIApp, refusal: Response) -> None:
-        self.app = app
-        self.refusal = refusal
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what HTTP defines."""
-        if scope["type"] == "http" and scope["method"] not in METHODS:
-            await self.refusal(scope, receive, send)
-            return
-        await self.app(scope, receive, send)

@@ -61,6 +61,12 @@ class Settings(BaseSettings):
     load_timeout_seconds: float = Field(default=120, gt=0, description="Until a model that does not load ends us.")
     max_rows: int = Field(default=1000, ge=1, description="Rows one request may hold.")
     max_body_bytes: int = Field(default=1_048_576, ge=1, description="Bytes one request may hold.")
+    max_concurrency: int = Field(default=32, ge=1, description="Requests predicted at the same time.")
+    queue_size: int = Field(default=128, ge=0, description="Requests that may wait for their turn; one more is a 503.")
+    queue_timeout_seconds: float = Field(default=5, gt=0, description="Longest wait for a turn; then 503.")
+    request_timeout_seconds: float = Field(default=30, gt=0, description="From the whole body to the answer; then 504.")
+    body_timeout_seconds: float = Field(default=10, gt=0, description="For the body to arrive; then 408.")
+    saturation_seconds: float = Field(default=10, gt=0, description="Of refusing for overload, until we are not ready.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     latency_buckets: Annotated[tuple[float, ...], NoDecode] = Field(
         default=LATENCY_BUCKETS_SECONDS,
@@ -71,7 +77,9 @@ class Settings(BaseSettings):
     termination_message_path: Path = Path("/dev/termination-log")
     host: str = "0.0.0.0"  # noqa: S104 - a pod is reached at its own address
     port: int = Field(default=8000, ge=1, le=65535)
-    root_path: str = Field(default="", description="Path a proxy strips before it hands the request on.")
+    root_path: str = Field(
+        default="", pattern="^(/[^/]+)*$", description="Path a proxy strips before it hands the request on."
+    )
 
     tracking_username: SecretStr = Field(default=SecretStr(""), validation_alias="MLFLOW_TRACKING_USERNAME")
     tracking_password: SecretStr = Field(default=SecretStr(""), validation_alias="MLFLOW_TRACKING_PASSWORD")
@@ -99,6 +107,15 @@ class Settings(BaseSettings):
         if not value or not rising or value[0] <= 0 or not math.isfinite(value[-1]):
             raise ValueError("give finite bounds above 0 in rising order")
         return value
+
+    @model_validator(mode="after")
+    def _waits_fit(self) -> Self:
+        if self.queue_timeout_seconds > self.request_timeout_seconds:
+            raise ValueError(
+                "MODEL_SERVICE_QUEUE_TIMEOUT_SECONDS must not be above MODEL_SERVICE_REQUEST_TIMEOUT_SECONDS, "
+                "which includes the wait"
+            )
+        return self
 
     @model_validator(mode="after")
     def _source_is_complete(self) -> Self:

@@ -19,8 +19,8 @@ from app.errors import LISTED_ERRORS, CellError, InvalidInputError, LoadError
 Matrix = NDArray[np.float32]
 
 _REALS = frozenset({"double", "float"})
-_INTEGERS = {"long": 64, "integer": 32}  # bits
-_TYPES = _REALS | _INTEGERS.keys() | {"boolean"}
+INTEGER_BITS = {"long": 64, "integer": 32}
+_TYPES = _REALS | INTEGER_BITS.keys() | {"boolean"}
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NUMBERS = frozenset({int, float})
 _NUMBERS_OR_NULL = _NUMBERS | {type(None)}
@@ -47,8 +47,8 @@ class Column:
             return "" if isinstance(value, bool) else f"must be true or false, not {_kind(value)}"
         if isinstance(value, bool) or not isinstance(value, int | float):
             return f"must be a number, not {_kind(value)}"
-        if self.type in _INTEGERS:
-            bits = _INTEGERS[self.type]
+        if self.type in INTEGER_BITS:
+            bits = INTEGER_BITS[self.type]
             if value != value or value in (math.inf, -math.inf) or value != int(value):
                 return "must be a whole number"
             return "" if -(2 ** (bits - 1)) <= value < 2 ** (bits - 1) else f"must fit in {bits} bits"
@@ -64,9 +64,9 @@ class Signature:
         self.names = tuple(column.name for column in columns)
         self._known = frozenset(self.names)
         self._required = frozenset(column.name for column in columns if column.required)
-        self._integers = [i for i, column in enumerate(columns) if column.type in _INTEGERS]
+        self._integers = [i for i, column in enumerate(columns) if column.type in INTEGER_BITS]
         # With one boolean, or an integer that may be left out, the types of the cells no longer say enough.
-        self._fast = all(c.type in _REALS or (c.type in _INTEGERS and c.required) for c in columns)
+        self._fast = all(c.type in _REALS or (c.type in INTEGER_BITS and c.required) for c in columns)
 
     @classmethod
     def from_mlmodel(cls, mlmodel: Mapping[str, Any]) -> "Signature":

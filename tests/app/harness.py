@@ -1,5 +1,6 @@
 """What the tests of the service share: how to run it, in this process and in one of its own."""
 
+import asyncio
 import json
 import os
 import signal
@@ -8,15 +9,17 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from starlette.testclient import TestClient
 
 from app.contract import CONTRACT_FILE
-from app.main import create_app
+from app.loading import Service
+from app.main import create_app, make_server
 from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +58,66 @@ def serving(settings: Settings) -> Iterator[TestClient]:
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         until(lambda: client.get("/health/ready").status_code == 200)
         yield client
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    content: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+
+@dataclass(frozen=True)
+class Listening:
+    """The service on a port of this event loop; callers are sockets, which may be slow or leave."""
+
+    service: Service
+    port: int
+
+    async def send(self, method: str, path: str, body: bytes = b"", *, announced: int = -1) -> asyncio.StreamWriter:
+        return (await self._send(method, path, body, announced))[1]
+
+    async def ask(self, method: str, path: str, body: bytes = b"", *, announced: int = -1) -> Answer:
+        reader, writer = await self._send(method, path, body, announced)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
+        content = await reader.readexactly(int(headers["content-length"]))
+        writer.close()
+        return Answer(int(head[0].split()[1]), headers, content)
+
+    async def _send(
+        self, method: str, path: str, body: bytes, announced: int
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        length = len(body) if announced < 0 else announced
+        writer.write(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n".encode() + body)
+        await writer.drain()
+        return reader, writer
+
+
+@asynccontextmanager
+async def listening(settings: Settings) -> AsyncIterator[Listening]:
+    """Yield the service behind uvicorn once its model is loaded."""
+    app = create_app(settings.model_copy(update={"port": free_port(), "host": "127.0.0.1"}))
+    server = make_server(app)
+    running = asyncio.create_task(server.serve())
+    service: Service = app.state.service
+    try:
+        await eventually(lambda: server.started and not service.reasons)
+        yield Listening(service, service.settings.port)
+    finally:
+        server.should_exit = True
+        await running
+
+
+async def eventually(condition: Callable[[], Any], seconds: float = 30) -> None:
+    """Let the event loop turn until the condition holds, or fail when the clock runs out."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 def free_port() -> int:

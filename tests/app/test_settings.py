@@ -107,3 +107,20 @@ def test_half_a_digest_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) ->
         settings(monkeypatch, **{URI: "file:///m", "MODEL_SERVICE_MODEL_SHA256": text})
 
     assert "MODEL_SERVICE_MODEL_SHA256: give the 64 hexadecimal digits" in describe(refusal.value)
+
+
+def test_wait_longer_than_the_request_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = {"MODEL_SERVICE_QUEUE_TIMEOUT_SECONDS": "3", "MODEL_SERVICE_REQUEST_TIMEOUT_SECONDS": "2"}
+
+    with pytest.raises(ValidationError) as refusal:
+        settings(monkeypatch, **{URI: "file:///m", **waits})
+
+    assert "MODEL_SERVICE_QUEUE_TIMEOUT_SECONDS must not be above" in describe(refusal.value)
+
+
+@pytest.mark.parametrize("path", ["churn", "/", "/churn/"])
+def test_root_path_that_would_hide_the_routes_is_refused(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        settings(monkeypatch, **{URI: "file:///m", "MODEL_SERVICE_ROOT_PATH": path})
+
+    assert "MODEL_SERVICE_ROOT_PATH" in describe(refusal.value)

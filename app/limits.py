@@ -1,0 +1,91 @@
+"""Let a bounded number of requests work at once, a bounded number wait, and refuse the rest.
+
+A request takes a slot when its body is there, so a slow sender holds none.
+"""
+
+import asyncio
+import time
+from collections import deque
+from contextlib import suppress
+
+from starlette.types import Receive
+
+from app.errors import ClientGoneError, OverloadedError
+from app.metrics import LIMIT, WAITING
+from app.settings import Settings
+
+
+class Limits:
+    """Slots, and the queue for them. For one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._free = settings.max_concurrency
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._refusing_since: float | None = None
+        LIMIT.labels(settings.served_name).set(settings.max_concurrency)
+        WAITING.labels(settings.served_name).set_function(lambda: len(self._waiting))
+
+    @property
+    def saturated(self) -> bool:
+        """Whether requests are refused for longer than the set time, without a free slot in between."""
+        since = self._refusing_since
+        return since is not None and time.monotonic() - since > self._settings.saturation_seconds
+
+    def enter(self) -> bool:
+        """Take a slot if one is free; who gets False may `wait` for one."""
+        if self._free:  # then nobody waits: a slot that becomes free goes to the first who does
+            self._free -= 1
+            return True
+        return False
+
+    async def wait(self, receive: Receive) -> None:
+        """Take a slot when it is this request's turn.
+
+        Args:
+            receive: of a request whose body was read; tells when the caller leaves.
+
+        Raises:
+            OverloadedError: the queue is full, or the wait was too long.
+            ClientGoneError: the caller left.
+        """
+        if len(self._waiting) >= self._settings.queue_size:
+            raise self._refusal("All slots are taken and the queue is full; try again later.")
+        slot = asyncio.get_running_loop().create_future()
+        self._waiting.append(slot)
+        gone = asyncio.ensure_future(_departure(receive))
+        granted = False
+        try:
+            seconds = self._settings.queue_timeout_seconds
+            await asyncio.wait({slot, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                raise ClientGoneError
+            if not slot.done():
+                raise self._refusal(f"No slot became free within {seconds:g} s; try again later.")
+            granted = True
+        finally:
+            gone.cancel()
+            if slot.done() and not granted:
+                self.leave()
+            elif not granted:
+                self._waiting.remove(slot)
+
+    def leave(self) -> None:
+        """Give the slot to the first who waits."""
+        if self._waiting:
+            self._waiting.popleft().set_result(None)
+        else:
+            self._free += 1
+            self._refusing_since = None
+
+    def _refusal(self, detail: str) -> OverloadedError:
+        if self._refusing_since is None:
+            self._refusing_since = time.monotonic()
+        return OverloadedError(detail)
+
+
+async def _departure(receive: Receive) -> None:
+    """Return when the caller has closed the connection."""
+    with suppress(OSError):
+        while (await receive())["type"] != "http.disconnect":
+            pass

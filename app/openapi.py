@@ -1,0 +1,158 @@
+"""Describe the API as OpenAPI 3.1, with the columns, classes and input example of the loaded model.
+
+What a caller may send is decided in app.signature; this says the same in JSON Schema.
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from app.contract import Contract
+from app.loading import Service
+from app.model import Model
+from app.signature import INTEGER_BITS, Column
+
+Json = dict[str, Any]
+
+_REFUSALS = (400, 408, 413, 422, 500, 503, 504)
+_TEMPORARY = (503, 504)
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+_NUMBERS: Json = {"type": "array", "items": {"type": "number"}}
+
+
+class CellProblem(BaseModel):
+    """One place of the input that is wrong; rows count from 0, null stands for all."""
+
+    row: int | None
+    column: str | None
+    problem: str
+
+
+class ProblemDetails(BaseModel):
+    """An error, by RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    errors: list[CellProblem] = []
+    error_count: int | None = None
+
+
+def document(app: FastAPI, service: Service) -> Json:
+    """Return the description of all routes; before a model is loaded, its columns are any."""
+    openapi = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    model = service.loaded.model if service.loaded else None
+    _, problems = models_json_schema([(ProblemDetails, "serialization")], ref_template=_ref("{model}")["$ref"])
+    schemas = openapi.setdefault("components", {}).setdefault("schemas", {})
+    schemas |= problems["$defs"] | {
+        "Predictions": _predictions(model),
+    }
+    operation = _operation(model, service.settings.max_rows)
+    return openapi | {"paths": {"/predict": {"post": operation}} | openapi["paths"]}
+
+
+def problem(description: str) -> Json:
+    """Return what a route says about an error answer."""
+    return {"description": description, "content": {"application/problem+json": {"schema": _ref("ProblemDetails")}}}
+
+
+def _operation(model: Model | None, most: int) -> Json:
+    body: Json = {"schema": {"oneOf": [_records(model, most), _split(model, most)]}}
+    if model and (example := model.example):
+        records = [dict(zip(example["columns"], row, strict=True)) for row in example["data"]]
+        body["examples"] = {"records": {"value": {"instances": records}}, "split": {"value": example}}
+    request_id = {"description": "Of the request: the caller's, or a new one.", "schema": {"type": "string"}}
+    answers: Json = {"200": {"description": "One prediction per row, in the order of the rows."}}
+    answers["200"]["content"] = {"application/json": {"schema": _ref("Predictions")}}
+    for status in _REFUSALS:
+        answers[str(status)] = problem(HTTPStatus(status).phrase)
+    for code, answer in answers.items():
+        answer["headers"] = {"X-Request-ID": request_id}
+        if int(code) in _TEMPORARY:
+            answer["headers"]["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer"}}
+    name = {"name": "X-Request-ID", "in": "header", "required": False, "schema": {"type": "string"}}
+    return {
+        "operationId": "predict",
+        "summary": "Predict",
+        "description": "Predict each row of the body.",
+        "parameters": [name | {"description": "At most 128 letters, digits and ._:+/=@-; comes back in the answer."}],
+        "requestBody": {"required": True, "content": {"application/json": body}},
+        "responses": answers,
+    }
+
+
+def _records(model: Model | None, most: int) -> Json:
+    row: Json = {"type": "object"}
+    if model:
+        columns = model.signature.columns
+        row |= {
+            "properties": {column.name: _cell(column) for column in columns},
+            "required": [column.name for column in columns if column.required],
+            "additionalProperties": False,
+        }
+    rows = {"type": "array", "items": row, "minItems": 1, "maxItems": most}
+    return _object("Records", "A value per column and row.", instances=rows)
+
+
+def _split(model: Model | None, most: int) -> Json:
+    names: Json = {"type": "array", "items": {"type": "string"}}
+    row: Json = {"type": "array"}
+    if model:
+        columns = model.signature.columns
+        names = _tuple([{"const": column.name} for column in columns])
+        row = _tuple([_cell(column) for column in columns])
+    rows = {"type": "array", "items": row, "minItems": 1, "maxItems": most}
+    text = (
+        "The columns once, then the values: the fast form for many rows. "
+        "Another order is taken as well, and columns that are not required may be left out."
+    )
+    return _object("Split", text, columns=names, data=rows)
+
+
+def _predictions(model: Model | None) -> Json:
+    text = {"type": "string"}
+    name = _object("ModelName", "The model that answered.", name=text, version=text)
+    contract = model.contract if model else None
+    return _object("Predictions", "", model=name, predictions={"type": "array", "items": _prediction(contract)})
+
+
+def _prediction(contract: Contract | None) -> Json:
+    if contract is None:  # then the output is the objective's own
+        return {"anyOf": [{"type": "number"}, _NUMBERS, {"type": "object"}]}
+    if contract.task == "regression":
+        return {"type": "number"}
+    share = {"type": "number", "minimum": 0, "maximum": 1}
+    shares = _object("Probabilities", "Of each class.", **dict.fromkeys(contract.classes, share))
+    label = {"type": "string", "enum": list(contract.classes), "description": "The likeliest class."}
+    return _object("ClassPrediction", "", label=label, probabilities=shares)
+
+
+def _cell(column: Column) -> Json:
+    if column.type == "boolean":
+        schema: Json = {"type": "boolean"}
+    elif bits := INTEGER_BITS.get(column.type):
+        schema = {"type": "integer", "minimum": -(2 ** (bits - 1)), "maximum": 2 ** (bits - 1) - 1}
+    else:
+        schema = {"type": "number", "minimum": -_FLOAT32_MAX, "maximum": _FLOAT32_MAX}
+    return schema | ({"type": [schema["type"], "null"]} if column.nullable else {})
+
+
+def _tuple(items: list[Json]) -> Json:
+    return {"type": "array", "prefixItems": items, "items": False, "minItems": len(items), "maxItems": len(items)}
+
+
+def _object(title: str, description: str, **properties: Json) -> Json:
+    """Return the schema of an object that has these members and no other."""
+    schema = {"type": "object", "title": title, "description": description, "properties": properties}
+    return schema | {"required": list(properties), "additionalProperties": False}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}

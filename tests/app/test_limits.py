@@ -1,0 +1,171 @@
+"""What the service does when too much is asked of it, or too slowly: over real connections."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from app.settings import Settings
+from tests.app.harness import COLUMNS, Answer, Listening, eventually, listening, settings_for
+
+NAME = "limited"
+BODY = json.dumps({"columns": COLUMNS, "data": [[0.5, 0.25, 3]]}).encode()
+
+
+@pytest.fixture
+def one_slot(saved: Path, tmp_path: Path) -> Settings:
+    return limited(saved, tmp_path)
+
+
+def limited(saved: Path, tmp_path: Path, **changes: Any) -> Settings:
+    limits = {"max_concurrency": 1, "queue_size": 1, "model_name": NAME} | changes
+    return settings_for(saved.as_uri(), tmp_path, **limits)
+
+
+def waiting() -> float | None:
+    return REGISTRY.get_sample_value("model_requests_waiting", {"model_name": NAME})
+
+
+def errors(here: Listening, reason: str) -> float:
+    assert here.service.loaded
+    labels = {"model_name": NAME, "model_version": here.service.loaded.model.provenance.version, "reason": reason}
+    return REGISTRY.get_sample_value("model_errors_total", labels) or 0
+
+
+def test_who_waits_is_answered_when_a_slot_is_free_and_one_too_many_is_503(one_slot: Settings) -> None:
+    async def scenario() -> tuple[Answer, Answer, float]:
+        async with listening(one_slot) as here:
+            before = errors(here, "overloaded")
+            assert here.service.limits.enter()
+            first = asyncio.create_task(here.ask("POST", "/predict", BODY))
+            await eventually(lambda: waiting() == 1)
+            second = await here.ask("POST", "/predict", BODY)
+            here.service.limits.leave()
+            return await first, second, errors(here, "overloaded") - before
+
+    first, second, counted = asyncio.run(scenario())
+
+    assert first.status == 200
+    assert (second.status, second.headers["retry-after"]) == (503, "1")
+    assert second.json()["type"] == "urn:model-service:overloaded"
+    assert counted == 1
+
+
+def test_concurrency_limit_is_a_metric(one_slot: Settings) -> None:
+    async def scenario() -> None:
+        async with listening(one_slot):
+            assert REGISTRY.get_sample_value("model_concurrency_limit", {"model_name": NAME}) == 1
+            assert waiting() == 0
+
+    asyncio.run(scenario())
+
+
+def test_who_waits_too_long_is_503(saved: Path, tmp_path: Path) -> None:
+    async def scenario() -> Answer:
+        async with listening(limited(saved, tmp_path, queue_timeout_seconds=0.05)) as here:
+            here.service.limits.enter()
+            refused = await here.ask("POST", "/predict", BODY)
+            assert waiting() == 0
+            here.service.limits.leave()
+            assert (await here.ask("POST", "/predict", BODY)).status == 200
+            return refused
+
+    refused = asyncio.run(scenario())
+
+    assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+    assert refused.json()["detail"] == "No slot became free within 0.05 s; try again later."
+
+
+def test_who_leaves_while_waiting_takes_no_slot(one_slot: Settings) -> None:
+    async def scenario() -> float:
+        async with listening(one_slot) as here:
+            before = errors(here, "cancelled")
+            here.service.limits.enter()
+            caller = await here.send("POST", "/predict", BODY)
+            await eventually(lambda: waiting() == 1)
+            caller.close()
+            await eventually(lambda: waiting() == 0)
+            here.service.limits.leave()
+            assert (await here.ask("POST", "/predict", BODY)).status == 200
+            return errors(here, "cancelled") - before
+
+    assert asyncio.run(scenario()) == 1
+
+
+def test_slow_sender_holds_no_slot_and_is_408(saved: Path, tmp_path: Path) -> None:
+    async def scenario() -> tuple[Answer, Answer, float]:
+        async with listening(limited(saved, tmp_path, body_timeout_seconds=0.3)) as here:
+            before = errors(here, "timeout")
+            slow = asyncio.create_task(here.ask("POST", "/predict", BODY[:9], announced=len(BODY)))
+            await asyncio.sleep(0)
+            other = await here.ask("POST", "/predict", BODY)
+            return await slow, other, errors(here, "timeout") - before
+
+    slow, other, counted = asyncio.run(scenario())
+
+    assert other.status == 200
+    assert (slow.status, slow.headers["connection"]) == (408, "close")
+    assert slow.json()["detail"] == "The body did not arrive within 0.3 s."
+    assert counted == 1
+
+
+def test_sender_that_leaves_costs_nothing(one_slot: Settings) -> None:
+    async def scenario() -> float:
+        async with listening(one_slot) as here:
+            before = errors(here, "cancelled")
+            caller = await here.send("POST", "/predict", BODY[:9], announced=len(BODY))
+            await eventually(lambda: in_progress() == 1)
+            caller.close()
+            await eventually(lambda: in_progress() == 0)
+            assert (await here.ask("POST", "/predict", BODY)).status == 200
+            return errors(here, "cancelled") - before
+
+    assert asyncio.run(scenario()) == 1
+
+
+def in_progress() -> float | None:
+    labels = {"method": "POST", "app_name": "model-service"}
+    return REGISTRY.get_sample_value("http_server_requests_in_progress", labels)
+
+
+def test_long_prediction_is_504_and_keeps_its_slot_until_it_ends(saved: Path, tmp_path: Path) -> None:
+    short = {"request_timeout_seconds": 0.05, "queue_timeout_seconds": 0.05}
+    large = {"max_rows": 10**6, "max_body_bytes": 10**8}
+    body = json.dumps({"columns": COLUMNS, "data": [[0.5, 0.25, 3]] * 200_000}).encode()
+
+    async def scenario() -> Answer:
+        async with listening(limited(saved, tmp_path, **short, **large)) as here:
+            late = await here.ask("POST", "/predict", body)
+            assert not here.service.limits.enter()
+            await eventually(here.service.limits.enter)
+            here.service.limits.leave()
+            return late
+
+    late = asyncio.run(scenario())
+
+    assert (late.status, late.headers["retry-after"]) == (504, "1")
+    assert late.json()["detail"] == "There was no prediction within 0.05 s; send fewer rows."
+
+
+def test_readiness_drops_when_saturated_for_long_and_comes_back(saved: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with listening(limited(saved, tmp_path, queue_size=0, saturation_seconds=0.5)) as here:
+            here.service.limits.enter()
+            begin = time.monotonic()
+            assert (await here.ask("POST", "/predict", BODY)).status == 503
+            assert (await here.ask("GET", "/health/ready")).status == 200
+            await eventually(lambda: here.service.limits.saturated)
+            assert time.monotonic() - begin > 0.5
+
+            saturated = await here.ask("GET", "/health/ready")
+            assert saturated.status == 503
+            assert saturated.json()["reasons"] == ["saturated: requests are refused because all slots are taken"]
+
+            here.service.limits.leave()
+            assert (await here.ask("GET", "/health/ready")).status == 200
+
+    asyncio.run(scenario())
