@@ -17,8 +17,8 @@ RUN find /opt/venv/lib -type d \( -name tests -o -name include \) -prune -exec r
 COPY app/__init__.py app/contract.py /opt/model-service/app/
 COPY training /opt/model-service/training
 # Readable by everyone: a checkout made under a strict umask keeps its modes in COPY.
-RUN chmod -R a+rX /opt/model-service
 RUN find /opt/model-service -name __pycache__ -prune -exec rm -rf {} + \
+    && chmod -R a+rX /opt/model-service \
     && /opt/venv/bin/python -m compileall -q /opt/model-service
 
 FROM ${PYTHON_IMAGE}

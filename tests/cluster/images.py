@@ -50,7 +50,7 @@ def _product(name: str, dockerfile: str, *inputs: str) -> Image:
 
 
 APP = _product("model-service", "app.Dockerfile", "app")
-TRAINING = _product("model-service-training", "training.Dockerfile", "app", "training")
+TRAINING = _product("model-service-training", "training.Dockerfile", "app/__init__.py", "app/contract.py", "training")
 MLFLOW = _product("model-service-mlflow", "mlflow.Dockerfile")
 PRODUCTS = (APP, TRAINING, MLFLOW)
 
