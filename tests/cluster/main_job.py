@@ -4,7 +4,6 @@ import json
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -32,6 +31,35 @@ def image_values(image: Image, prefix: str = "image") -> list[str]:
     return [f"--set-string={prefix}.{key}={value}" for key, value in values.items()]
 
 
+def install(access: Access, release: str, chart: Path, namespace: str, *values: str, timeout: str = "5m") -> None:
+    """Install or upgrade a release and wait until it is ready, also after an earlier try was killed half-way.
+
+    Raises:
+        Failure: it does not get ready; with what its pods say.
+    """
+    known = json.loads(access.helm("list", "--all", "--namespace", namespace, f"--filter=^{release}$", "--output=json"))
+    if known and known[0]["status"].startswith("pending"):  # Helm refuses to touch it until somebody says what to do
+        undo = ["uninstall"] if int(known[0]["revision"]) == 1 else ["rollback"]
+        access.helm(*undo, release, "--namespace", namespace)
+    command = ["upgrade", "--install", release, str(chart), "--namespace", namespace, "--create-namespace"]
+    try:
+        access.helm(*command, *values, "--wait", "--timeout", timeout)
+    except Failure as failure:
+        raise Failure(f"{failure}\n{_complaints(access, release, namespace)}") from failure
+
+
+def _complaints(access: Access, release: str, namespace: str) -> str:
+    """Return why the pods of a release are not ready, a line per container."""
+    lines = []
+    for pod in access.get_all("pod", f"app.kubernetes.io/instance={release}", namespace):
+        for status in pod["status"].get("containerStatuses", []):
+            ended = status["state"].get("terminated") or status.get("lastState", {}).get("terminated") or {}
+            said = ended.get("message") or status["state"].get("waiting", {}).get("message")
+            if said and not status["ready"]:
+                lines.append(f"{pod['metadata']['name']}: {said.strip()}")
+    return "\n".join(lines) or f"No pod says why: kubectl describe pod --namespace {namespace}."
+
+
 def install_prometheus(access: Access) -> None:
     """Install the operator and a Prometheus on a cluster for which kube-prometheus-stack cannot be had."""
     programs = cluster_programs()
@@ -55,11 +83,12 @@ def install_observability(access: Access, *, with_stack: bool) -> None:
             access.helm("dependency", "build", str(chart))
         else:
             chart = copy_umbrella(Path(work))
-        access.helm(
-            "upgrade", "--install", OBSERVABILITY, str(chart), "--namespace", MONITORING, "--create-namespace",
-            f"--set=kube-prometheus-stack.enabled={str(with_stack).lower()}", *image_values(MLFLOW, "mlflow.image"),
-            "--set=mlflow.serviceMonitor.enabled=true", "--wait", "--timeout=10m",
-        )  # fmt: skip
+        values = [
+            f"--set=kube-prometheus-stack.enabled={str(with_stack).lower()}",
+            *image_values(MLFLOW, "mlflow.image"),
+        ]
+        monitor = "--set=mlflow.serviceMonitor.enabled=true"
+        install(access, OBSERVABILITY, chart, MONITORING, *values, monitor, timeout="10m")
 
 
 def train(access: Access, name: str, *arguments: str) -> dict[str, Any]:
@@ -85,20 +114,23 @@ def train(access: Access, name: str, *arguments: str) -> dict[str, Any]:
 
 def champion(access: Access) -> str:
     """Return the version that the alias names in the cluster's MLflow ("" when there is none)."""
-    with access.forward(f"service/{OBSERVABILITY}-mlflow", 5000, MONITORING) as mlflow, suppress(Failure):
-        answer = http(f"{mlflow}/api/2.0/mlflow/registered-models/alias?name={MODEL}&alias={ALIAS}")
-        return str(answer["model_version"]["version"])
-    return ""
+    with access.forward(f"service/{OBSERVABILITY}-mlflow", 5000, MONITORING) as mlflow:
+        try:
+            answer = http(f"{mlflow}/api/2.0/mlflow/registered-models/alias?name={MODEL}&alias={ALIAS}")
+        except Failure as failure:
+            if "RESOURCE_DOES_NOT_EXIST" in str(failure) or "INVALID_PARAMETER_VALUE" in str(failure):
+                return ""
+            raise
+    return str(answer["model_version"]["version"])
 
 
 def install_model(access: Access, uri: str = f"models:/{MODEL}@{ALIAS}", *extra: str) -> None:
     """Install or upgrade the model service so that it serves `uri`, and wait until every pod is ready."""
-    access.helm(
-        "upgrade", "--install", RELEASE, str(ROOT / "charts" / "model-service"), "--namespace", NAMESPACE,
-        "--create-namespace", *image_values(APP), f"--set-string=model.uri={uri}",
-        f"--set-string=mlflow.trackingUri={TRACKING_URI}", "--set=serviceMonitor.enabled=true",
+    install(
+        access, RELEASE, ROOT / "charts" / "model-service", NAMESPACE, *image_values(APP),
+        f"--set-string=model.uri={uri}", f"--set-string=mlflow.trackingUri={TRACKING_URI}", "--set=serviceMonitor.enabled=true",
         "--set=autoscaling.enabled=true", "--set=autoscaling.minReplicas=2", "--set=autoscaling.maxReplicas=3",
-        "--set=resources.requests.cpu=100m", *extra, "--wait", "--timeout=5m",
+        "--set=resources.requests.cpu=100m", *extra,
     )  # fmt: skip
 
 

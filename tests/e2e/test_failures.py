@@ -1,5 +1,6 @@
 """What an engineer on call sees when something that the service relies on is not there, and that it heals by itself."""
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,17 @@ from tests.cluster.access import Access, http
 from tests.cluster.cache import ROOT
 from tests.cluster.console import Failure, wait_for
 from tests.cluster.images import APP
-from tests.cluster.main_job import ALIAS, MODEL, MONITORING, NAMESPACE, OBSERVABILITY, TRACKING_URI, image_values
+from tests.cluster.main_job import (
+    ALIAS,
+    MODEL,
+    MONITORING,
+    NAMESPACE,
+    OBSERVABILITY,
+    TRACKING_URI,
+    image_values,
+    install,
+)
+from tests.cluster.programs import find
 
 
 @contextmanager
@@ -91,3 +102,31 @@ def test_models_uri_without_tracking_uri_fails_before_anything_is_installed(acce
         access.helm("install", "refused", chart, "--namespace", NAMESPACE, "--set=model.uri=models:/a/1")
 
     assert access.get("deployment", "refused-model-service", NAMESPACE) is None
+
+
+def test_release_of_a_killed_helm_is_taken_over(access: Access) -> None:
+    chart = ROOT / "charts" / "model-service"
+    values = [*image_values(APP), f"--set-string=mlflow.trackingUri={TRACKING_URI}", "--set=resources.requests.cpu=50m"]
+    nobody = f"--set-string=model.uri=models:/nobody@{ALIAS}"
+    command = [find("helm"), "--kubeconfig", access.kubeconfig, "install", "stuck", chart, "--namespace", NAMESPACE]
+    killed = subprocess.Popen([*command, *values, nobody, "--wait"])
+    listed = ["list", "--all", "--namespace", NAMESPACE, "--filter=^stuck$", "--output=json"]
+    wait_for("a pending release", lambda: "pending" in access.helm(*listed), timeout_seconds=60, remedy="")
+    killed.kill()
+    killed.wait()
+
+    install(access, "stuck", chart, NAMESPACE, *values, f"--set-string=model.uri=models:/{MODEL}@{ALIAS}")
+
+    assert '"status":"deployed"' in access.helm(*listed)
+    access.helm("uninstall", "stuck", "--namespace", NAMESPACE, "--wait")
+
+
+def test_failed_install_says_what_the_pods_say(access: Access) -> None:
+    chart = ROOT / "charts" / "model-service"
+    values = [*image_values(APP), f"--set-string=mlflow.trackingUri={TRACKING_URI}", "--set=resources.requests.cpu=50m"]
+    nobody = [f"--set-string=model.uri=models:/nobody@{ALIAS}", "--set=model.loadTimeoutSeconds=2"]
+
+    with pytest.raises(Failure, match=rf"failing-model-service-\S+: .*models:/nobody@{ALIAS}"):
+        install(access, "failing", chart, NAMESPACE, *values, *nobody, timeout="25s")
+
+    access.helm("uninstall", "failing", "--namespace", NAMESPACE, "--wait")
