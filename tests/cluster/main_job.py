@@ -128,7 +128,8 @@ def install_model(access: Access, uri: str = f"models:/{MODEL}@{ALIAS}", *extra:
     """Install or upgrade the model service so that it serves `uri`, and wait until every pod is ready."""
     install(
         access, RELEASE, ROOT / "charts" / "model-service", NAMESPACE, *image_values(APP),
-        f"--set-string=model.uri={uri}", f"--set-string=mlflow.trackingUri={TRACKING_URI}", "--set=serviceMonitor.enabled=true",
+        f"--set-string=model.uri={uri}", f"--set-string=mlflow.trackingUri={TRACKING_URI}",
+        "--set=serviceMonitor.enabled=true",
         "--set=autoscaling.enabled=true", "--set=autoscaling.minReplicas=2", "--set=autoscaling.maxReplicas=3",
         "--set=resources.requests.cpu=100m", *extra,
     )  # fmt: skip

@@ -108,8 +108,8 @@ def test_release_of_a_killed_helm_is_taken_over(access: Access) -> None:
     chart = ROOT / "charts" / "model-service"
     values = [*image_values(APP), f"--set-string=mlflow.trackingUri={TRACKING_URI}", "--set=resources.requests.cpu=50m"]
     nobody = f"--set-string=model.uri=models:/nobody@{ALIAS}"
-    command = [find("helm"), "--kubeconfig", access.kubeconfig, "install", "stuck", chart, "--namespace", NAMESPACE]
-    killed = subprocess.Popen([*command, *values, nobody, "--wait"])
+    command = [str(find("helm")), "--kubeconfig", str(access.kubeconfig), "install", "stuck", str(chart)]
+    killed = subprocess.Popen([*command, "--namespace", NAMESPACE, *values, nobody, "--wait"])
     listed = ["list", "--all", "--namespace", NAMESPACE, "--filter=^stuck$", "--output=json"]
     wait_for("a pending release", lambda: "pending" in access.helm(*listed), timeout_seconds=60, remedy="")
     killed.kill()
