@@ -69,7 +69,7 @@ class Front:
             await self._app(scope, receive, send_named)
         else:  # before it becomes a label: each would cost 19 series
             refusal = problem_document(HTTPStatus.METHOD_NOT_ALLOWED, "", "This method is not served anywhere.")
-            await problem_response(refusal)(scope, receive, send_named)
+            await problem_response(refusal, {"Allow": ", ".join(sorted(METHODS))})(scope, receive, send_named)
 
 
 class PredictSeries:

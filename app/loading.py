@@ -3,6 +3,7 @@
 The thread is a daemon, so that neither a slow download nor a long wait keeps the process from ending.
 """
 
+import gc
 import logging
 import threading
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app import model, registry
+from app.coalescing import Coalescer
 from app.errors import LoadError
 from app.limits import Limits
 from app.metrics import ModelMetrics
@@ -27,10 +29,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model and the metrics that carry its name; they change together."""
+    """A model, the metrics that carry its name and the way to its predictions; they change together."""
 
     model: Model
     metrics: ModelMetrics
+    coalescer: Coalescer
 
 
 class Service:
@@ -85,7 +88,11 @@ class Service:
                 log.error("unexpected failure while loading", exc_info=True)
                 problem = LoadError(f"unexpected {type(error).__name__}", "see the log", retryable=True)
             else:
-                self.loaded = Loaded(loaded, ModelMetrics(loaded))
+                metrics = ModelMetrics(loaded)
+                self.loaded = Loaded(loaded, metrics, Coalescer(loaded.predict, metrics.predict.observe))
+                # What is there now stays: the collector need not walk through it again and again.
+                gc.collect()
+                gc.freeze()
                 seconds = round(time.monotonic() - started, 2)
                 facts = {"uri": loaded.provenance.uri, "sha256": loaded.sha256, "seconds": seconds}
                 log.info("model loaded", extra=facts)

@@ -49,13 +49,18 @@ class Model:
 
         Raises:
             xgboost.core.XGBoostError: the booster failed.
+            ValueError: its output is NaN or infinite.
         """
         output = self.booster.inplace_predict(rows, validate_features=False)
+        if not np.isfinite(output).all():
+            raise ValueError("its output is not finite, which JSON cannot say")
         if self.contract is None or self.contract.task == "regression":
             return list(output.tolist())
         classes = self.contract.classes
         if self.contract.task == "binary":
-            output = np.column_stack((1 - output, output))
+            no, yes = classes
+            shares = zip((1 - output).tolist(), output.tolist(), strict=True)
+            return [{"label": yes if b > a else no, "probabilities": {no: a, yes: b}} for a, b in shares]
         labels = output.argmax(axis=1).tolist()
         return [
             {"label": classes[label], "probabilities": dict(zip(classes, row, strict=True))}

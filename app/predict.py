@@ -2,7 +2,6 @@
 
 import asyncio
 import contextvars
-import json
 import logging
 import os
 import time
@@ -13,6 +12,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+from pydantic_core import from_json, to_json
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -72,7 +72,10 @@ class Predict:
             detail = "The service failed; its log says where."
             answer = problem_response(problem_document(HTTPStatus.INTERNAL_SERVER_ERROR, "", detail))
         else:
-            answer = Response(content, media_type="application/json")
+            headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": content})
+            return
         await answer(scope, receive, send)
 
     async def _answer(self, loaded: Loaded, scope: Scope, receive: Receive) -> bytes:
@@ -85,10 +88,10 @@ class Predict:
         try:
             convert, count = self._rows(loaded.model.signature, _parse(body))
             if count <= INLINE_ROWS:
-                return _predictions(loaded, convert)
+                return _content(loaded, await _coalesced(loaded, convert))
             release = None  # the thread's from now on: it goes on when we stop waiting
             left = self._settings.request_timeout_seconds - (time.perf_counter() - begin)
-            return await self._in_thread(partial(_predictions, loaded, convert), left)
+            return await self._in_thread(partial(_alone, loaded, convert), left)
         finally:
             if release:
                 release()
@@ -151,31 +154,45 @@ class Predict:
             raise SlowBodyError(f"The body did not arrive within {seconds:g} s.") from None
 
 
-def _predictions(loaded: Loaded, convert: Callable[[], Matrix]) -> bytes:
-    """Validate, predict and write the answer; runs in the event loop or in a thread."""
-    metrics, model = loaded.metrics, loaded.model
-    with metrics.validate.time():
+async def _coalesced(loaded: Loaded, convert: Callable[[], Matrix]) -> list[Any]:
+    """Validate here, so that nobody's bad row is anybody else's, and predict with others."""
+    with loaded.metrics.validate.time():
         rows = convert()
     try:
-        with metrics.predict.time():
-            predictions = model.predict(rows)
-        with metrics.respond.time():
-            name = {"name": model.provenance.name, "version": model.provenance.version}
-            content = json.dumps({"model": name, "predictions": predictions}, allow_nan=False).encode()
+        return await loaded.coalescer.predict(rows)
     except Exception as error:
-        log.error("the model failed on valid input", exc_info=True, extra={"rows": len(rows)})
-        raise ModelFaultError("The model failed on this input; the service's log says where.") from error
-    metrics.predictions.inc(len(rows))
+        raise _fault(error, len(rows)) from error
+
+
+def _alone(loaded: Loaded, convert: Callable[[], Matrix]) -> bytes:
+    """Validate, predict and write the answer; runs in a thread."""
+    with loaded.metrics.validate.time():
+        rows = convert()
+    try:
+        with loaded.metrics.predict.time():
+            predictions = loaded.model.predict(rows)
+    except Exception as error:
+        raise _fault(error, len(rows)) from error
+    return _content(loaded, predictions)
+
+
+def _content(loaded: Loaded, predictions: list[Any]) -> bytes:
+    """Write the answer."""
+    with loaded.metrics.respond.time():
+        provenance = loaded.model.provenance
+        name = {"name": provenance.name, "version": provenance.version}
+        content = to_json({"model": name, "predictions": predictions})
+    loaded.metrics.predictions.inc(len(predictions))
     return content
+
+
+def _fault(error: Exception, count: int) -> ModelFaultError:
+    log.error("the model failed on valid input", exc_info=error, extra={"rows": count})
+    return ModelFaultError("The model failed on this input; the service's log says where.")
 
 
 def _parse(body: bytes) -> Any:
     try:
-        return json.loads(body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):  # ValueError: also of bad UTF-8 and of numbers with thousands of digits
+        return from_json(body, allow_inf_nan=False)
+    except ValueError:  # also of bad UTF-8, of numbers with thousands of digits and of deep nesting
         raise NotJsonError("The body is no JSON (which has no NaN and no Infinity; null is a missing value).") from None
-
-
-def _refuse_constant(name: str) -> None:
-    """Refuse what Python's parser takes beyond JSON: NaN and Infinity."""
-    raise ValueError(name)

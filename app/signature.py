@@ -62,6 +62,7 @@ class Signature:
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = tuple(columns)
         self.names = tuple(column.name for column in columns)
+        self._in_order = list(self.names)
         self._known = frozenset(self.names)
         self._required = frozenset(column.name for column in columns if column.required)
         self._integers = [i for i, column in enumerate(columns) if column.type in INTEGER_BITS]
@@ -118,6 +119,9 @@ class Signature:
 
     def from_split(self, columns: Sequence[Any], data: Sequence[Any]) -> Matrix:
         """Return the rows of `{"columns": [..], "data": [[..]]}`, as `from_records` does."""
+        width = len(columns)
+        if columns == self._in_order and all(type(row) is list and len(row) == width for row in data):
+            return self._matrix(data)
         errors = _Errors()
         for name in self.names:
             if name in self._required and name not in columns:
@@ -135,11 +139,9 @@ class Signature:
         for number, row in enumerate(data):
             if not isinstance(row, list):
                 errors.add(number, None, f"must be a list with a value per column, not {_kind(row)}")
-            elif len(row) != len(columns):
-                errors.add(number, None, f"has {len(row)} values for {len(columns)} columns")
+            elif len(row) != width:
+                errors.add(number, None, f"has {len(row)} values for {width} columns")
         errors.raise_if_any()
-        if tuple(columns) == self.names:
-            return self._matrix(data)
         place = {name: i for i, name in enumerate(columns)}
         order = [place.get(name) for name in self.names]
         return self._matrix([[None if i is None else row[i] for i in order] for row in data])
@@ -152,9 +154,8 @@ class Signature:
                 wide = np.array(rows, dtype=np.float64)
             except OverflowError:  # an integer above any float; the slow way names it
                 wide = np.full((1, len(self.names)), np.inf)
-            whole = wide[:, self._integers]
             infinite = np.abs(wide) > _FLOAT32_MAX  # a null is NaN here, which is not above anything
-            if not infinite.any() and (np.abs(whole) < 2**31).all() and (whole == np.trunc(whole)).all():
+            if not infinite.any() and self._whole(wide):
                 return wide.astype(np.float32)
         errors = _Errors()
         for number, row in enumerate(rows):
@@ -163,6 +164,13 @@ class Signature:
                     errors.add(number, column.name, problem)
         errors.raise_if_any()
         return np.array(rows, dtype=np.float64).astype(np.float32)
+
+    def _whole(self, wide: NDArray[np.float64]) -> bool:
+        """Whether the integer columns hold integers of 32 bits; larger ones are left to the slow way."""
+        if not self._integers:
+            return True
+        whole = wide[:, self._integers]
+        return bool((np.abs(whole) < 2**31).all() and (whole == np.trunc(whole)).all())
 
 
 class _Errors:

@@ -40,7 +40,7 @@ def test_refusals_are_counted_by_reason(client: TestClient) -> None:
 def test_every_stage_is_timed(client: TestClient) -> None:
     client.post("/predict", json={"instances": [ROW]})
 
-    for stage in ("validate", "predict", "respond"):
+    for stage in ("validate", "queue", "predict", "respond"):
         assert model_sample(client, "model_inference_duration_seconds_count", stage=stage) > 0
 
 
@@ -68,6 +68,7 @@ def test_invented_method_is_405_and_no_series(client: TestClient) -> None:
     answer = client.request("ATTACK", "/predict")
 
     assert answer.status_code == 405
+    assert answer.headers["allow"] == "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
     assert "ATTACK" not in client.get("/metrics").text
 
 
