@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import Receive, Scope, Send
 from starlette_exporter import PrometheusMiddleware
 
 from app import __version__, api, logs, metrics, openapi
@@ -44,20 +44,16 @@ class Application(FastAPI):
             lifespan=_lifespan,
         )
         self.state.service = service
-        self._predict = Predict(service)
+        predict = Predict(service)
         self.include_router(api.router)
         self.add_route("/metrics", metrics.metrics_endpoint, include_in_schema=False)
         # The front takes the POSTs; the route is for what else is tried.
-        self.router.routes.append(Route(PREDICT, self._predict, methods=["POST"], include_in_schema=False))
+        self.router.routes.append(Route(PREDICT, predict, methods=["POST"], include_in_schema=False))
         self.add_exception_handler(ProblemError, _answer_problem)
         self.add_exception_handler(HTTPException, _answer_http_error)
         self.add_exception_handler(Exception, _answer_bug)
-
-    def build_middleware_stack(self) -> ASGIApp:
-        """Put the front before everything, so that it sees every request and every answer."""
-        settings: Settings = self.state.service.settings
         exporter = PrometheusMiddleware(
-            super().build_middleware_stack(),
+            super().__call__,
             app_name=settings.app_name,
             prefix="http_server",
             buckets=settings.latency_buckets,
@@ -68,7 +64,11 @@ class Application(FastAPI):
             skip_paths=["/metrics", "/health.*"],
             always_use_int_status=True,
         )
-        return Front(exporter, self._predict, settings.root_path + PREDICT, PredictSeries(exporter))
+        self._front = Front(exporter, predict, settings.root_path + PREDICT, PredictSeries(exporter))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the front see every request first: FastAPI looks up its telemetry for each before any middleware."""
+        await self._front(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """Describe the API as it is now: the model may have been loaded since."""

@@ -156,8 +156,7 @@ class Predict:
 
 async def _coalesced(loaded: Loaded, convert: Callable[[], Matrix]) -> list[Any]:
     """Validate here, so that nobody's bad row is anybody else's, and predict with others."""
-    with loaded.metrics.validate.time():
-        rows = convert()
+    rows = _validated(loaded, convert)
     try:
         return await loaded.coalescer.predict(rows)
     except Exception as error:
@@ -166,22 +165,29 @@ async def _coalesced(loaded: Loaded, convert: Callable[[], Matrix]) -> list[Any]
 
 def _alone(loaded: Loaded, convert: Callable[[], Matrix]) -> bytes:
     """Validate, predict and write the answer; runs in a thread."""
-    with loaded.metrics.validate.time():
-        rows = convert()
+    rows = _validated(loaded, convert)
+    begin = time.perf_counter()
     try:
-        with loaded.metrics.predict.time():
-            predictions = loaded.model.predict(rows)
+        predictions = loaded.model.predict(rows)
     except Exception as error:
         raise _fault(error, len(rows)) from error
+    loaded.metrics.predict.observe(time.perf_counter() - begin)
     return _content(loaded, predictions)
+
+
+def _validated(loaded: Loaded, convert: Callable[[], Matrix]) -> Matrix:
+    begin = time.perf_counter()
+    rows = convert()
+    loaded.metrics.validate.observe(time.perf_counter() - begin)
+    return rows
 
 
 def _content(loaded: Loaded, predictions: list[Any]) -> bytes:
     """Write the answer."""
-    with loaded.metrics.respond.time():
-        provenance = loaded.model.provenance
-        name = {"name": provenance.name, "version": provenance.version}
-        content = to_json({"model": name, "predictions": predictions})
+    begin = time.perf_counter()
+    name = {"name": loaded.model.provenance.name, "version": loaded.model.provenance.version}
+    content = to_json({"model": name, "predictions": predictions})
+    loaded.metrics.respond.observe(time.perf_counter() - begin)
     loaded.metrics.predictions.inc(len(predictions))
     return content
 
