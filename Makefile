@@ -14,9 +14,8 @@ up: ## Start a cluster, train a model, serve it, predict; again: repair and upgr
 down: ## Take the cluster away; keep what is built
 	@$(PYTHON) -m tests.cluster down
 
-status: ## Show what runs on the cluster and its last warnings
-	@$(RUN) kubectl get pods,horizontalpodautoscalers --all-namespaces
-	@$(RUN) kubectl get events --all-namespaces --field-selector type=Warning --sort-by .lastTimestamp
+status: ## Show what runs, and why what does not
+	@$(PYTHON) -m tests.cluster status
 
 test: lint types up ## Run all tests
 	@$(RUN) python -m pytest -m "not long"

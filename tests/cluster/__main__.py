@@ -1,4 +1,4 @@
-"""`python -m tests.cluster up|down|exec`: what `make up`, `make down` and the tests call."""
+"""`python -m tests.cluster up|down|status|exec`: what `make up`, `make down` and the tests call."""
 
 import argparse
 import os
@@ -12,7 +12,7 @@ from tests.cluster import embedded, kind
 from tests.cluster.access import Access
 from tests.cluster.console import Failure, abort, say, step, summary
 from tests.cluster.images import OPERATOR, PRODUCTS, PROMETHEUS, RELOADER, Image
-from tests.cluster.main_job import run_main_job
+from tests.cluster.main_job import MONITORING, NAMESPACE, complaints, run_main_job
 from tests.cluster.preflight import check_machine, docker_answers, install_packages
 from tests.cluster.programs import cluster_programs, find, tools
 
@@ -62,6 +62,21 @@ def down() -> None:
         kind.stop()
 
 
+def status() -> None:
+    """Show the cluster's processes, its pods, and why those that are not ready are not."""
+    cluster = _cluster()
+    if not cluster.KUBECONFIG.exists():
+        raise Failure("No cluster is up. Run make up.")
+    say(cluster.status())
+    access = Access(cluster.KUBECONFIG)
+    try:
+        say(access.kubectl("get", "pods,horizontalpodautoscalers", "--all-namespaces", "--request-timeout=10s"))
+    except Failure as failure:
+        raise Failure(f"The cluster does not answer: {failure}\nRun make up: it starts what does not run.") from failure
+    for namespace in (MONITORING, NAMESPACE):
+        say(complaints(access, namespace))
+
+
 def execute(command: list[str]) -> None:
     """Replace this process by a command that finds the project's tools on PATH and the cluster's kubeconfig."""
     folders = [Path(sys.prefix) / "bin", find("kubectl").parent, find("helm").parent, tools()]
@@ -73,7 +88,7 @@ def execute(command: list[str]) -> None:
 def main() -> int:
     """Run one verb; a failure is one sentence, not a stack trace."""
     parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
-    parser.add_argument("verb", choices=["up", "down", "exec"])
+    parser.add_argument("verb", choices=["up", "down", "status", "exec"])
     parser.add_argument("command", nargs=argparse.REMAINDER, help="for exec: the command and its arguments")
     arguments = parser.parse_args()
     try:
@@ -81,6 +96,8 @@ def main() -> int:
             execute(arguments.command)
         elif arguments.verb == "up":
             up()
+        elif arguments.verb == "status":
+            status()
         else:
             down()
     except Failure as failure:

@@ -70,7 +70,7 @@ def step(name: str, log: Path | None = None) -> Iterator[None]:
 def summary() -> str:
     """Return the longest steps and how long each took, in seconds."""
     longest = sorted(_durations.items(), key=lambda item: -item[1])[:5]
-    return ", ".join(f"{name} {seconds:.0f} s" for name, seconds in longest)
+    return ", ".join(f"{name} {seconds:.0f} s" for name, seconds in longest if seconds >= 1)
 
 
 def run(

@@ -51,7 +51,6 @@ TEMPLATES = Path(__file__).parent / "manifests"
 
 def _write_configuration() -> None:
     """Write the kubeconfig of every client and the configuration files that have no flags."""
-    KUBECONFIG.parent.mkdir(parents=True, exist_ok=True)
     for name in ("admin", "controller-manager", "scheduler", "kubelet", "proxy"):
         cluster = {"server": f"https://{NODE_IP}:6443", "certificate-authority": str(PKI / "ca.crt")}
         user = {"client-certificate": str(PKI / f"{name}.crt"), "client-key": str(PKI / f"{name}.key")}
@@ -63,19 +62,22 @@ def _write_configuration() -> None:
             "contexts": [{"name": NODE, "context": {"cluster": NODE, "user": name}}],
             "current-context": NODE,
         }
-        (KUBECONFIG.parent / f"{name}.conf").write_text(json.dumps(config, indent=1))
+        _write(KUBECONFIG.parent / f"{name}.conf", json.dumps(config, indent=1))
     names = {
         "state": STATE, "pki": PKI, "run": RUNTIME, "images": CONTAINERD_ROOT, "node_ip": NODE_IP, "pods": PODS,
         "pod_bridge": POD_BRIDGE, "pod_subnet": PODS.replace("/17", "/24"), "runc": shutil.which("runc"), "node": NODE,
         "pause": PAUSE.reference,
     }  # fmt: skip
     for template in (TEMPLATES / "node").iterdir():
-        target = STATE / "etc" / template.name
-        target.parent.mkdir(exist_ok=True)
-        target.write_text(Template(template.read_text()).substitute(names))
-    cni = STATE / "cni"
-    cni.mkdir(exist_ok=True)
-    shutil.copy(STATE / "etc" / "pods.conflist", cni)
+        folder = "cni" if template.suffix == ".conflist" else "etc"
+        _write(STATE / folder / template.name, Template(template.read_text()).substitute(names))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file unless it says so already: kube-proxy ends itself when its file is touched."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
 
 
 def _daemons(programs: Path) -> list[Daemon]:
@@ -155,6 +157,12 @@ def _ctr(*arguments: str) -> str:
     return run(["ctr", "--address", SOCKET, "--namespace", "k8s.io", *arguments])
 
 
+def _crictl(*arguments: str) -> str:
+    return run(
+        [cluster_programs() / "crictl", "--runtime-endpoint", f"unix://{SOCKET}", "--timeout", "30s", *arguments]
+    )
+
+
 def build(image: Image) -> None:
     """Build an image without Docker."""
     build_with_buildah(image)
@@ -170,9 +178,17 @@ def load(image: Image) -> None:
         archive = Path(work) / "image.tar"
         save_from_buildah(image, archive)
         _ctr("images", "import", str(archive))
-    older = [name for name in _ctr("images", "ls", "-q").split() if name.startswith(f"localhost/{image.name}:")]
-    for name in set(older) - {image.reference}:
-        _ctr("images", "rm", name)
+    _drop_older_builds(image)
+
+
+def _drop_older_builds(image: Image) -> None:
+    """Remove other builds of the same image from the node; one with the same content only loses its older name."""
+    for known in json.loads(_crictl("images", "--output", "json"))["images"]:
+        older = {tag for tag in known["repoTags"] if tag.startswith(f"localhost/{image.name}:")} - {image.reference}
+        if older and image.reference in known["repoTags"]:
+            _ctr("images", "rm", *older)
+        elif older:
+            _crictl("rmi", known["id"])
 
 
 def _make_bridge() -> None:
@@ -237,6 +253,15 @@ def _start(daemons: list[Daemon]) -> None:
             daemon.start()
 
 
+def status() -> str:
+    """Return a line per process of the cluster: whether it runs, and where it writes."""
+    lines = []
+    for daemon in _daemons(cluster_programs()):
+        mark, rest = ("✓", "") if daemon.running() else ("✗", f"does not run; see {daemon.log}")
+        lines.append(f"  {mark}  {daemon.name:<25}{rest}".rstrip())
+    return "\n".join(lines)
+
+
 def stop() -> None:
     """End every process, take back every mount, interface, rule and file; keep the programs and the images."""
     if not STATE.exists() and not RUNTIME.exists():
@@ -263,12 +288,11 @@ def stop() -> None:
 
 def _remove_pods(containerd: Daemon) -> None:
     """Stop and remove every pod by the runtime's own interface: processes, shims, mounts, addresses."""
-    crictl = [cluster_programs() / "crictl", "--runtime-endpoint", f"unix://{SOCKET}", "--timeout", "30s"]
     try:
         if not containerd.running():
             containerd.start()
             wait_for("containerd", lambda: _ctr("version"), timeout_seconds=30, remedy=f"See {containerd.log}.")
-        run([*crictl, "rmp", "--all", "--force"], timeout_seconds=180)
+        _crictl("rmp", "--all", "--force")
     except Failure as failure:
         raise Failure(f"{failure}\nPods could not be removed; `make down` again goes on from here.") from failure
 

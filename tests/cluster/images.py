@@ -128,6 +128,10 @@ def build_with_buildah(image: Image) -> None:
             shutil.copy(cluster_programs() / program, work)
         context = work if image.programs else ROOT
         _buildah("build", *arguments, context, log=log)
+    built = _buildah("images", "--noheading", "--format", "{{.Name}}:{{.Tag}}").split()
+    for older in built:
+        if older.startswith(f"localhost/{image.name}:") and older != image.reference:
+            _buildah("rmi", "--force", older)
 
 
 def save_from_buildah(image: Image, archive: Path) -> None:

@@ -60,6 +60,11 @@ def load(image: Image) -> None:
         run(["kind", "load", "docker-image", "--name", NAME, image.reference])
 
 
+def status() -> str:
+    """Return the node's containers as Docker sees them."""
+    return run(["docker", "ps", "--all", "--filter", f"label=io.x-k8s.kind.cluster={NAME}"])
+
+
 def stop() -> None:
     """Delete the cluster."""
     if shutil.which("kind") and STATE.exists():

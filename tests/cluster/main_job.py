@@ -45,19 +45,22 @@ def install(access: Access, release: str, chart: Path, namespace: str, *values: 
     try:
         access.helm(*command, *values, "--wait", "--timeout", timeout)
     except Failure as failure:
-        raise Failure(f"{failure}\n{_complaints(access, release, namespace)}") from failure
+        raise Failure(
+            f"{failure}\n{complaints(access, namespace, f'app.kubernetes.io/instance={release}')}"
+        ) from failure
 
 
-def _complaints(access: Access, release: str, namespace: str) -> str:
-    """Return why the pods of a release are not ready, a line per container."""
+def complaints(access: Access, namespace: str, selector: str = "") -> str:
+    """Return why pods are not ready, a line per container, or that all are."""
     lines = []
-    for pod in access.get_all("pod", f"app.kubernetes.io/instance={release}", namespace):
+    for pod in access.get_all("pod", selector, namespace):
         for status in pod["status"].get("containerStatuses", []):
+            if status["ready"] or pod["status"]["phase"] == "Succeeded":
+                continue
             ended = status["state"].get("terminated") or status.get("lastState", {}).get("terminated") or {}
-            said = ended.get("message") or status["state"].get("waiting", {}).get("message")
-            if said and not status["ready"]:
-                lines.append(f"{pod['metadata']['name']}: {said.strip()}")
-    return "\n".join(lines) or f"No pod says why: kubectl describe pod --namespace {namespace}."
+            said = ended.get("message") or status["state"].get("waiting", {}).get("message") or "see its log"
+            lines.append(f"{pod['metadata']['name']}: {said.strip()}")
+    return "\n".join(lines) or f"Every pod in {namespace} is ready."
 
 
 def install_prometheus(access: Access) -> None:
@@ -193,4 +196,7 @@ def _report(access: Access, answer: dict[str, Any], provenance: dict[str, Any], 
     for name, (target, namespace, local, port, path) in places.items():
         command = f"kubectl port-forward -n {namespace} {target} {local}:{port}"
         say(f"    {name + ':':<12}{command:<88} then http://127.0.0.1:{local}{path}")
+    example = "curl -s http://127.0.0.1:8000/model | jq .input_example"
+    post = "curl -s http://127.0.0.1:8000/predict -H 'Content-Type: application/json' -d @-"
+    say(f"Then predict: {example} | {post}")
     say(f"Logs of the builds: {LOGS}. Everything away again: make down.")

@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from http.client import HTTPSConnection
 from pathlib import Path
@@ -59,6 +60,26 @@ def test_anonymous_callers_are_refused() -> None:
     connection.close()
 
     assert status == 401
+
+
+def test_second_start_leaves_every_process_alone() -> None:
+    before = _pids()
+    time.sleep(1)
+
+    embedded.start()
+    time.sleep(3)
+
+    assert _pids() == before
+    assert "✗" not in embedded.status()
+
+
+def test_status_names_a_dead_process_and_the_remedy() -> None:
+    os.kill(_pids()["kube-apiserver"], signal.SIGKILL)
+    done = subprocess.run([*CLUSTER, "status"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    embedded.start()
+
+    assert re.search(r"✗  kube-apiserver +does not run; see \S+kube-apiserver.log", done.stdout)
+    assert "Run make up" in done.stdout
 
 
 def test_start_heals_a_cluster_whose_every_process_was_killed(access: Access) -> None:
