@@ -31,16 +31,27 @@ def image_values(image: Image, prefix: str = "image") -> list[str]:
     return [f"--set-string={prefix}.{key}={value}" for key, value in values.items()]
 
 
+def release_status(access: Access, release: str, namespace: str) -> str:
+    """Return Helm's word for the state of a release, e.g. `deployed` ("" when there is none)."""
+    try:
+        text = access.helm("status", release, "--namespace", namespace, "--output", "json")
+    except Failure as failure:
+        if "not found" in str(failure):
+            return ""
+        raise
+    return str(json.loads(text)["info"]["status"])
+
+
 def install(access: Access, release: str, chart: Path, namespace: str, *values: str, timeout: str = "5m") -> None:
     """Install or upgrade a release and wait until it is ready, also after an earlier try was killed half-way.
 
     Raises:
         Failure: it does not get ready; with what its pods say.
     """
-    known = json.loads(access.helm("list", "--all", "--namespace", namespace, f"--filter=^{release}$", "--output=json"))
-    if known and known[0]["status"].startswith("pending"):  # Helm refuses to touch it until somebody says what to do
-        undo = ["uninstall"] if int(known[0]["revision"]) == 1 else ["rollback"]
-        access.helm(*undo, release, "--namespace", namespace)
+    known = release_status(access, release, namespace)
+    if known.startswith("pending"):  # Helm refuses to touch it until somebody says what to do
+        revisions = json.loads(access.helm("history", release, "--namespace", namespace, "--output", "json"))
+        access.helm("uninstall" if len(revisions) == 1 else "rollback", release, "--namespace", namespace)
     command = ["upgrade", "--install", release, str(chart), "--namespace", namespace, "--create-namespace"]
     try:
         access.helm(*command, *values, "--wait", "--timeout", timeout)

@@ -110,14 +110,14 @@ def test_release_of_a_killed_helm_is_taken_over(access: Access) -> None:
     nobody = f"--set-string=model.uri=models:/nobody@{ALIAS}"
     command = [str(find("helm")), "--kubeconfig", str(access.kubeconfig), "install", "stuck", str(chart)]
     killed = subprocess.Popen([*command, "--namespace", NAMESPACE, *values, nobody, "--wait"])
-    listed = ["list", "--all", "--namespace", NAMESPACE, "--filter=^stuck$", "--output=json"]
-    wait_for("a pending release", lambda: "pending" in access.helm(*listed), timeout_seconds=60, remedy="")
+    pending = lambda: release_status(access, "stuck", NAMESPACE).startswith("pending")  # noqa: E731
+    wait_for("a pending release", pending, timeout_seconds=60, remedy="")
     killed.kill()
     killed.wait()
 
     install(access, "stuck", chart, NAMESPACE, *values, f"--set-string=model.uri=models:/{MODEL}@{ALIAS}")
 
-    assert '"status":"deployed"' in access.helm(*listed)
+    assert release_status(access, "stuck", NAMESPACE) == "deployed"
     access.helm("uninstall", "stuck", "--namespace", NAMESPACE, "--wait")
 
 
