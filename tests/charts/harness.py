@@ -60,7 +60,7 @@ def render(
     arguments = [release, str(chart), "--namespace", namespace]
     for file in files:
         arguments += ["--values", str(file)]
-    text = template(tuple(arguments), json.dumps(values or {}))
+    text = template(tuple(arguments), json.dumps(values or {}, ensure_ascii=False))
     return [document for document in yaml.safe_load_all(text) if document]
 
 

@@ -31,7 +31,7 @@ def tracked(uri: str) -> Values:
 def test_ingress_leads_each_host_to_the_service() -> None:
     paths = [{"path": "/v1", "pathType": "Exact"}, {"path": "/v2"}]
     tls = [{"hosts": ["a.example"], "secretName": "a"}]
-    hosts = [{"host": "a.example"}, {"host": "b.example", "paths": paths}]
+    hosts = [{"host": "a.example"}, {"host": "b.example", "paths": paths}, {}]
 
     spec = only(rendered({"ingress": {"enabled": True, "className": "nginx", "hosts": hosts, "tls": tls}}), "Ingress")[
         "spec"
@@ -39,8 +39,8 @@ def test_ingress_leads_each_host_to_the_service() -> None:
 
     backend = {"service": {"name": "demo-model-service", "port": {"name": "http"}}}
     assert (spec["ingressClassName"], spec["tls"]) == ("nginx", tls)
-    assert [rule["host"] for rule in spec["rules"]] == ["a.example", "b.example"]
-    assert [rule["http"]["paths"] for rule in spec["rules"]] == [
+    assert [rule.get("host") for rule in spec["rules"]] == ["a.example", "b.example", None]
+    assert [rule["http"]["paths"] for rule in spec["rules"][:2]] == [
         [{"path": "/", "pathType": "Prefix", "backend": backend}],
         [
             {"path": "/v1", "pathType": "Exact", "backend": backend},

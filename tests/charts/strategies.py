@@ -1,0 +1,85 @@
+"""Values of charts/model-service that nobody thought of: drawn from its schema, or one key spoiled at a time."""
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+from hypothesis import strategies as st
+from jsonschema import Draft7Validator
+
+from tests.charts.harness import MODEL_SERVICE
+
+type Schema = dict[str, Any]
+type Path = tuple[str, ...]
+
+SCHEMA: Schema = json.loads((MODEL_SERVICE / "values.schema.json").read_text())
+DEFAULTS: dict[str, Any] = yaml.safe_load((MODEL_SERVICE / "values.yaml").read_text())
+VALIDATOR = Draft7Validator(SCHEMA)
+LARGEST_INTEGER = 100_000
+# Any text that a YAML file can carry as it is.
+TEXTS = st.text(st.characters(categories=("L", "M", "N", "P", "S", "Zs")), max_size=70)
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return two levels of values as Helm merges them: a null takes a key away."""
+    found = {key: value for key, value in copy.deepcopy(dict(below)).items() if above.get(key, value) is not None}
+    for key, value in above.items():
+        both_maps = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
+        if both_maps:
+            found[key] = merged(found[key], value)
+        elif value is not None:
+            found[key] = value
+    return found
+
+
+def accepted(values: Mapping[str, Any]) -> bool:
+    """Say whether the schema accepts values above the defaults."""
+    return VALIDATOR.is_valid(merged(DEFAULTS, values))
+
+
+def keys(schema: Schema = SCHEMA, path: Path = ()) -> Iterator[Path]:
+    """Yield the path of each key that the schema names, levels and leaves."""
+    for key, child in schema.get("properties", {}).items():
+        if path or key != "global":
+            yield (*path, key)
+            yield from keys(child, (*path, key))
+
+
+def spoiled(values: Mapping[str, Any], path: Path, value: Any) -> dict[str, Any]:
+    """Return values with another one at a path."""
+    inner = values.get(path[0]) if len(path) > 1 else None
+    below = spoiled(inner if isinstance(inner, Mapping) else {}, path[1:], value) if len(path) > 1 else value
+    return {**values, path[0]: below}
+
+
+def drawn(schema: Schema, samples: Any) -> st.SearchStrategy[Any]:
+    """Return a strategy for values of a schema; a form that is the user's own comes from the samples.
+
+    Args:
+        schema: of one level or leaf.
+        samples: what the chart's tests use there, None when nothing.
+    """
+    kinds = schema.get("type", "object")
+    if isinstance(kinds, list):
+        return st.one_of([drawn({**schema, "type": kind}, samples) for kind in kinds])
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    if kinds == "object" and schema.get("properties"):
+        known = samples if isinstance(samples, Mapping) else {}
+        parts = {key: drawn(child, known.get(key)) for key, child in schema["properties"].items()}
+        return st.fixed_dictionaries({}, optional=parts)
+    if kinds == "object" and schema.get("additionalProperties") == {"type": "string"}:
+        return st.dictionaries(st.from_regex(r"[a-z]{1,8}", fullmatch=True), TEXTS, max_size=2)
+    if kinds in ("object", "array"):
+        empty: Any = {} if kinds == "object" else []
+        return st.sampled_from([empty, samples] if isinstance(samples, type(empty)) else [empty])
+    if kinds == "string":
+        longest = schema.get("maxLength", 70)
+        return st.from_regex(schema["pattern"].replace(".+", "[!-~]{1,30}"), fullmatch=True).filter(
+            lambda text: len(text) <= longest
+        ) if "pattern" in schema else TEXTS  # fmt: skip
+    if kinds == "integer":
+        return st.integers(schema.get("minimum", -5), schema.get("maximum", LARGEST_INTEGER))
+    return {"boolean": st.booleans(), "null": st.none(), "number": st.floats(0.001, 64)}[kinds]
