@@ -42,7 +42,7 @@ def outcome(values: Values, release: str = "demo") -> str:
     )
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
 @given(st.data())
 def test_drawn_values_render_or_are_refused_by_a_sentence(data: st.DataObject) -> None:
     values = merged(data.draw(drawn(SCHEMA, SAMPLES)), data.draw(MODELS))
