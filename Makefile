@@ -41,7 +41,7 @@ charts: ## Test the charts without a cluster
 	@$(RUN) python -m pytest tests/charts
 
 e2e: up ## Test what runs on the cluster
-	@$(RUN) python -m pytest tests/e2e
+	@$(RUN) python -m pytest -m "not long" tests/e2e
 
 generate: ## Write the generated files: schemas, chart READMEs, golden renders
 	@$(RUN) python -m tests.charts.generated

@@ -7,6 +7,8 @@ that every one of them goes through the Service and meets a pod that may be goin
 """
 
 import json
+import socket
+import struct
 import sys
 import threading
 import time
@@ -21,6 +23,9 @@ def _call(host: str, method: str, path: str, body: bytes | None) -> bytes:
         content = answer.read()
         if answer.status != 200:
             raise HTTPException(f"status {answer.status}")
+        # A reset instead of a farewell: ports in TIME_WAIT would run out at 470 new connections per second.
+        if connection.sock:  # gone already when the server said goodbye first
+            connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return content
     finally:
         connection.close()

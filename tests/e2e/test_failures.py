@@ -20,6 +20,7 @@ from tests.cluster.main_job import (
     TRACKING_URI,
     image_values,
     install,
+    release_status,
 )
 from tests.cluster.programs import find
 
