@@ -3,7 +3,7 @@
 PYTHON := tests/cluster/python
 # The project's Python, Helm, kubectl and the linters on PATH, and the cluster's kubeconfig when it is up.
 RUN := $(PYTHON) -m tests.cluster exec
-.PHONY: help up down status test test-long lint types unit charts e2e generate fmt
+.PHONY: help up down status test test-long lint types unit charts e2e bench generate fmt
 
 help: ## List the verbs
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,19 +29,22 @@ lint: ## Check Python, shell, YAML, workflows and charts
 	@$(PYTHON) -m yamllint --strict .github .yamllint charts tests
 	@$(RUN) shellcheck tests/cluster/python .ci/run
 	@$(RUN) actionlint
-	@$(RUN) helm lint --strict --values charts/model-service/ci/default-values.yaml charts/model-service
+	@$(RUN) helm lint --strict charts/model-service --set model.uri=file:///models/example
 
 types: ## Check types
 	@$(PYTHON) -m mypy
 
 unit: ## Test the service and the training code
-	@$(PYTHON) -m pytest tests/app tests/training
+	@$(PYTHON) -m pytest -m "not long" tests/app tests/training
 
 charts: ## Test the charts without a cluster
-	@$(RUN) python -m pytest tests/charts
+	@$(RUN) python -m pytest -m "not long" tests/charts
 
 e2e: up ## Test what runs on the cluster
 	@$(RUN) python -m pytest -m "not long" tests/e2e
+
+bench: ## Compare the service with others in one run
+	@$(PYTHON) -m tests.bench
 
 generate: ## Write the generated files: schemas, chart READMEs, golden renders
 	@$(RUN) python -m tests.charts.generated

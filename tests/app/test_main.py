@@ -59,7 +59,7 @@ def test_unreachable_mlflow_ends_the_process_with_a_message(tmp_path: Path) -> N
 
     sentence = (
         "Cannot load models:/m@champion from http://127.0.0.1:9: the connection was refused; "
-        "check that MODEL_SERVICE_MLFLOW_TRACKING_URI is right and that MLflow runs."
+        "check that MODEL_SERVICE_MLFLOW_TRACKING_URI (mlflow.trackingUri in the chart) is right and that MLflow runs."
     )
     log = (tmp_path / "log").read_text()
     assert (tmp_path / "termination").read_text() == sentence + "\n"

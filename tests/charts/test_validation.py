@@ -32,17 +32,29 @@ def budget(replicas: int = 2, **rule: Any) -> Values:
         (
             MODEL_SERVICE,
             {**model("models:/churn"), **TRACKED},
-            "model.uri=models:/churn says neither alias nor",
+            "model.uri=models:/churn is not of the form",
         ),
-        (MODEL_SERVICE, {**model("models:/churn/Production"), **TRACKED}, "says neither alias nor version"),
-        (MODEL_SERVICE, {**model("models:/churn/0"), **TRACKED}, "says neither alias nor version"),
-        (MODEL_SERVICE, {**model("models:/churn@"), **TRACKED}, "says neither alias nor version"),
+        (MODEL_SERVICE, {**model("models:/churn/Production"), **TRACKED}, "is not of the form models:/<name>@<alias>"),
+        (MODEL_SERVICE, {**model("models:/churn/0"), **TRACKED}, "is not of the form models:/<name>@<alias>"),
+        (MODEL_SERVICE, {**model("models:/churn@"), **TRACKED}, "is not of the form models:/<name>@<alias>"),
         (MODEL_SERVICE, model("s3://bucket/model"), "model.uri=s3://bucket/model is of a kind that this chart cannot"),
         (MODEL_SERVICE, model("file://models"), "model.uri=file://models is of a kind that this chart cannot serve"),
         (
             MODEL_SERVICE,
             {**MINIMAL, "mlflow": {"trackingUri": "http://me:secret@mlflow"}},
             "mlflow.trackingUri holds credentials",
+        ),
+        (MODEL_SERVICE, {**model("models:/churn@my alias"), **TRACKED}, "is not of the form models:/<name>@<alias>"),
+        (
+            MODEL_SERVICE,
+            {**MINIMAL, "mlflow": {"trackingUri": "mlflow.example:5000"}},
+            'mlflow.trackingUri="mlflow.example:5000" is no address: write it with its scheme',
+        ),
+        (MODEL_SERVICE, {**MINIMAL, "mlflow": {"trackingUri": "http://mlflow:5000/ "}}, "without blanks"),
+        (
+            MODEL_SERVICE,
+            {**MINIMAL, "api": {"queueTimeoutSeconds": 31}},
+            "api.queueTimeoutSeconds=31 is longer than api.requestTimeoutSeconds=30",
         ),
         (MODEL_SERVICE, {**MINIMAL, "nameOverride": "a" * 51}, "has 51 characters: shorten it to 50"),
         (MODEL_SERVICE, {**MINIMAL, "fullnameOverride": "a" * 60}, "has 60 characters: shorten it to 55"),
@@ -217,6 +229,8 @@ def test_possible_values_render(values: Values) -> None:
         ({**MINIMAL, "image": None}, "image"),
         ({**MINIMAL, "image": {"tag": None}}, "tag"),
         ({**MINIMAL, "extraEnv": ["NAME=value"]}, "extraEnv"),
+        ({**MINIMAL, "image": {"tag": "v1:2"}}, "tag"),
+        ({"model": {**MINIMAL["model"], "sha256": "ABC"}}, "sha256"),
         ({**MINIMAL, "commonAnnotations": {"owner": 1}}, "owner"),
     ],
 )
@@ -226,3 +240,13 @@ def test_schema_refuses_what_the_chart_does_not_know(values: Values, key: str) -
 
     assert key in str(refused.value)
     assert "values don't meet the specifications of the schema" in str(refused.value)
+
+
+def test_extra_env_may_not_repeat_what_the_chart_sets() -> None:
+    deployment = next(item for item in render(MODEL_SERVICE, MINIMAL) if item["kind"] == "Deployment")
+    names = [variable["name"] for variable in deployment["spec"]["template"]["spec"]["containers"][0]["env"]]
+
+    assert len(names) > 10
+    for name in names:
+        with pytest.raises(HelmError, match=f"extraEnv sets {name}, which the chart sets itself"):
+            render(MODEL_SERVICE, {**MINIMAL, "extraEnv": [{"name": name, "value": "x"}]})
