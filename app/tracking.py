@@ -147,7 +147,8 @@ class Tracking:
     def _silence(self, error: OSError | http.client.HTTPException) -> LoadError:
         """Say what it means when no whole answer came."""
         cause = error.reason if isinstance(error, URLError) else error
-        address = "check that MODEL_SERVICE_MLFLOW_TRACKING_URI (mlflow.trackingUri in the chart) is right and that MLflow runs"
+        setting = "MODEL_SERVICE_MLFLOW_TRACKING_URI (mlflow.trackingUri in the chart)"
+        address = f"check that {setting} is right and that MLflow runs"
         if isinstance(cause, socket.gaierror):
             return LoadError("the host name does not resolve (DNS)", address, retryable=True)
         if isinstance(cause, ssl.SSLCertVerificationError):
