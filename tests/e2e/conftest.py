@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import embedded
+from tests.cluster import node
 from tests.cluster.access import Access
 from tests.cluster.main_job import MONITORING, NAMESPACE, OBSERVABILITY, SERVICE
 
 # Where the cluster is kind's, there is no embedded one to test. Not collected rather than skipped: a skip looks green.
-collect_ignore = [] if os.environ.get("KUBECONFIG") == str(embedded.KUBECONFIG) else ["test_embedded.py"]
+collect_ignore = [] if os.environ.get("KUBECONFIG") == str(node.KUBECONFIG) else ["test_embedded.py"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

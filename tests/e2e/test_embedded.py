@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import embedded, preflight, programs
+from tests.cluster import embedded, node, preflight, programs
 from tests.cluster.access import Access, http
 from tests.cluster.cache import ROOT
 from tests.cluster.console import Failure
@@ -26,13 +26,13 @@ CLUSTER = [sys.executable, "-m", "tests.cluster"]
 
 
 def _pids() -> dict[str, int]:
-    records = (embedded.STATE / "run").glob("*.json")
+    records = (node.STATE / "run").glob("*.json")
     return {record.stem: json.loads(record.read_text())["pid"] for record in records}
 
 
 def _assert_healed(access: Access) -> None:
     embedded.start()
-    access.kubectl("wait", f"node/{embedded.NODE}", "--for=condition=Ready", "--timeout=60s")
+    access.kubectl("wait", f"node/{node.NODE}", "--for=condition=Ready", "--timeout=60s")
     access.kubectl("rollout", "status", "deployment", "--namespace", NAMESPACE, "--timeout=120s")
     with access.forward(SERVICE, 80, NAMESPACE) as url:
         assert http(f"{url}/predict", http(f"{url}/model")["input_example"])["predictions"]
@@ -43,18 +43,18 @@ def test_nothing_listens_beyond_the_node() -> None:
     lines = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True).stdout.splitlines()
     addresses = {line.split()[3] for line in lines if ours & set(re.findall(r"pid=(\d+)", line))}
 
-    assert f"{embedded.NODE_IP}:6443" in addresses
-    assert {address.rpartition(":")[0] for address in addresses} == {embedded.NODE_IP, "127.0.0.1"}
+    assert f"{node.NODE_IP}:6443" in addresses
+    assert {address.rpartition(":")[0] for address in addresses} == {node.NODE_IP, "127.0.0.1"}
 
 
 def test_state_and_keys_are_private() -> None:
-    assert embedded.STATE.stat().st_mode & 0o777 == 0o700
-    assert {path.stat().st_mode & 0o777 for path in embedded.PKI.glob("*.key")} == {0o600}
+    assert node.STATE.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in node.PKI.glob("*.key")} == {0o600}
 
 
 def test_anonymous_callers_are_refused() -> None:
-    trust = ssl.create_default_context(cafile=embedded.PKI / "ca.crt")
-    connection = HTTPSConnection(embedded.NODE_IP, 6443, context=trust, timeout=5)
+    trust = ssl.create_default_context(cafile=node.PKI / "ca.crt")
+    connection = HTTPSConnection(node.NODE_IP, 6443, context=trust, timeout=5)
     connection.request("GET", "/api")
     status = connection.getresponse().status
     connection.close()
@@ -142,8 +142,8 @@ def test_old_kernel_is_refused() -> None:
 
 
 def test_overlapping_network_is_named() -> None:
-    with pytest.raises(Failure, match=embedded.NODE_BRIDGE):
-        preflight.check_network(embedded.NETWORK, {embedded.POD_BRIDGE})
+    with pytest.raises(Failure, match=node.NODE_BRIDGE):
+        preflight.check_network(node.NETWORK, {node.POD_BRIDGE})
 
 
 @pytest.fixture
@@ -188,10 +188,10 @@ def test_down_leaves_nothing_behind_and_up_works_again() -> None:
     subprocess.run([*CLUSTER, "down"], cwd=ROOT, check=True, timeout=300)
 
     assert not any((Path("/proc") / str(pid) / "exe").exists() for pid in pids.values())
-    assert not embedded.STATE.exists()
-    assert not embedded.RUNTIME.exists()
+    assert not node.STATE.exists()
+    assert not node.RUNTIME.exists()
     assert "model-service" not in Path("/proc/self/mountinfo").read_text()
-    assert not [link for link in (embedded.NODE_BRIDGE, embedded.POD_BRIDGE) if Path(f"/sys/class/net/{link}").exists()]
+    assert not [link for link in (node.NODE_BRIDGE, node.POD_BRIDGE) if Path(f"/sys/class/net/{link}").exists()]
     tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
     assert "kube-proxy" not in tables
     subprocess.run([*CLUSTER, "up"], cwd=ROOT, check=True, timeout=600)
