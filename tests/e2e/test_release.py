@@ -1,5 +1,6 @@
 """The whole chain on a real cluster, in the order in which it is built: trained, served, seen, upgraded."""
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tests.cluster.main_job import (
 )
 
 FULLNAME = f"{RELEASE}-model-service"
+CHART = ROOT / "charts" / "model-service"
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +126,21 @@ def test_upgrade_serves_the_second_version(access: Access, prometheus: str) -> N
     info = f'model_info{{namespace="{NAMESPACE}",model_name="{MODEL}"}}'
     wait_for_series(prometheus, f'count({info[:-1]},model_version="{trained["version"]}"}}) >= 2', timeout_seconds=60)
     install_model(access, f"models:/{MODEL}@{ALIAS}")
+
+
+@pytest.mark.parametrize("case", sorted(CHART.glob("ci/*-values.yaml")), ids=lambda path: path.stem)
+def test_case_is_accepted_under_restricted_pod_security(access: Access, case: Path) -> None:
+    labels = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": labels}}
+    access.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(namespace))
+    rendered = access.helm("template", "restricted", str(CHART), "--namespace=restricted", f"--values={case}")
+
+    accepted = access.kubectl(
+        "apply", "--dry-run=server", "--warnings-as-errors", "--namespace=restricted", "-f", "-", stdin=rendered
+    )
+
+    assert "deployment.apps/" in accepted
+    assert accepted.count("(server dry run)") == rendered.count("\nkind: ")
 
 
 def test_ci_values_install_with_ct() -> None:
