@@ -5,11 +5,15 @@ Standard library only: the image's HEALTHCHECK starts it every few seconds.
 
 import argparse
 import json
+import os
 import sys
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
+
+from app import keys
 
 TIMEOUT_SECONDS = 10
 
@@ -50,7 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _call(url: str, body: bytes | None = None) -> Any:
     if not url.startswith(("http://", "https://")):
         raise CheckError(f"{url} is no http:// or https:// address.")
-    request = Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - checked above
+    headers = {"Content-Type": "application/json"} | _authorization()
+    request = Request(url, body, headers)  # noqa: S310 - checked above
     try:
         with urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
             return json.load(response)
@@ -61,6 +66,18 @@ def _call(url: str, body: bytes | None = None) -> Any:
         raise CheckError(f"{url} cannot be reached: {getattr(error, 'reason', error)}.") from None
     except ValueError:
         raise CheckError(f"{url} answers with something that is no JSON.") from None
+
+
+def _authorization() -> dict[str, str]:
+    """Present a key where the service asks for one: the check runs beside it, with its settings and its Secret."""
+    folder = os.environ.get("MODEL_SERVICE_API_KEYS_DIR")
+    if not folder:
+        return {}
+    try:
+        found, _ = keys.read(Path(folder))
+    except OSError as error:
+        raise CheckError(f"The API keys in {folder} cannot be read: {error.strerror}.") from None
+    return {"Authorization": f"Bearer {next(iter(found.values()), '')}"}
 
 
 def _reason(error: HTTPError) -> str:

@@ -5,6 +5,7 @@ ServiceError
 │   └── UnknownError      (app.tracking) MLflow does not know the model, version or alias
 └── ProblemError          an answer in RFC 9457's form
     ├── NotJsonError      400
+    ├── UnauthorizedError 401   says nothing about what was wrong with the key
     ├── SlowBodyError     408   closes the connection
     ├── TooLargeError     413
     ├── InvalidInputError 422   names rows and columns
@@ -89,6 +90,17 @@ class NotJsonError(ProblemError):
     status = HTTPStatus.BAD_REQUEST
     slug = "not-json"
     reason = "invalid_input"
+
+
+class UnauthorizedError(ProblemError):
+    """The request has no valid API key."""
+
+    status = HTTPStatus.UNAUTHORIZED
+    slug = "unauthorized"
+    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
+
+    def __init__(self) -> None:
+        super().__init__("A valid API key is needed; send it as Authorization: Bearer <key>.")
 
 
 class SlowBodyError(ProblemError):

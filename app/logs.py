@@ -13,6 +13,10 @@ from typing import Any
 
 # The request this task works for; set by app.front, and by nobody else. Threads get it with the caller's context.
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+# The name of the API key it came with; set by app.auth.
+CALLER: ContextVar[str] = ContextVar("caller", default="")
+
+_CONTEXT = (REQUEST_ID, CALLER)
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 
@@ -28,8 +32,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        if request_id := REQUEST_ID.get():
-            line["request_id"] = request_id
+        line |= {variable.name: value for variable in _CONTEXT if (value := variable.get())}
         line |= {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
         if record.exc_info and record.exc_info[0] is not None:
             kind, _, trace = record.exc_info

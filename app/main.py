@@ -15,10 +15,10 @@ from fastapi import FastAPI, Request, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_exporter import PrometheusMiddleware
 
-from app import __version__, api, logs, metrics, openapi
+from app import __version__, api, auth, logs, metrics, openapi
 from app.errors import ProblemError, problem_document, problem_response
 from app.front import PREDICT, Front, PredictSeries
 from app.loading import Service, leave_message
@@ -44,16 +44,21 @@ class Application(FastAPI):
             lifespan=_lifespan,
         )
         self.state.service = service
-        predict = Predict(service)
+        application: ASGIApp = super().__call__
+        predict: ASGIApp = Predict(service)
         self.include_router(api.router)
         self.add_route("/metrics", metrics.metrics_endpoint, include_in_schema=False)
         # The front takes the POSTs; the route is for what else is tried.
         self.router.routes.append(Route(PREDICT, predict, methods=["POST"], include_in_schema=False))
+        if settings.api_keys_dir:
+            known = auth.Keys(settings.api_keys_dir)
+            application = auth.Guard(application, known, settings.root_path)
+            predict = auth.Guard(predict, known, settings.root_path)
         self.add_exception_handler(ProblemError, _answer_problem)
         self.add_exception_handler(HTTPException, _answer_http_error)
         self.add_exception_handler(Exception, _answer_bug)
         exporter = PrometheusMiddleware(
-            super().__call__,
+            application,
             app_name=settings.app_name,
             prefix="http_server",
             buckets=settings.latency_buckets,

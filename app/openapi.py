@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from app.auth import OPEN_PATHS
 from app.contract import Contract
 from app.loading import Service
 from app.model import Model
@@ -55,12 +56,25 @@ def document(app: FastAPI, service: Service) -> Json:
         "Predictions": _predictions(model),
     }
     operation = _operation(model, service.settings.max_rows)
-    return openapi | {"paths": {"/predict": {"post": operation}} | openapi["paths"]}
+    openapi |= {"paths": {"/predict": {"post": operation}} | openapi["paths"]}
+    return _secured(openapi) if service.settings.api_keys_dir else openapi
 
 
 def problem(description: str) -> Json:
     """Return what a route says about an error answer."""
     return {"description": description, "content": {"application/problem+json": {"schema": _ref("ProblemDetails")}}}
+
+
+def _secured(openapi: Json) -> Json:
+    """Say which operations need an API key."""
+    text = "One of the keys in the Secret that the service was given."
+    openapi["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": text}}
+    for path, operations in openapi["paths"].items():
+        for operation in operations.values():
+            operation["security"] = [] if path in OPEN_PATHS else [{"key": []}]
+            if path not in OPEN_PATHS:
+                operation["responses"]["401"] = problem("No valid API key.")
+    return openapi
 
 
 def _operation(model: Model | None, most: int) -> Json:

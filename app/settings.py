@@ -12,6 +12,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app import keys
+
 # Dense below 10 ms, because a booster answers one row in less than one; Prometheus' own default starts at 5 ms.
 LATENCY_BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -75,6 +77,9 @@ class Settings(BaseSettings):
     app_name: str = Field(default="model-service", description="Label app_name of the HTTP metrics: the release.")
     shutdown_seconds: int = Field(default=30, ge=1, description="What requests in flight get after SIGTERM.")
     termination_message_path: Path = Path("/dev/termination-log")
+    api_keys_dir: Path | None = Field(
+        default=None, description="Folder with one API key a file, one of which every caller needs; empty: none does."
+    )
     host: str = "0.0.0.0"  # noqa: S104 - a pod is reached at its own address
     port: int = Field(default=8000, ge=1, le=65535)
     root_path: str = Field(
@@ -91,6 +96,19 @@ class Settings(BaseSettings):
         if value and not _SHA256.fullmatch(value):
             raise ValueError("give the 64 hexadecimal digits of model.ubj's sha256")
         return value.lower()
+
+    @field_validator("api_keys_dir")
+    @classmethod
+    def _keys_are_there(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        try:
+            found, unusable = keys.read(value)
+        except OSError as error:
+            raise ValueError(f"the folder cannot be read ({error.strerror}); mount the Secret there") from None
+        if not found:
+            raise ValueError("; ".join(["it holds no usable API key, one a file", *unusable]))
+        return value
 
     @field_validator("latency_buckets", mode="before")
     @classmethod
