@@ -18,6 +18,7 @@ from app.errors import LoadError
 from app.limits import Limits
 from app.metrics import ModelMetrics
 from app.model import Model
+from app.payload import PayloadLog
 from app.settings import ModelFolder, Settings
 from app.tracking import Tracking
 
@@ -34,6 +35,7 @@ class Loaded:
     model: Model
     metrics: ModelMetrics
     coalescer: Coalescer
+    payloads: PayloadLog | None  # None: nothing is logged of any payload
 
 
 class Service:
@@ -82,6 +84,8 @@ class Service:
             attempt += 1
             try:
                 loaded = self._attempt(deadline)
+                sampled = settings.payload_sample_ratio > 0
+                payloads = PayloadLog(settings, loaded.provenance, loaded.signature.names) if sampled else None
             except LoadError as error:
                 problem = error
             except Exception as error:
@@ -89,7 +93,7 @@ class Service:
                 problem = LoadError(f"unexpected {type(error).__name__}", "see the log", retryable=True)
             else:
                 metrics = ModelMetrics(loaded)
-                self.loaded = Loaded(loaded, metrics, Coalescer(loaded.predict, metrics.predict.observe))
+                self.loaded = Loaded(loaded, metrics, Coalescer(loaded.predict, metrics.predict.observe), payloads)
                 # What is there now stays: the collector need not walk through it again and again.
                 gc.collect()
                 gc.freeze()

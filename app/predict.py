@@ -86,12 +86,13 @@ class Predict:
         loaded.metrics.queue.observe(time.perf_counter() - begin)
         release: Callable[[], None] | None = self._limits.leave
         try:
-            convert, count = self._rows(loaded.model.signature, _parse(body))
+            payload = _parse(body)
+            convert, count = self._rows(loaded.model.signature, payload)
             if count <= INLINE_ROWS:
-                return _content(loaded, await _coalesced(loaded, convert))
+                return _content(loaded, await _coalesced(loaded, convert), payload)
             release = None  # the thread's from now on: it goes on when we stop waiting
             left = self._settings.request_timeout_seconds - (time.perf_counter() - begin)
-            return await self._in_thread(partial(_alone, loaded, convert), left)
+            return await self._in_thread(partial(_alone, loaded, convert, payload), left)
         finally:
             if release:
                 release()
@@ -163,7 +164,7 @@ async def _coalesced(loaded: Loaded, convert: Callable[[], Matrix]) -> list[Any]
         raise _fault(error, len(rows)) from error
 
 
-def _alone(loaded: Loaded, convert: Callable[[], Matrix]) -> bytes:
+def _alone(loaded: Loaded, convert: Callable[[], Matrix], payload: Any) -> bytes:
     """Validate, predict and write the answer; runs in a thread."""
     rows = _validated(loaded, convert)
     begin = time.perf_counter()
@@ -172,7 +173,7 @@ def _alone(loaded: Loaded, convert: Callable[[], Matrix]) -> bytes:
     except Exception as error:
         raise _fault(error, len(rows)) from error
     loaded.metrics.predict.observe(time.perf_counter() - begin)
-    return _content(loaded, predictions)
+    return _content(loaded, predictions, payload)
 
 
 def _validated(loaded: Loaded, convert: Callable[[], Matrix]) -> Matrix:
@@ -182,13 +183,15 @@ def _validated(loaded: Loaded, convert: Callable[[], Matrix]) -> Matrix:
     return rows
 
 
-def _content(loaded: Loaded, predictions: list[Any]) -> bytes:
-    """Write the answer."""
+def _content(loaded: Loaded, predictions: list[Any], payload: Any) -> bytes:
+    """Write the answer, and the payload log where it is on."""
     begin = time.perf_counter()
     name = {"name": loaded.model.provenance.name, "version": loaded.model.provenance.version}
     content = to_json({"model": name, "predictions": predictions})
     loaded.metrics.respond.observe(time.perf_counter() - begin)
     loaded.metrics.predictions.inc(len(predictions))
+    if loaded.payloads:
+        loaded.payloads.offer(payload, predictions)
     return content
 
 

@@ -70,6 +70,12 @@ class Settings(BaseSettings):
     body_timeout_seconds: float = Field(default=10, gt=0, description="For the body to arrive; then 408.")
     saturation_seconds: float = Field(default=10, gt=0, description="Of refusing for overload, until we are not ready.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    payload_sample_ratio: float = Field(
+        default=0, ge=0, le=1, description="Share of the requests whose rows and predictions are logged; 0: none."
+    )
+    payload_redact: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Columns whose values the payload log never shows, as a JSON list."
+    )
     latency_buckets: Annotated[tuple[float, ...], NoDecode] = Field(
         default=LATENCY_BUCKETS_SECONDS,
         description="Bounds of the request latency histogram, in seconds: a JSON list or separated by commas.",
@@ -109,6 +115,11 @@ class Settings(BaseSettings):
         if not found:
             raise ValueError("; ".join(["it holds no usable API key, one a file", *unusable]))
         return value
+
+    @field_validator("payload_redact", mode="before")
+    @classmethod
+    def _read_list(cls, value: Any) -> Any:
+        return json.loads(value) if isinstance(value, str) else value
 
     @field_validator("latency_buckets", mode="before")
     @classmethod

@@ -1,0 +1,90 @@
+"""Log a share of the requests with their rows and predictions, for those who asked for it.
+
+The event loop draws, and hands on what is to be logged; a thread of its own redacts and writes, because standard output
+may block. What comes faster than it can write is counted and left out.
+"""
+
+import contextvars
+import json
+import logging
+import random
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from app.errors import LoadError
+from app.registry import Provenance
+from app.settings import Settings
+
+REDACTED = "REDACTED"
+LINE_BYTES = 65_536  # of columns, rows and predictions: what log collectors take whole
+WAITING = 64
+CELLS = 4_000  # of one request that wait, so that none holds much memory
+
+log = logging.getLogger(__name__)
+
+
+class PayloadLog:
+    """The payload log of one model.
+
+    Args:
+        settings: the share of requests, and the columns whose values never appear.
+        model: whose predictions these are.
+        columns: of the model, in the order of its signature.
+
+    Raises:
+        LoadError: a column to redact is none of the model's.
+    """
+
+    def __init__(self, settings: Settings, model: Provenance, columns: Sequence[str]) -> None:
+        if unknown := [name for name in settings.payload_redact if name not in columns]:
+            raise LoadError(
+                f"the payload log is to redact {', '.join(map(repr, unknown))}, which the model has no column of",
+                "correct MODEL_SERVICE_PAYLOAD_REDACT (logging.payload.redact in the chart)",
+            )
+        self._ratio = settings.payload_sample_ratio
+        self._redact = frozenset(settings.payload_redact)
+        self._model = {"model": model.name, "version": model.version}
+        self._columns = list(columns)
+        self._most_rows = max(1, CELLS // len(columns))
+        self._thread = ThreadPoolExecutor(1, "payload-log")
+        self._lock = threading.Lock()
+        self._waiting = self._left_out = 0
+        log.setLevel(logging.INFO)  # whatever the level of the others: it was asked for
+
+    def offer(self, payload: dict[str, Any], predictions: list[Any]) -> None:
+        """Log this request if it is drawn. For valid payloads only; returns at once, from any thread."""
+        if random.random() >= self._ratio:  # noqa: S311 - a sample, no secret
+            return
+        with self._lock:
+            if self._waiting >= WAITING:
+                self._left_out += 1
+                return
+            self._waiting += 1
+            left_out, self._left_out = self._left_out, 0
+        rows = payload.get("instances") or payload["data"]
+        facts = self._model | {"rows": len(rows)} | ({"left_out": left_out} if left_out else {})
+        most = self._most_rows
+        names = payload.get("columns", self._columns)
+        self._thread.submit(contextvars.copy_context().run, self._write, facts, names, rows[:most], predictions[:most])
+
+    def _write(self, facts: dict[str, Any], columns: list[str], rows: list[Any], predictions: list[Any]) -> None:
+        try:
+            hidden = [name in self._redact for name in columns]
+            data: list[Any] = []
+            size = len(json.dumps(columns))
+            for row, prediction in zip(rows, predictions, strict=True):
+                cells = [row.get(name) for name in columns] if isinstance(row, dict) else row
+                shown = [REDACTED if hide else cell for hide, cell in zip(hidden, cells, strict=True)]
+                size += len(json.dumps([shown, prediction]))
+                if size > LINE_BYTES:
+                    break
+                data.append(shown)
+            found = {"columns": columns, "data": data, "predictions": predictions[: len(data)]}
+            log.info("prediction", extra=facts | found)
+        except Exception:
+            log.error("a payload could not be logged", exc_info=True)
+        finally:
+            with self._lock:
+                self._waiting -= 1
