@@ -151,6 +151,40 @@ def process(arguments: list[str], log: Path, **environment: str) -> Iterator[sub
                 running.wait()
 
 
+def environment(uri: str, tmp_path: Path, **changes: str) -> dict[str, str]:
+    """The variables of a service of its own process."""
+    return {
+        "MODEL_SERVICE_MODEL_URI": uri,
+        "MODEL_SERVICE_CACHE_DIR": str(tmp_path / "cache"),
+        "MODEL_SERVICE_TERMINATION_MESSAGE_PATH": str(tmp_path / "termination"),
+        "MODEL_SERVICE_PORT": str(free_port()),
+    } | changes
+
+
+@dataclass(frozen=True)
+class Running:
+    """The service in a process of its own."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@contextmanager
+def running_service(uri: str, tmp_path: Path, **changes: str) -> Iterator[Running]:
+    """Yield the service once its model is loaded."""
+    variables = environment(uri, tmp_path, **changes)
+    log = tmp_path / "log"
+    with process(SERVICE, log, **variables) as started:
+        here = Running(started, int(variables["MODEL_SERVICE_PORT"]), log)
+        until(lambda: answers(f"{here.address}/health/ready"))
+        yield here
+
+
 def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - a test's own server

@@ -18,22 +18,13 @@ from tests.app.harness import (
     ROOT,
     SERVICE,
     answers,
-    free_port,
+    environment,
     process,
     serving,
     settings_for,
     silent_server,
     until,
 )
-
-
-def environment(uri: str, tmp_path: Path, **changes: str) -> dict[str, str]:
-    return {
-        "MODEL_SERVICE_MODEL_URI": uri,
-        "MODEL_SERVICE_CACHE_DIR": str(tmp_path / "cache"),
-        "MODEL_SERVICE_TERMINATION_MESSAGE_PATH": str(tmp_path / "termination"),
-        "MODEL_SERVICE_PORT": str(free_port()),
-    } | changes
 
 
 def test_serving_needs_neither_mlflow_nor_training_nor_pandas() -> None:

@@ -1,0 +1,45 @@
+"""The service keeps what its /openapi.json promises, for models of several kinds: as schemathesis sees it.
+
+Every check of schemathesis is on, over real connections to the process that runs in the image.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.app.harness import ROOT, running_service
+from tests.app.kinds import KINDS
+
+MOST_ROWS = 20  # schemathesis sends one row more than that, and a thousand rows take it seconds
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def address(
+    request: pytest.FixtureRequest, kinds: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("schemathesis")
+    with running_service(kinds[request.param].as_uri(), folder, MODEL_SERVICE_MAX_ROWS=str(MOST_ROWS)) as here:
+        yield here.address
+
+
+def test_schemathesis_finds_nothing(address: str) -> None:
+    assert_nothing_found(address, "--max-examples", "30", "--generation-deterministic")
+
+
+@pytest.mark.long
+def test_schemathesis_finds_nothing_for_long(address: str) -> None:
+    assert_nothing_found(address, "--max-examples", "2000")
+
+
+def assert_nothing_found(address: str, *options: str) -> None:
+    config = ROOT / "tests/app/schemathesis.toml"
+    program = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run", f"{address}/openapi.json"]
+    always = ["--checks", "all", "--continue-on-failure", "--no-color"]
+
+    found = subprocess.run([*program, *always, *options], cwd=ROOT, capture_output=True, text=True)
+
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert "No issues found" in found.stdout
