@@ -26,10 +26,10 @@ test-long: up ## Run the soaks and drills that take long
 lint: ## Check Python, shell, YAML, workflows and charts
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m ruff format --check
-	@$(PYTHON) -m yamllint --strict .github .yamllint charts tests
+	@$(PYTHON) -m yamllint --strict .github .yamllint ct.yaml charts tests
 	@$(RUN) shellcheck tests/cluster/python .ci/run
 	@$(RUN) actionlint
-	@$(RUN) helm lint --strict charts/model-service --set model.uri=file:///models/example
+	@$(RUN) ct lint
 
 types: ## Check types
 	@$(PYTHON) -m mypy

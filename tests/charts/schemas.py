@@ -1,26 +1,28 @@
-"""Strict schemas of Kubernetes objects, made from the API definitions that the projects' own Go modules ship.
+"""What the API of a Kubernetes release would refuse, said by kubeconform with the projects' own API definitions.
 
-Strict means that a key which the API does not know is an error, as with `kubectl apply --validate=strict`. The modules
-come through Go's ordinary client into its cache; nothing of them is copied here.
+kubeconform reads one JSON schema per kind. They are made here from what the projects' Go modules ship (OpenAPI of
+Kubernetes, CustomResourceDefinitions of the others), which come through Go's ordinary client; nothing is copied into
+the repository. They are strict: a key that the API does not know is an error, as with `kubectl --validate=strict`.
 """
 
 import functools
 import json
 import re
+import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft7Validator
 
 from tests.charts.harness import Object, program
-from tests.cluster.programs import CLUSTER, KUBERNETES_VERSION
+from tests.cluster.cache import CACHE, key_of
+from tests.cluster.programs import CLUSTER, KUBERNETES_VERSION, only_one
 
-# The oldest Kubernetes that the chart's kubeVersion lets in.
-OLDEST_KUBERNETES = "1.30.14"
+# The oldest Kubernetes that the chart's kubeVersion lets in, and the newest that runs here.
+KUBERNETES_VERSIONS = ("1.30.14", KUBERNETES_VERSION)
 KEDA = "github.com/kedacore/keda/v2@v2.21.0"
 GATEWAY_API = "sigs.k8s.io/gateway-api@v1.4.0"
 OPERATOR = "github.com/prometheus-operator/prometheus-operator"
@@ -29,43 +31,75 @@ type Schema = dict[str, Any]
 
 # What the Kubernetes definitions call a string and the API takes as a number too.
 NUMBERS_TOO = ("io.k8s.apimachinery.pkg.util.intstr.IntOrString", "io.k8s.apimachinery.pkg.api.resource.Quantity")
+REFERENCE = "#/definitions/"
 
 
-def problems(item: Object, kubernetes: str = KUBERNETES_VERSION) -> list[str]:
-    """Return what the API would refuse in an object, each as the path and a sentence."""
-    errors = validator(item["apiVersion"], item["kind"], kubernetes).iter_errors(item)
-    return [f"{item['kind']}{error.json_path.removeprefix('$')}: {error.message}" for error in errors]
+def problems(objects: Sequence[Object], kubernetes: str = KUBERNETES_VERSION) -> list[str]:
+    """Return what the API would refuse, each as the kind and kubeconform's words; an unknown kind is refused too."""
+    return problems_of_text("\n---\n".join(json.dumps(item, ensure_ascii=False) for item in objects), kubernetes)
 
 
-@functools.cache
-def validator(api_version: str, kind: str, kubernetes: str) -> Draft7Validator:
-    """Return what checks objects of a kind.
-
-    Raises:
-        LookupError: neither Kubernetes nor one of the projects above has the kind.
-    """
-    definitions = kubernetes_definitions(kubernetes)
-    group, _, version = api_version.rpartition("/")
-    wanted = {"group": group, "version": version, "kind": kind}
-    for name, definition in definitions.items():
-        if wanted in definition.get("x-kubernetes-group-version-kind", ()):
-            return Draft7Validator({"$ref": f"#/definitions/{name}", "definitions": definitions})
-    for resource in custom_resources():
-        if (resource["spec"]["group"], resource["spec"]["names"]["kind"]) == (group, kind):
-            for served in resource["spec"]["versions"]:
-                if served["name"] == version:
-                    return Draft7Validator(closed(served["schema"]["openAPIV3Schema"]))
-    raise LookupError(f"no definition of {kind} in {api_version}")
+def problems_of_text(manifests: str, kubernetes: str = KUBERNETES_VERSION) -> list[str]:
+    """Return the same for YAML documents, of which a key that is there twice is refused as well."""
+    location = f"{schemas(kubernetes)}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json"
+    finished = subprocess.run(
+        [program("kubeconform"), "-strict", "-output=json", f"-schema-location={location}", "-"],
+        input=manifests,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    # Before the first `- at` comes the schema's own path, which says nothing.
+    said = json.loads(finished.stdout)["resources"]
+    return sorted(f"{found['kind']}: {found['msg'][max(found['msg'].find('- at '), 0) :]}" for found in said)
 
 
 @functools.cache
-def kubernetes_definitions(version: str) -> dict[str, Schema]:
-    """Return the closed definitions of a Kubernetes release."""
+def schemas(kubernetes: str) -> Path:
+    """Return the folder with a schema per kind, as kubeconform names them; made once per release."""
+    folder = CACHE / "schemas" / f"{kubernetes}-{key_of([Path(__file__), CLUSTER / 'go.mod'])}"
+    with only_one("schemas"):
+        if not folder.exists():
+            work = folder.with_suffix(".writing")
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(parents=True)
+            for kind, group, version, schema in [*kubernetes_kinds(kubernetes), *custom_kinds()]:
+                parts = [kind, group.partition(".")[0], version]
+                (work / ("-".join(filter(None, parts)).lower() + ".json")).write_text(json.dumps(schema))
+            work.rename(folder)
+    return folder
+
+
+def kubernetes_kinds(version: str) -> Iterator[tuple[str, str, str, Schema]]:
+    """Yield kind, group, version and closed schema of each kind of a Kubernetes release."""
     text = (module(f"k8s.io/kubernetes@v{version}") / "api" / "openapi-spec" / "swagger.json").read_text()
-    definitions: dict[str, Schema] = json.loads(text)["definitions"]
-    for name in NUMBERS_TOO:
-        definitions[name] = {"type": ["string", "number"]}
-    return {name: closed(definition) for name, definition in definitions.items()}
+    definitions: dict[str, Schema] = {name: closed(found) for name, found in json.loads(text)["definitions"].items()}
+    definitions.update({name: {"type": ["string", "number"]} for name in NUMBERS_TOO})
+    for name, definition in definitions.items():
+        for served in definition.get("x-kubernetes-group-version-kind", ()):
+            needed = {used: definitions[used] for used in references(name, definitions)}
+            schema = {"$ref": REFERENCE + name, "definitions": needed}
+            yield served["kind"], served["group"], served["version"], schema
+
+
+def references(name: str, definitions: dict[str, Schema]) -> set[str]:
+    """Return the names of the definitions that one needs, its own included."""
+    found, left = set[str](), [name]
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left += re.findall(rf'"{REFERENCE}([^"]+)"', json.dumps(definitions[name]))
+    return found
+
+
+def custom_kinds() -> Iterator[tuple[str, str, str, Schema]]:
+    """Yield kind, group, version and closed schema of each CustomResourceDefinition's kinds."""
+    for resource in custom_resources():
+        spec = resource["spec"]
+        for served in spec["versions"]:
+            yield spec["names"]["kind"], spec["group"], served["name"], closed(served["schema"]["openAPIV3Schema"])
 
 
 def custom_resources() -> Iterator[Object]:

@@ -37,9 +37,7 @@ def outcome(values: Values, release: str = "demo") -> str:
         return f"no YAML: {broken}"
     # The name of an existing ServiceAccount is the user's, and may be longer than a label.
     longest = max(len(item["metadata"]["name"]) for item in objects if item["kind"] != "ServiceAccount")
-    return "; ".join(problem for item in objects for problem in problems(item)) or (
-        f"a name has {longest} characters" if longest > 63 else ""
-    )
+    return "; ".join(problems(objects)) or (f"a name has {longest} characters" if longest > 63 else "")
 
 
 @settings(max_examples=25, deadline=None, derandomize=True, database=None)

@@ -79,7 +79,7 @@ def status() -> None:
 
 def execute(command: list[str]) -> None:
     """Replace this process by a command that finds the project's tools on PATH and the cluster's kubeconfig."""
-    folders = [Path(sys.prefix) / "bin", find("kubectl").parent, find("helm").parent, tools()]
+    folders = [Path(sys.prefix) / "bin", find("kubectl").parent, find("helm").parent, cluster_programs(), tools()]
     environment = {**os.environ, "PATH": os.pathsep.join([*map(str, folders), os.environ["PATH"]])}
     environment["KUBECONFIG"] = str(_cluster().KUBECONFIG)
     os.execvpe(command[0], command, environment)  # noqa: S606 - the caller's own command

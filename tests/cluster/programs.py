@@ -17,6 +17,7 @@ from tests.cluster.console import Failure, run, step
 
 KUBERNETES_VERSION = "1.37.2"
 HELM_VERSION = "4.3.1"
+HELM3_VERSION = "3.22.0"
 
 CLUSTER = ROOT / "tests" / "cluster" / "kubernetes"
 TOOLS = ROOT / "tests" / "tools"
@@ -31,6 +32,8 @@ _LDFLAGS = (
     f"-s -w -X {_VERSION}.gitVersion=v{KUBERNETES_VERSION} -X {_VERSION}.gitTreeState=clean"
     f" -X {_VERSION}.gitMajor=1 -X {_VERSION}.gitMinor={KUBERNETES_VERSION.split('.')[1]}"
     f" -X helm.sh/helm/v4/internal/version.version=v{HELM_VERSION}"
+    f" -X helm.sh/helm/v3/internal/version.version=v{HELM3_VERSION}"
+    f" -X helm.sh/helm/v3/pkg/chartutil.k8sVersionMinor={KUBERNETES_VERSION.split('.')[1]}"
 )
 KEPT_BUILDS = 3  # other checkouts, and the branch of a minute ago, use the same cache
 # Which version of a program found on PATH serves: how it is asked, and what its (major, minor) must be.
@@ -41,7 +44,7 @@ _ON_PATH: dict[str, tuple[list[str], Callable[[tuple[int, int]], bool]]] = {
 
 
 @contextmanager
-def _only_one(name: str) -> Iterator[None]:
+def only_one(name: str) -> Iterator[None]:
     """Hold a lock on the cache, so that two runs do not build the same thing over each other."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"{name}.lock").open("w") as lock:
@@ -90,7 +93,7 @@ def _build(module: Path, packages: tuple[str, ...]) -> Path:
     folder = CACHE / "programs" / f"{module.name}-{key_of([module], _LDFLAGS)}"
     if _whole(folder):
         return folder
-    with _only_one(module.name):
+    with only_one(module.name):
         if _whole(folder):
             return folder
         go, log, work = _go(), LOGS / f"build-{module.name}.log", folder.with_suffix(".building")
@@ -113,6 +116,7 @@ def _build(module: Path, packages: tuple[str, ...]) -> Path:
             )
         if module == CLUSTER:
             _copy_operator_manifests(go, work)
+            (work / "helm").rename(work / "helm3")  # `helm` is Helm 4, an entry point of the one binary
             for name in ENTRY_POINTS:
                 (work / name).symlink_to(module.name)
         (work / "manifest.json").write_text(json.dumps(_manifest(work)))
@@ -125,12 +129,12 @@ def _build(module: Path, packages: tuple[str, ...]) -> Path:
 
 
 def cluster_programs() -> Path:
-    """Return the folder with Kubernetes, etcd, CoreDNS, Helm, ct, crictl and the operator; build it when needed."""
+    """Return the folder with Kubernetes, etcd, CoreDNS, Helm 4 and 3, ct, crictl, operator; build it when needed."""
     return _build(CLUSTER, (".", "./pause", "tool"))
 
 
 def tools() -> Path:
-    """Return the folder with helm-docs, helm-values-schema-json and actionlint; build it when needed."""
+    """Return the folder with what tests/tools/go.mod lists, each under its own name; build it when needed."""
     return _build(TOOLS, ("tool",))
 
 
