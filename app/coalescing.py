@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from app.signature import Matrix
+from app.booster import Matrix
 
 MOST_ROWS = 256  # of one call: more gain nothing, and hold up the event loop
 

@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xgboost as xgb
 import yaml
 from pydantic import ValidationError
 
-from app import ubjson
+from app import booster as xgboost
+from app.booster import Booster, BoosterError, Matrix
+from app.columns import columns_of
 from app.contract import CONTRACT_FILE, MODEL_FILE, Contract
 from app.errors import InvalidInputError, LoadError
+from app.output import Output, output_of
 from app.registry import EXAMPLE_FILE, MLMODEL_FILE, Provenance
 from app.settings import ModelFolder
-from app.signature import Matrix, Signature
+from app.signature import Signature
 
-# The objectives whose output is a probability per class; others rank or score, and would be misread as one.
-_OBJECTIVES = {"binary": "binary:logistic", "multiclass": "multi:softprob"}
 _LOG_AGAIN = "log the model again with mlflow.xgboost.log_model(model_format='ubj')"
 
 
@@ -35,50 +35,37 @@ class Model:
 
     provenance: Provenance
     signature: Signature
+    output: Output
     contract: Contract | None
     example: dict[str, Any] | None
     sha256: str
     loaded_at: datetime
-    booster: xgb.Booster
+    booster: Booster
 
     def predict(self, rows: Matrix) -> list[Any]:
-        """Return one JSON value per row: a number, or for classes their label and probabilities.
+        """Return one JSON value per row, as `output` describes it.
 
         Args:
             rows: shape (rows, columns), float32, NaN is missing.
 
         Raises:
-            xgboost.core.XGBoostError: the booster failed.
+            BoosterError: the booster failed.
             ValueError: its output is NaN or infinite.
         """
-        output = self.booster.inplace_predict(rows, validate_features=False)
-        if not np.isfinite(output).all():
-            raise ValueError("its output is not finite, which JSON cannot say")
-        if self.contract is None or self.contract.task == "regression":
-            return list(output.tolist())
-        classes = self.contract.classes
-        if self.contract.task == "binary":
-            no, yes = classes
-            shares = zip((1 - output).tolist(), output.tolist(), strict=True)
-            return [{"label": yes if b > a else no, "probabilities": {no: a, yes: b}} for a, b in shares]
-        labels = output.argmax(axis=1).tolist()
-        return [
-            {"label": classes[label], "probabilities": dict(zip(classes, row, strict=True))}
-            for label, row in zip(labels, output.tolist(), strict=True)
-        ]
+        return self.output.values(_finite(self.booster.predict(rows)))
 
     def document(self) -> dict[str, Any]:
         """Return all that is known, as JSON."""
-        contract = self.contract
         return asdict(self.provenance) | {
             "sha256": self.sha256,
-            "task": contract.task if contract else None,
-            "target": contract.target if contract else None,
-            "classes": list(contract.classes) if contract else [],
+            "task": self.output.task,
+            "objective": self.booster.objective,
+            "target": self.contract.target if self.contract else None,
+            "classes": list(self.output.classes),
             "signature": self.signature.document(),
             "input_example": self.example,
             "loaded_at": self.loaded_at.isoformat(timespec="seconds"),
-            "xgboost_version": xgb.__version__,
+            "xgboost_version": xgboost.version(),
         }
 
 
@@ -94,7 +81,6 @@ def load(folder: Path, provenance: Provenance, pinned: str = "") -> Model:
         LoadError: a file is missing or damaged, or the parts do not fit each other.
     """
     mlmodel = _mlmodel(folder)
-    signature = Signature.from_mlmodel(mlmodel)
     contract = _contract(folder)
     content = _read(folder, MODEL_FILE)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -103,29 +89,22 @@ def load(folder: Path, provenance: Provenance, pinned: str = "") -> Model:
             f"{MODEL_FILE} has sha256 {sha256}, but {pinned} is pinned",
             "find out who changed it, or pin the digest you trust in MODEL_SERVICE_MODEL_SHA256",
         )
-    booster = _booster(content, signature, contract)
+    booster = _booster(content, mlmodel)
+    signature = Signature(columns_of(mlmodel, contract, booster.features))
     example = _example(folder)
-    model = Model(
-        provenance,
-        signature,
-        contract,
-        example,
-        sha256,
-        datetime.now(UTC),
-        booster,
-    )
     try:
         rows = _example_rows(signature, example)
-        count = len(model.predict(rows))
+        found = _finite(booster.predict(rows))
     except InvalidInputError as error:
         first = error.errors[0]
         where = f"row {first.row}, column {first.column}: {first.problem}"
         raise LoadError(f"its own input example is refused ({where})", _LOG_AGAIN) from None
-    except (xgb.core.XGBoostError, ValueError) as error:
-        raise LoadError(f"it cannot predict its own input example ({_first_line(error)})", _LOG_AGAIN) from None
-    if count != len(rows):
-        raise LoadError(f"it answers {len(rows)} rows with {count} predictions", _LOG_AGAIN)
-    return model
+    except (BoosterError, ValueError) as error:
+        raise LoadError(f"it cannot predict its own input example ({error})", _LOG_AGAIN) from None
+    if len(found) != len(rows):
+        raise LoadError(f"it answers {len(rows)} rows with {len(found)} predictions", _LOG_AGAIN)
+    output = output_of(booster, found.shape[1], contract)
+    return Model(provenance, signature, output, contract, example, sha256, datetime.now(UTC), booster)
 
 
 def folder_provenance(source: ModelFolder, uri: str, served_name: str) -> Provenance:
@@ -158,37 +137,15 @@ def _contract(folder: Path) -> Contract | None:
         raise LoadError(f"{CONTRACT_FILE} is wrong: {problems}", "correct what training writes") from None
 
 
-def _booster(content: bytes, signature: Signature, contract: Contract | None) -> xgb.Booster:
+def _booster(content: bytes, mlmodel: dict[str, Any]) -> Booster:
+    # Which class was logged decides how many trees answer; that is all its name is used for.
+    wrapped = str(mlmodel["flavors"]["xgboost"].get("model_class", "")).startswith("xgboost.sklearn.")
     try:
-        ubjson.check(content)
-        booster = xgb.Booster({"nthread": 1})  # one row does not share; more pods do
-        booster.load_model(bytearray(content))
-    except (ValueError, xgb.core.XGBoostError) as error:
-        raise LoadError(f"{MODEL_FILE} is damaged or no UBJSON: {_first_line(error)}", _LOG_AGAIN) from None
-    names, count = booster.feature_names, booster.num_features()
-    if count != len(signature.names) or (names and tuple(names) != signature.names):
-        raise LoadError(
-            f"the booster's {count} features are not the signature's {len(signature.names)} columns in their order",
-            "log the model with the signature of its training data",
-        )
-    if "c" in (booster.feature_types or []):
-        # XGBoost answers an unknown category like any other number.
-        raise LoadError("it has categorical features, which are not checked yet", "encode them in the training")
-    if contract:
-        _fit_together(json.loads(booster.save_config())["learner"], contract)
-    return booster
-
-
-def _fit_together(learner: dict[str, Any], contract: Contract) -> None:
-    objective = learner["objective"]["name"]
-    if (expected := _OBJECTIVES.get(contract.task, objective)) != objective:
-        raise LoadError(f"{CONTRACT_FILE} says {contract.task}, but its objective is {objective}", f"use {expected}")
-    outputs = int(learner["learner_model_param"]["num_class"])
-    if contract.task == "multiclass" and outputs != len(contract.classes):
-        raise LoadError(
-            f"{CONTRACT_FILE} names {len(contract.classes)} classes, but the booster has {outputs}",
-            "correct what training writes",
-        )
+        return Booster(content, best_only=wrapped)
+    except ValueError as error:
+        raise LoadError(f"{MODEL_FILE} is damaged or no UBJSON: {error}", _LOG_AGAIN) from None
+    except BoosterError as error:
+        raise LoadError(f"XGBoost {xgboost.version()} cannot serve {MODEL_FILE}: {error}", _LOG_AGAIN) from None
 
 
 def _example(folder: Path) -> dict[str, Any] | None:
@@ -196,7 +153,8 @@ def _example(folder: Path) -> dict[str, Any] | None:
     if not (folder / EXAMPLE_FILE).exists():
         return None
     try:
-        example = json.loads(_read(folder, EXAMPLE_FILE))
+        # MLflow writes a missing value as NaN, which is no JSON and would be none in our answers.
+        example = json.loads(_read(folder, EXAMPLE_FILE), parse_constant=lambda _: None)
     except ValueError:
         raise LoadError(f"{EXAMPLE_FILE} is no JSON", _LOG_AGAIN) from None
     if not isinstance(example, dict) or not {"columns", "data"} <= example.keys() or not example["data"]:
@@ -219,6 +177,7 @@ def _read(folder: Path, name: str) -> bytes:
         raise LoadError(f"{folder / name} cannot be read ({error.strerror})", remedy) from None
 
 
-def _first_line(error: Exception) -> str:
-    """Leave out the C++ stack that XGBoost appends."""
-    return str(error).strip().partition("\n")[0]
+def _finite(output: Matrix) -> Matrix:
+    if not np.isfinite(output).all():
+        raise ValueError("its output is not finite, which JSON cannot say")
+    return output

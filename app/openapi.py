@@ -6,24 +6,21 @@ What a caller may send is decided in app.signature; this says the same in JSON S
 from http import HTTPStatus
 from typing import Any
 
-import numpy as np
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.auth import OPEN_PATHS
-from app.contract import Contract
+from app.columns import FLOAT32_MAX, INTEGER_BITS, Column
 from app.loading import Service
 from app.model import Model
-from app.signature import INTEGER_BITS, Column
+from app.output import Output
 
 Json = dict[str, Any]
 
 _REFUSALS = (400, 408, 413, 422, 500, 503, 504)
 _TEMPORARY = (503, 504)
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
-_NUMBERS: Json = {"type": "array", "items": {"type": "number"}}
 
 
 class CellProblem(BaseModel):
@@ -133,28 +130,32 @@ def _split(model: Model | None, most: int) -> Json:
 def _predictions(model: Model | None) -> Json:
     text = {"type": "string"}
     name = _object("ModelName", "The model that answered.", name=text, version=text)
-    contract = model.contract if model else None
-    return _object("Predictions", "", model=name, predictions={"type": "array", "items": _prediction(contract)})
+    items = _prediction(model.output) if model else {}
+    return _object("Predictions", "", model=name, predictions={"type": "array", "items": items})
 
 
-def _prediction(contract: Contract | None) -> Json:
-    if contract is None:  # then the output is the objective's own
-        return {"anyOf": [{"type": "number"}, _NUMBERS, {"type": "object"}]}
-    if contract.task == "regression":
+def _prediction(output: Output) -> Json:
+    if output.form == "number":
         return {"type": "number"}
+    if output.form == "numbers":
+        return {"type": "array", "items": {"type": "number"}, "minItems": output.width, "maxItems": output.width}
+    label = {"type": "string", "enum": list(output.classes), "description": "The likeliest class."}
+    if output.form == "label":
+        return _object("ClassPrediction", "", label=label)
     share = {"type": "number", "minimum": 0, "maximum": 1}
-    shares = _object("Probabilities", "Of each class.", **dict.fromkeys(contract.classes, share))
-    label = {"type": "string", "enum": list(contract.classes), "description": "The likeliest class."}
+    shares = _object("Probabilities", "Of each class.", **dict.fromkeys(output.classes, share))
     return _object("ClassPrediction", "", label=label, probabilities=shares)
 
 
 def _cell(column: Column) -> Json:
+    if column.categories:
+        return {"enum": [*column.categories, *([None] if column.nullable else [])]}
     if column.type == "boolean":
         schema: Json = {"type": "boolean"}
     elif bits := INTEGER_BITS.get(column.type):
         schema = {"type": "integer", "minimum": -(2 ** (bits - 1)), "maximum": 2 ** (bits - 1) - 1}
     else:
-        schema = {"type": "number", "minimum": -_FLOAT32_MAX, "maximum": _FLOAT32_MAX}
+        schema = {"type": "number", "minimum": -FLOAT32_MAX, "maximum": FLOAT32_MAX}
     return schema | ({"type": [schema["type"], "null"]} if column.nullable else {})
 
 

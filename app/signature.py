@@ -1,59 +1,22 @@
-"""Read a model's signature, and turn rows of JSON values into the float32 matrix it asks for.
+"""Turn rows of JSON values into the float32 matrix that a model's columns ask for.
 
 Owns what a caller may send. Nothing is guessed: a number in quotes, a column too many or an infinite value is
 refused with its place, because the trees would answer anything.
 """
 
-import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import LISTED_ERRORS, CellError, InvalidInputError, LoadError
+from app.booster import Matrix
+from app.columns import FLOAT32_MAX, INTEGER_BITS, REALS, Column, codes_of, kind
+from app.errors import LISTED_ERRORS, CellError, InvalidInputError
 
-Matrix = NDArray[np.float32]
-
-_REALS = frozenset({"double", "float"})
-INTEGER_BITS = {"long": 64, "integer": 32}
-_TYPES = _REALS | INTEGER_BITS.keys() | {"boolean"}
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
 _NUMBERS = frozenset({int, float})
 _NUMBERS_OR_NULL = _NUMBERS | {type(None)}
-
-
-@dataclass(frozen=True)
-class Column:
-    """One input by MLflow's words; `required: false` means that it may be left out."""
-
-    name: str
-    type: str
-    required: bool
-
-    @property
-    def nullable(self) -> bool:
-        """Whether null is an answer: for a real number it is XGBoost's missing value."""
-        return self.type in _REALS or not self.required
-
-    def problem(self, value: Any) -> str:
-        """Return what is wrong with a value, in words that do not repeat it; "" when nothing is."""
-        if value is None:
-            return "" if self.nullable else f"must not be null: a {self.type} has no missing value"
-        if self.type == "boolean":
-            return "" if isinstance(value, bool) else f"must be true or false, not {_kind(value)}"
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return f"must be a number, not {_kind(value)}"
-        if self.type in INTEGER_BITS:
-            bits = INTEGER_BITS[self.type]
-            if value != value or value in (math.inf, -math.inf) or value != int(value):
-                return "must be a whole number"
-            return "" if -(2 ** (bits - 1)) <= value < 2 ** (bits - 1) else f"must fit in {bits} bits"
-        # Above this, float32 is infinite; the comparison also takes integers that no float can hold.
-        return "" if -_FLOAT32_MAX <= value <= _FLOAT32_MAX else "must be finite as a 32-bit number"
 
 
 class Signature:
@@ -65,34 +28,15 @@ class Signature:
         self._in_order = list(self.names)
         self._known = frozenset(self.names)
         self._required = frozenset(column.name for column in columns if column.required)
-        self._integers = [i for i, column in enumerate(columns) if column.type in INTEGER_BITS]
+        self._codes = {i: codes_of(column) for i, column in enumerate(columns) if column.categories}
+        numbers = [(i, column) for i, column in enumerate(columns) if not column.categories]
+        self._integers = [i for i, column in numbers if column.type in INTEGER_BITS]
         # With one boolean, or an integer that may be left out, the types of the cells no longer say enough.
-        self._fast = all(c.type in _REALS or (c.type in INTEGER_BITS and c.required) for c in columns)
-
-    @classmethod
-    def from_mlmodel(cls, mlmodel: Mapping[str, Any]) -> "Signature":
-        """Read the signature that MLflow wrote.
-
-        Raises:
-            LoadError: there is none, or it has inputs this service cannot check.
-        """
-        remedy = "log the model with a signature of named, numeric columns (mlflow.models.infer_signature)"
-        signature = mlmodel.get("signature")
-        if not isinstance(signature, dict) or not signature.get("inputs"):
-            raise LoadError("MLmodel has no signature", remedy)
-        columns = []
-        for entry in json.loads(signature["inputs"]):
-            name, kind = entry.get("name"), entry.get("type")
-            if not name or kind not in _TYPES:
-                raise LoadError(f"input {name or '(unnamed)'} is of type {kind}, which cannot be served", remedy)
-            columns.append(Column(name, kind, entry.get("required", True)))
-        if len({column.name for column in columns}) != len(columns):
-            raise LoadError("two inputs have the same name", remedy)
-        return cls(columns)
+        self._fast = all(c.type in REALS or (c.type in INTEGER_BITS and c.required) for _, c in numbers)
 
     def document(self) -> list[dict[str, Any]]:
         """The columns as JSON, in MLflow's words."""
-        return [asdict(column) for column in self.columns]
+        return [column.document() for column in self.columns]
 
     def from_records(self, records: Sequence[Any]) -> Matrix:
         """Return the rows of `[{column: value}]`, shape (rows, columns); NaN stands for missing.
@@ -104,7 +48,7 @@ class Signature:
         rows = []
         for number, record in enumerate(records):
             if not isinstance(record, dict):
-                errors.add(number, None, f"must be an object with a value per column, not {_kind(record)}")
+                errors.add(number, None, f"must be an object with a value per column, not {kind(record)}")
                 continue
             if record.keys() != self._known:
                 for name in self.names:
@@ -129,7 +73,7 @@ class Signature:
         seen: set[str] = set()
         for name in columns:
             if not isinstance(name, str):
-                errors.add(None, None, f"a column's name must be a string, not {_kind(name)}")
+                errors.add(None, None, f"a column's name must be a string, not {kind(name)}")
             elif name not in self._known:
                 errors.add(None, name, "is no column of this model")
             elif name in seen:
@@ -138,7 +82,7 @@ class Signature:
                 seen.add(name)
         for number, row in enumerate(data):
             if not isinstance(row, list):
-                errors.add(number, None, f"must be a list with a value per column, not {_kind(row)}")
+                errors.add(number, None, f"must be a list with a value per column, not {kind(row)}")
             elif len(row) != width:
                 errors.add(number, None, f"has {len(row)} values for {width} columns")
         errors.raise_if_any()
@@ -148,13 +92,14 @@ class Signature:
 
     def _matrix(self, rows: Sequence[list[Any]]) -> Matrix:
         """Convert rows of the right length: at once when the types of all cells allow it, else one by one."""
-        types = set(map(type, chain.from_iterable(rows)))
-        if self._fast and types <= (_NUMBERS if self._integers else _NUMBERS_OR_NULL):
+        cells = self._encoded(rows) if self._codes else rows
+        types = set(map(type, chain.from_iterable(cells)))
+        if cells and self._fast and types <= (_NUMBERS if self._integers else _NUMBERS_OR_NULL):
             try:
-                wide = np.array(rows, dtype=np.float64)
+                wide = np.array(cells, dtype=np.float64)
             except OverflowError:  # an integer above any float; the slow way names it
                 wide = np.full((1, len(self.names)), np.inf)
-            infinite = np.abs(wide) > _FLOAT32_MAX  # a null is NaN here, which is not above anything
+            infinite = np.abs(wide) > FLOAT32_MAX  # a null is NaN here, which is not above anything
             if not infinite.any() and self._whole(wide):
                 return wide.astype(np.float32)
         errors = _Errors()
@@ -163,7 +108,18 @@ class Signature:
                 if problem := column.problem(value):
                     errors.add(number, column.name, problem)
         errors.raise_if_any()
-        return np.array(rows, dtype=np.float64).astype(np.float32)
+        return np.array(cells, dtype=np.float64).astype(np.float32)
+
+    def _encoded(self, rows: Sequence[list[Any]]) -> Sequence[list[Any]]:
+        """Return the rows with the booster's numbers instead of categories, or none when one is unknown."""
+        encoded = [row.copy() for row in rows]
+        try:
+            for i, codes in self._codes.items():
+                for row in encoded:
+                    row[i] = codes[type(row[i]), row[i]]
+        except (KeyError, TypeError):  # TypeError: a list or an object
+            return []
+        return encoded
 
     def _whole(self, wide: NDArray[np.float64]) -> bool:
         """Whether the integer columns hold integers of 32 bits; larger ones are left to the slow way."""
@@ -190,9 +146,3 @@ class _Errors:
             count = "1 problem" if self.total == 1 else f"{self.total} problems"
             listed = "" if self.total <= LISTED_ERRORS else f", the first {LISTED_ERRORS} are listed"
             raise InvalidInputError(f"The input has {count}{listed}.", self.first, self.total)
-
-
-def _kind(value: Any) -> str:
-    """Name a JSON value's type."""
-    names = {str: "a string", bool: "a boolean", dict: "an object", list: "a list", type(None): "null"}
-    return names.get(type(value), "a number")

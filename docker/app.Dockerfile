@@ -9,8 +9,8 @@ ENV UV_PROJECT_ENVIRONMENT=/opt/venv UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir uv==${UV_VERSION}
 WORKDIR /src
 COPY pyproject.toml uv.lock ./
-# No group: pandas and scikit-learn would cost 150 MB of memory in every pod, as XGBoost imports them when they are there.
-RUN /opt/uv/bin/uv sync --frozen --no-default-groups
+# No group, and no scipy: only XGBoost's Python package needs it, which is here for the library in it alone (app.booster).
+RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-package scipy
 # Packages' own tests and headers are never run here; bytecode is made now, as the root is read-only later.
 RUN find /opt/venv/lib -type d \( -name tests -o -name include \) -prune -exec rm -rf {} + \
     && find /opt/venv/lib -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' \) -delete \

@@ -10,10 +10,9 @@ import pytest
 import xgboost as xgb
 from starlette.testclient import TestClient
 
+from app.booster import Matrix
 from app.contract import CONTRACT_FILE, MODEL_FILE
-from app.signature import Matrix
 from tests.app.harness import COLUMNS, MODEL, answers, free_port, process, serving, settings_for, until, write_contract
-from tests.app.kinds import KINDS, save
 
 
 @pytest.fixture(scope="session")
@@ -54,13 +53,6 @@ def saved(tmp_path_factory: pytest.TempPathFactory, booster: xgb.Booster, logged
         mlflow.xgboost.save_model(booster, str(folder), model_format="ubj", **logged)
     write_contract(folder)
     return folder
-
-
-@pytest.fixture(scope="session")
-def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A folder with a model of every kind. Not to be changed."""
-    root = tmp_path_factory.mktemp("kinds")
-    return {name: save(kind, root / name.replace(" ", "-")) for name, kind in KINDS.items()}
 
 
 @pytest.fixture(scope="session")

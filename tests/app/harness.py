@@ -26,11 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = ["mean radius", "texture", "count"]
 CLASSES = ["malignant", "benign"]
 MODEL = "breast-cancer"
-# `python -m app` as in its image, which holds neither: XGBoost imports both where it finds them, for seconds.
-SERVICE = [
-    "-c",
-    "import runpy, sys; sys.modules.update(pandas=None, sklearn=None); runpy.run_module('app', None, '__main__')",
-]
+SERVICE = ["-m", "app"]
 
 
 def write_contract(folder: Path, **changes: Any) -> None:

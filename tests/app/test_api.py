@@ -11,8 +11,8 @@ import xgboost as xgb
 from starlette.testclient import TestClient
 
 from app import __version__
+from app.booster import Matrix
 from app.main import create_app
-from app.signature import Matrix
 from tests.app.harness import CLASSES, COLUMNS, MODEL, settings_for
 
 ROW = {"mean radius": 0.5, "texture": 0.25, "count": 3}
@@ -191,7 +191,7 @@ def test_model_fault_is_500_without_details(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     booster = client.app.state.service.loaded.model.booster  # type: ignore[attr-defined]
-    monkeypatch.setattr(booster, "inplace_predict", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(booster, "predict", lambda *_, **__: 1 / 0)
 
     answer = client.post("/predict", json={"instances": [ROW | {"texture": 0.123456}]})
 

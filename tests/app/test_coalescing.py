@@ -10,10 +10,10 @@ import pytest
 import xgboost as xgb
 
 from app import model
+from app.booster import Matrix
 from app.coalescing import MOST_ROWS, Coalescer
 from app.model import Model, folder_provenance
 from app.settings import ModelFolder
-from app.signature import Matrix
 from tests.app.harness import COLUMNS, Answer, listening, settings_for
 
 

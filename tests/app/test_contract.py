@@ -14,6 +14,8 @@ from app.contract import Contract
         {"task": "binary", "classes": ("no", "yes")},
         {"task": "multiclass", "classes": ("a", "b", "c")},
         {"task": "regression"},
+        {"task": "ranking"},
+        {"task": "regression", "columns": [{"name": "a", "type": "long", "categories": [1, 2]}]},
         {"task": "regression", "of a later addition": 1},
     ],
 )
@@ -26,7 +28,9 @@ def test_contract_survives_its_json(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({"task": "ranking"}, "binary"),
+        ({"task": "clustering"}, "binary"),
+        ({"task": "ranking", "classes": ["a"]}, "a ranking has no classes"),
+        ({"task": "regression", "columns": [{"name": "a", "categories": [True]}]}, "valid integer"),
         ({"task": "regression", "classes": ["a"]}, "a regression has no classes"),
         ({"task": "binary", "classes": ["a"]}, "a binary model has 2 classes, not 1"),
         ({"task": "multiclass", "classes": ["a", "b"]}, "at least 3 classes, not 2"),

@@ -54,7 +54,7 @@ def test_problem_names_its_request(client: TestClient, method: str, path: str, s
 @pytest.mark.parametrize("count", [1, 101])  # 101: in a thread
 def test_log_lines_name_their_request(client: TestClient, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     booster = client.app.state.service.loaded.model.booster  # type: ignore[attr-defined]
-    monkeypatch.setattr(booster, "inplace_predict", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(booster, "predict", lambda *_, **__: 1 / 0)
     handler = logging.StreamHandler(io.StringIO())
     handler.setFormatter(JsonFormatter())
     logging.getLogger().addHandler(handler)

@@ -28,8 +28,9 @@ from tests.app.harness import (
 
 
 def test_serving_needs_neither_mlflow_nor_training_nor_pandas() -> None:
-    blocked = ("mlflow", "training", "pandas", "sklearn")
-    program = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import app.main"
+    blocked = ("mlflow", "training", "pandas", "sklearn", "scipy")
+    program = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import app.main, app.booster; "
+    program += "app.booster.version(); assert 'xgboost' not in sys.modules"
 
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
 

@@ -1,28 +1,22 @@
 """Rows of JSON values become float32 as the columns' types allow."""
 
-import json
 import math
 from typing import Any
 
 import numpy as np
 import pytest
 
+from app.columns import Column
 from app.errors import InvalidInputError
-from app.signature import Column, Signature
+from app.signature import Signature
 
 REAL = Column("real", "double", True)
 WHOLE = Column("whole", "long", True)
 SMALL = Column("small", "integer", True)
 FLAG = Column("flag", "boolean", True)
 OPTIONAL = Column("maybe", "long", False)
-
-
-def test_signature_is_read_as_mlflow_writes_it() -> None:
-    inputs = [{"type": "long", "name": "maybe", "required": False}, {"type": "double", "name": "real"}]
-
-    found = Signature.from_mlmodel({"signature": {"inputs": json.dumps(inputs)}})
-
-    assert found.columns == (OPTIONAL, REAL)
+COLOUR = Column("colour", "string", True, ("red", "blue"))
+FLOOR = Column("floor", "long", False, (0, 1, 7))
 
 
 @pytest.mark.parametrize(
@@ -37,6 +31,11 @@ def test_signature_is_read_as_mlflow_writes_it() -> None:
         (FLAG, False, 0.0),
         (OPTIONAL, None, math.nan),
         (OPTIONAL, 2, 2.0),
+        (COLOUR, "blue", 1.0),
+        (COLOUR, None, math.nan),
+        (FLOOR, 7, 2.0),
+        (FLOOR, 7.0, 2.0),
+        (FLOOR, None, math.nan),
     ],
 )
 def test_value_is_converted(column: Column, value: Any, expected: float) -> None:
@@ -56,6 +55,12 @@ def test_value_is_converted(column: Column, value: Any, expected: float) -> None
         (OPTIONAL, 0.5, "must be a whole number"),
         (WHOLE, math.inf, "must be a whole number"),
         (REAL, -math.inf, "must be finite as a 32-bit number"),
+        (COLOUR, "green", 'must be one of the model\'s categories: "red", "blue"'),
+        (COLOUR, 1, 'must be one of the model\'s categories: "red", "blue"'),
+        (COLOUR, ["red"], 'must be one of the model\'s categories: "red", "blue"'),
+        (FLOOR, True, "must be one of the model's categories: 0, 1, 7"),
+        (FLOOR, 2, "must be one of the model's categories: 0, 1, 7"),
+        (FLOOR, "1", "must be one of the model's categories: 0, 1, 7"),
     ],
 )
 def test_value_is_refused(column: Column, value: Any, problem: str) -> None:

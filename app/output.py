@@ -1,0 +1,85 @@
+"""Say what a booster's numbers mean: a number per row, several, or a class."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from app.booster import Booster, Matrix
+from app.contract import CONTRACT_FILE, Contract
+from app.errors import LoadError
+
+# The objectives that do not answer plain numbers. Labels of hinge and softmax come without probabilities.
+_CLASSIFIERS: dict[str, tuple[str, "Form"]] = {
+    "binary:logistic": ("binary", "probabilities"),
+    "binary:hinge": ("binary", "label"),
+    "multi:softprob": ("multiclass", "probabilities"),
+    "multi:softmax": ("multiclass", "label"),
+}
+
+Form = Literal["number", "numbers", "label", "probabilities"]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one prediction is.
+
+    Args:
+        task: binary, multiclass, regression, ranking or multilabel (several independent probabilities).
+        form: of the JSON value.
+        classes: their names in the order of the booster's numbers, of a classifier.
+        width: numbers that the booster answers per row.
+    """
+
+    task: str
+    form: Form
+    classes: tuple[str, ...]
+    width: int
+
+    def values(self, output: Matrix) -> list[Any]:
+        """Return one JSON value per row of a booster's output, shape (rows, width)."""
+        if self.form == "number":
+            return list(output[:, 0].tolist())
+        if self.form == "numbers":
+            return list(output.tolist())
+        classes = self.classes
+        if self.form == "label":
+            return [{"label": classes[int(number)]} for number in output[:, 0].tolist()]
+        if self.task == "binary":
+            no, yes = classes
+            shares = output[:, 0]
+            both = zip((1 - shares).tolist(), shares.tolist(), strict=True)
+            return [{"label": yes if b > a else no, "probabilities": {no: a, yes: b}} for a, b in both]
+        return [
+            {"label": classes[label], "probabilities": dict(zip(classes, row, strict=True))}
+            for label, row in zip(output.argmax(axis=1).tolist(), output.tolist(), strict=True)
+        ]
+
+
+def output_of(booster: Booster, width: int, contract: Contract | None) -> Output:
+    """Return what the booster's objective and the contract say; without one, classes are called by their numbers.
+
+    Raises:
+        LoadError: they contradict each other.
+    """
+    task, form = _meaning(booster.objective, width)
+    if contract and contract.task == "regression":  # whoever says so wants the numbers as they are
+        return Output("regression", "number" if width == 1 else "numbers", (), width)
+    if contract and contract.task != task:
+        raise LoadError(
+            f"{CONTRACT_FILE} says {contract.task}, but its objective is {booster.objective}",
+            f"correct what training writes, or train with an objective for {contract.task}",
+        )
+    count = {"binary": 2, "multiclass": booster.class_count}.get(task, 0)
+    classes = contract.classes if contract else tuple(str(number) for number in range(count))
+    if len(classes) != count:
+        raise LoadError(
+            f"{CONTRACT_FILE} names {len(classes)} classes, but the booster has {count}", "correct what training writes"
+        )
+    return Output(task, form, classes, width)
+
+
+def _meaning(objective: str, width: int) -> tuple[str, Form]:
+    if objective in _CLASSIFIERS:
+        task, form = _CLASSIFIERS[objective]
+        return ("multilabel", "numbers") if task == "binary" and width > 1 else (task, form)
+    task = "ranking" if objective.startswith("rank:") else "regression"
+    return task, "number" if width == 1 else "numbers"
