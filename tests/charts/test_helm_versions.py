@@ -13,7 +13,7 @@ from tests.cluster.programs import HELM3_VERSION, HELM_VERSION, cluster_programs
 
 def helm(name: str, *arguments: str) -> str:
     """Return what one of the two built Helms prints, whichever Helm is on PATH."""
-    command = [cluster_programs() / name, *arguments]
+    command = [str(cluster_programs() / name), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
