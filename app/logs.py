@@ -15,8 +15,10 @@ from typing import Any
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 # The name of the API key it came with; set by app.auth.
 CALLER: ContextVar[str] = ContextVar("caller", default="")
+# The trace it is part of; set by app.tracing.
+TRACE_ID: ContextVar[str] = ContextVar("trace_id", default="")
 
-_CONTEXT = (REQUEST_ID, CALLER)
+_CONTEXT = (REQUEST_ID, CALLER, TRACE_ID)
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 

@@ -24,6 +24,7 @@ from app.front import PREDICT, Front, PredictSeries
 from app.loading import Service, leave_message
 from app.predict import Predict
 from app.settings import Settings, describe
+from app.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ class Application(FastAPI):
             description="Predictions of one MLflow model.",
             version=__version__,
             lifespan=_lifespan,
+            telemetry={"tracing": False, "metrics": False, "logs": False},  # app.tracing sees what it does not
         )
         self.state.service = service
         application: ASGIApp = super().__call__
@@ -69,7 +71,10 @@ class Application(FastAPI):
             skip_paths=["/metrics", "/health.*"],
             always_use_int_status=True,
         )
-        self._front = Front(exporter, predict, settings.root_path + PREDICT, PredictSeries(exporter))
+        self._front: ASGIApp = Front(exporter, predict, settings.root_path + PREDICT, PredictSeries(exporter))
+        self.state.tracing = Tracing(self._front, settings) if settings.otlp_endpoint else None
+        if self.state.tracing:
+            self._front = self.state.tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the front see every request first: FastAPI looks up its telemetry for each before any middleware."""
@@ -95,6 +100,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.service.start()
     yield
     app.state.service.drain()
+    if app.state.tracing:
+        app.state.tracing.close()
 
 
 class Server(uvicorn.Server):

@@ -70,6 +70,11 @@ class Settings(BaseSettings):
     body_timeout_seconds: float = Field(default=10, gt=0, description="For the body to arrive; then 408.")
     saturation_seconds: float = Field(default=10, gt=0, description="Of refusing for overload, until we are not ready.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    otlp_endpoint: str = Field(
+        default="",
+        validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="OpenTelemetry collector that gets the traces, by OTLP over HTTP; empty: there are none.",
+    )
     payload_sample_ratio: float = Field(
         default=0, ge=0, le=1, description="Share of the requests whose rows and predictions are logged; 0: none."
     )
@@ -102,6 +107,15 @@ class Settings(BaseSettings):
         if value and not _SHA256.fullmatch(value):
             raise ValueError("give the 64 hexadecimal digits of model.ubj's sha256")
         return value.lower()
+
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _collector_is_an_address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/@]+(/[^\s@]*)?", value):
+            raise ValueError(
+                "must be an http:// or https:// address without credentials, such as http://collector:4318"
+            )
+        return value
 
     @field_validator("api_keys_dir")
     @classmethod
