@@ -1,0 +1,65 @@
+"""kube-score and checkov find in the examples what accepted_findings.yaml explains, no more and no less."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.charts.generated import CASES
+from tests.charts.harness import MODEL_SERVICE, template
+from tests.charts.scanners import findings
+
+ACCEPTED = Path(__file__).with_name("accepted_findings.yaml")
+# Of a kind that no example has: it shows in the same run that both programs find what is bad.
+BAD = """
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: bad, namespace: models}
+spec:
+  selector: {matchLabels: {app: bad}}
+  template:
+    metadata: {labels: {app: bad}}
+    spec: {containers: [{name: bad, image: bad:latest, securityContext: {privileged: true}}]}
+"""
+
+
+def explained() -> list[str]:
+    """Return the explained findings, in the file's order."""
+    return [line for entry in yaml.safe_load(ACCEPTED.read_text()) for line in entry["findings"]]
+
+
+@pytest.fixture(scope="module")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The findings in all examples and in the bad DaemonSet; one run, because checkov takes seconds to start."""
+    folder = tmp_path_factory.mktemp("rendered")
+    for case in CASES:
+        text = template(("demo", str(MODEL_SERVICE), "--namespace=models", "--values", str(case)), "{}")
+        (folder / f"{case.stem}.yaml").write_text(text)
+    (folder / "bad.yaml").write_text(BAD)
+    return set(findings(sorted(folder.iterdir())))
+
+
+@pytest.fixture
+def found(lines: set[str]) -> set[str]:
+    """The findings in the examples."""
+    return {line for line in lines if not line.startswith("DaemonSet: ")}
+
+
+def test_each_finding_is_explained(found: set[str]) -> None:
+    assert sorted(found - set(explained())) == []
+
+
+def test_each_explanation_is_needed(found: set[str]) -> None:
+    assert sorted(set(explained()) - found) == []
+    assert len(explained()) == len(set(explained()))
+
+
+def test_each_entry_gives_a_reason() -> None:
+    for entry in yaml.safe_load(ACCEPTED.read_text()):
+        assert entry.keys() == {"reason", "findings"}
+        assert entry["reason"].endswith("."), entry
+
+
+def test_both_find_what_is_bad(lines: set[str]) -> None:
+    assert "DaemonSet: checkov CKV_K8S_16: Container should not be privileged" in lines
+    assert "DaemonSet: kube-score container-security-context-privileged: The container is privileged" in lines
