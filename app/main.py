@@ -2,15 +2,12 @@
 
 import logging
 import os
-import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
-import uvicorn
 from fastapi import FastAPI, Request, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
@@ -23,6 +20,7 @@ from app.errors import ProblemError, problem_document, problem_response
 from app.front import PREDICT, Front, PredictSeries
 from app.loading import Service, leave_message
 from app.predict import Predict
+from app.server import make_server
 from app.settings import Settings, describe
 from app.tracing import Tracing
 
@@ -104,45 +102,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.tracing.close()
 
 
-class Server(uvicorn.Server):
-    """uvicorn, which on SIGTERM also turns the readiness off and afterwards ends with status 0.
-
-    uvicorn itself would raise the signal again, so that a drained pod looked like a killed one.
-    """
-
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
-        super().__init__(config)
-        self._service = service
-
-    def handle_exit(self, sig: int, _: FrameType | None) -> None:
-        """Begin to drain; a second Ctrl-C does not wait for requests."""
-        self._service.drain()
-        self.force_exit = self.should_exit and sig == signal.SIGINT
-        self.should_exit = True
-
-
-def make_server(app: Application) -> Server:
-    """Return the HTTP server, which does not listen yet."""
-    service: Service = app.state.service
-    settings = service.settings
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        root_path=settings.root_path,
-        http="httptools",  # refuses malformed methods, which h11 hands on
-        loop="uvloop",
-        ws="none",
-        lifespan="on",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=settings.shutdown_seconds,
-    )
-    return Server(config, service)
-
-
 def main() -> int:
     """Serve until a signal, and return the exit status: 1 when the model would not load."""
     logs.configure("info")
@@ -160,7 +119,8 @@ def main() -> int:
         failures.append(sentence)
         server.should_exit = True
 
-    server = make_server(create_app(settings, stop))
+    app = create_app(settings, stop)
+    server = make_server(app, app.state.service)
     server.run()
     return 1 if failures else 0
 

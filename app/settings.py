@@ -67,7 +67,12 @@ class Settings(BaseSettings):
     queue_size: int = Field(default=128, ge=0, description="Requests that may wait for their turn; one more is a 503.")
     queue_timeout_seconds: float = Field(default=5, gt=0, description="Longest wait for a turn; then 503.")
     request_timeout_seconds: float = Field(default=30, gt=0, description="From the whole body to the answer; then 504.")
-    body_timeout_seconds: float = Field(default=10, gt=0, description="For the body to arrive; then 408.")
+    body_timeout_seconds: float = Field(
+        default=10, gt=0, description="For the headers to arrive, then for the body, else 408; and to take the answer."
+    )
+    keep_alive_seconds: int = Field(
+        default=75, ge=1, description="Of silence, until an idle connection is closed; more than the proxy's own time."
+    )
     saturation_seconds: float = Field(default=10, gt=0, description="Of refusing for overload, until we are not ready.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     otlp_endpoint: str = Field(

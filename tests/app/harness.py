@@ -13,13 +13,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from starlette.testclient import TestClient
 
 from app.contract import CONTRACT_FILE
 from app.loading import Service
-from app.main import create_app, make_server
+from app.main import create_app
+from app.server import Connection, Server, make_server
 from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,6 +73,15 @@ class Listening:
 
     service: Service
     port: int
+    server: Server
+
+    @property
+    def connections(self) -> set[Connection]:
+        return cast(set[Connection], self.server.server_state.connections)
+
+    def end(self) -> None:
+        """Do what SIGTERM does."""
+        self.server.handle_exit(signal.SIGTERM, None)
 
     async def send(self, method: str, path: str, body: bytes = b"", *, announced: int = -1) -> asyncio.StreamWriter:
         return (await self._send(method, path, body, announced))[1]
@@ -98,12 +108,12 @@ class Listening:
 async def listening(settings: Settings) -> AsyncIterator[Listening]:
     """Yield the service behind uvicorn once its model is loaded."""
     app = create_app(settings.model_copy(update={"port": free_port(), "host": "127.0.0.1"}))
-    server = make_server(app)
+    server = make_server(app, app.state.service)
     running = asyncio.create_task(server.serve())
     service: Service = app.state.service
     try:
         await eventually(lambda: server.started and not service.reasons)
-        yield Listening(service, service.settings.port)
+        yield Listening(service, service.settings.port, server)
     finally:
         server.should_exit = True
         await running

@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 
 from app import __version__
-from app.main import Server
+from app.server import Server
 from tests.app.harness import (
     MODEL,
     ROOT,

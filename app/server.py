@@ -1,0 +1,198 @@
+"""The HTTP server: uvicorn, with what it lacks against slow, endless and leaving callers.
+
+Its parser has no limit to the size of a head, its connections have no time limit until their first answer, and on
+SIGTERM it closes connections under the hands of callers that are about to send.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from functools import partial
+from http import HTTPStatus
+from types import FrameType
+from typing import Any, cast
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.errors import problem_document, problem_response
+from app.loading import Service
+from app.logs import REQUEST_ID
+from app.settings import Settings
+
+MOST_HEAD_BYTES = 64 * 1024  # of a request line and its headers; nginx takes 32 KiB, Go 1 MiB
+LINGER_SECONDS = 5.0  # of a drain, for callers to learn from an answer that the connection ends
+
+
+class Connection(HttpToolsProtocol):
+    """One connection of a caller.
+
+    Args:
+        most_bytes: of one request with all its framing.
+        others: what uvicorn gives.
+    """
+
+    _piece = b""
+    _bytes = 0
+    _counted: Any = None  # the request that _bytes are of
+
+    def __init__(self, most_bytes: int, **others: Any) -> None:
+        super().__init__(**others)
+        self._most_bytes = most_bytes
+
+    @property
+    def in_head(self) -> bool:
+        """Whether a request has begun whose headers are not complete."""
+        return self.scope is not None and (self.cycle is None or self.cycle.scope is not self.scope)
+
+    @property
+    def is_callers_turn(self) -> bool:
+        """Whether the caller has to send or to take something, and the connection is not idle between requests."""
+        if self.transport.get_write_buffer_size():
+            return True
+        return self.cycle is None or (self.cycle.response_complete and self.timeout_keep_alive_task is None)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and count the bytes of a request that comes in many pieces."""
+        before = self.scope
+        self._piece = data
+        super().data_received(data)
+        if self.scope is before and before is not None and not self.transport.is_closing():
+            self._count(len(data))
+
+    def refuse(self, status: HTTPStatus, detail: str) -> None:
+        """Answer a request that has no task yet, and close the connection."""
+        identity = os.urandom(16).hex()
+        token = REQUEST_ID.set(identity)
+        answer = problem_response(
+            problem_document(status, "", detail), {"Connection": "close", "X-Request-ID": identity}
+        )
+        REQUEST_ID.reset(token)
+        head = [*self.server_state.default_headers, *answer.raw_headers]
+        lines = [f"HTTP/1.1 {status.value} {status.phrase}".encode(), *(name + b": " + value for name, value in head)]
+        self.transport.write(b"\r\n".join([*lines, b"", bytes(answer.body)]))
+        self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP."""
+        self.refuse(HTTPStatus.BAD_REQUEST, msg)
+
+    def shutdown(self) -> None:
+        """Close now or after the answer; who has sent a part of a request may send the rest."""
+        if not self.in_head:
+            super().shutdown()
+
+    def _should_upgrade(self) -> bool:
+        """Whether there is a header to be ignored: no protocol is served but HTTP/1.1."""
+        return any(name == b"upgrade" for name, _ in self.headers)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Read the request again without its Upgrade header.
+
+        With it the parser skips the body. Java's own client offers HTTP/2 that way in each first request.
+        """
+        rest = self._piece[cast(httptools.HttpParserUpgrade, sys.exception()).args[0] :]
+        fields = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        line = b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join([line, *fields, b"", rest]))
+
+    def _count(self, size: int) -> None:
+        if self._counted is not self.scope:
+            self._counted, self._bytes = self.scope, 0
+        self._bytes += size
+        if self.in_head and self._bytes > MOST_HEAD_BYTES:
+            detail = f"The headers are larger than the {MOST_HEAD_BYTES} bytes that are taken."
+            self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+        elif self._bytes > self._most_bytes:
+            self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which lets go of callers that stall, ends politely on SIGTERM, and then with status 0.
+
+    uvicorn itself would raise the signal again, so that a drained pod looked like a killed one.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self._stalled: dict[Connection, tuple[object, float]] = {}
+
+    def handle_exit(self, sig: int, _: FrameType | None) -> None:
+        """Begin to drain; a second Ctrl-C does not wait for requests."""
+        self._service.drain()
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look once a second for connections whose callers have stalled; uvicorn calls this ten times as often."""
+        if counter % 10 == 0:
+            self._let_go_of_the_stalled()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        """Let the connections end with their next answer, before those still idle are closed."""
+        state, config = self.server_state, self.config
+        state.default_headers = [*state.default_headers, (b"connection", b"close")]
+        for connection in cast(set[Connection], state.connections):
+            if connection.cycle and not connection.cycle.response_complete:
+                connection.cycle.keep_alive = False
+        begin = time.monotonic()
+        total = self._service.settings.shutdown_seconds
+        while state.connections and time.monotonic() < begin + min(LINGER_SECONDS, total / 2) and not self.force_exit:
+            await asyncio.sleep(0.05)
+        config.timeout_graceful_shutdown = max(1, round(begin + total - time.monotonic()))
+        await super().shutdown(sockets)
+
+    def _let_go_of_the_stalled(self) -> None:
+        settings, now = self._service.settings, time.monotonic()
+        seen: dict[Connection, tuple[object, float]] = {}
+        for connection in cast(set[Connection], self.server_state.connections):
+            if connection.is_callers_turn:
+                known, since = self._stalled.get(connection, (None, now))
+                seen[connection] = (connection.cycle, since if known is connection.cycle else now)
+        self._stalled = seen
+        for connection, (_, since) in seen.items():
+            new = connection.cycle is None and connection.scope is None  # load balancers open some in advance
+            if now - since < (settings.keep_alive_seconds if new else settings.body_timeout_seconds):
+                continue
+            if connection.transport.get_write_buffer_size():
+                connection.transport.abort()
+            elif connection.in_head:
+                connection.refuse(HTTPStatus.REQUEST_TIMEOUT, "The headers did not arrive in time.")
+            else:
+                connection.transport.close()
+
+
+def make_server(app: Any, service: Service) -> Server:
+    """Return the HTTP server, which does not listen yet.
+
+    Args:
+        app: the ASGI application.
+        service: what it serves.
+    """
+    settings: Settings = service.settings
+
+    # A body sent byte by byte in chunks has six bytes of framing for each.
+    most_bytes = 8 * settings.max_body_bytes + MOST_HEAD_BYTES
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        root_path=settings.root_path,
+        # httptools, which refuses malformed methods that h11 hands on; uvicorn only calls it.
+        http=cast(type[asyncio.Protocol], partial(Connection, most_bytes)),
+        loop="uvloop",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
+    )
+    return Server(config, service)
