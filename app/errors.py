@@ -8,6 +8,7 @@ ServiceError
     ├── UnauthorizedError 401   says nothing about what was wrong with the key
     ├── SlowBodyError     408   closes the connection
     ├── TooLargeError     413
+    ├── UnsupportedMediaError 415   says what is taken
     ├── InvalidInputError 422   names rows and columns
     ├── ModelFaultError   500   says nothing about the payload or the code
     ├── NotReadyError     503   with Retry-After
@@ -118,6 +119,15 @@ class TooLargeError(ProblemError):
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     slug = "too-large"
     reason = "too_large"
+
+
+class UnsupportedMediaError(ProblemError):
+    """The body is compressed, or no JSON by its own words."""
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    slug = "unsupported-media"
+    headers: ClassVar[dict[str, str]] = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    reason = "invalid_input"
 
 
 class InvalidInputError(ProblemError):

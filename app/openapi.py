@@ -19,7 +19,7 @@ from app.output import Output
 
 Json = dict[str, Any]
 
-_REFUSALS = (400, 408, 413, 422, 500, 503, 504)
+_REFUSALS = (400, 408, 413, 415, 422, 500, 503, 504)
 _TEMPORARY = (503, 504)
 
 

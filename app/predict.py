@@ -17,6 +17,7 @@ from pydantic_core import from_json, to_json
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from app import body
 from app.booster import Matrix
 from app.errors import (
     ClientGoneError,
@@ -25,7 +26,6 @@ from app.errors import (
     NotJsonError,
     NotReadyError,
     ProblemError,
-    SlowBodyError,
     TimedOutError,
     TooLargeError,
     problem_document,
@@ -82,20 +82,23 @@ class Predict:
         await answer(scope, receive, send)
 
     async def _answer(self, loaded: Loaded, scope: Scope, receive: Receive) -> bytes:
-        body = await self._body(scope, receive)
+        settings = self._settings
+        if self._limits.full:  # before a byte of the body is read
+            await self._limits.refuse()
+        content = await body.read(scope, receive, settings.max_body_bytes, settings.body_timeout_seconds)
         begin = time.perf_counter()
         if not self._limits.enter():
             await self._limits.wait(receive)
         _took(loaded.metrics.queue, "queue", begin)
         release: Callable[[], None] | None = self._limits.leave
         try:
-            payload = _parse(body)
+            payload = _parse(content)
             convert, count = self._rows(loaded.model.signature, payload)
             note("rows", count)
             if count <= INLINE_ROWS:
                 return _content(loaded, await _coalesced(loaded, convert), payload)
             release = None  # the thread's from now on: it goes on when we stop waiting
-            left = self._settings.request_timeout_seconds - (time.perf_counter() - begin)
+            left = settings.request_timeout_seconds - (time.perf_counter() - begin)
             return await self._in_thread(partial(_alone, loaded, convert, payload), left)
         finally:
             if release:
@@ -134,29 +137,6 @@ class Predict:
         if columns is None:
             return lambda: signature.from_records(rows), len(rows)
         return lambda: signature.from_split(columns, rows), len(rows)
-
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        """Read the body, but never more than the limit, whatever the headers say, nor for longer than allowed."""
-        limit, seconds = self._settings.max_body_bytes, self._settings.body_timeout_seconds
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value[:20]) > limit:
-                raise TooLargeError(f"The body is announced as {int(value[:20])} bytes; at most {limit} are taken.")
-        pieces, size = [], 0
-        try:
-            async with asyncio.timeout(seconds):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGoneError
-                    piece = message.get("body", b"")
-                    pieces.append(piece)
-                    size += len(piece)
-                    if size > limit:
-                        raise TooLargeError(f"The body is larger than the {limit} bytes that are taken.")
-                    if not message.get("more_body", False):
-                        return b"".join(pieces)
-        except TimeoutError:
-            raise SlowBodyError(f"The body did not arrive within {seconds:g} s.") from None
 
 
 async def _coalesced(loaded: Loaded, convert: Callable[[], Matrix]) -> list[Any]:
@@ -214,8 +194,8 @@ def _fault(error: Exception, count: int) -> ModelFaultError:
     return ModelFaultError("The model failed on this input; the service's log says where.")
 
 
-def _parse(body: bytes) -> Any:
+def _parse(content: bytes) -> Any:
     try:
-        return from_json(body, allow_inf_nan=False)
+        return from_json(content, allow_inf_nan=False)
     except ValueError:  # also of bad UTF-8, of numbers with thousands of digits and of deep nesting
         raise NotJsonError("The body is no JSON (which has no NaN and no Infinity; null is a missing value).") from None

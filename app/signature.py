@@ -67,8 +67,9 @@ class Signature:
         if columns == self._in_order and all(type(row) is list and len(row) == width for row in data):
             return self._matrix(data)
         errors = _Errors()
+        given = {name for name in columns if isinstance(name, str)}
         for name in self.names:
-            if name in self._required and name not in columns:
+            if name in self._required and name not in given:
                 errors.add(None, name, "is missing")
         seen: set[str] = set()
         for name in columns:
