@@ -1,4 +1,4 @@
-"""Make the files that are generated and committed: values.schema.json, README.md and the golden renders.
+"""Make the files that are generated and committed: schemas, chart READMEs, dashboards and the golden renders.
 
 `python -m tests.charts.generated` writes them; test_generated.py fails while one differs from what this makes.
 """
@@ -6,6 +6,7 @@
 import json
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -54,13 +55,17 @@ def readme(chart: Path) -> str:
     return _run(["helm-docs", *arguments], chart).strip() + "\n"
 
 
+def dashboard(code: Path) -> str:
+    """Return the dashboard that its code prints."""
+    return subprocess.run([sys.executable, code], capture_output=True, text=True, timeout=60, check=True).stdout
+
+
 def golden(case: Path) -> str:
-    """Return what the chart renders with a ci case; version labels and the model's bytes are masked."""
+    """Return what the chart renders with a ci case; version labels and the files in ConfigMaps are masked."""
     objects = render(MODEL_SERVICE, files=[case])
     for item in objects:
-        if "binaryData" in item:
-            item["binaryData"] = dict.fromkeys(item["binaryData"], "<masked>")
-            item["data"] = dict.fromkeys(item["data"], "<masked>")
+        if item["kind"] == "ConfigMap":
+            item |= {key: dict.fromkeys(item[key], "<masked>") for key in ("binaryData", "data") if key in item}
     text = yaml.safe_dump_all(objects, width=140)
     text = re.sub(r"(helm\.sh/chart|app\.kubernetes\.io/version): .*", r"\1: <masked>", text)
     return re.sub(r"(image: \S+):[^\s:]+", r"\1:<masked>", text)
@@ -73,6 +78,8 @@ def outputs() -> dict[Path, Callable[[], str]]:
         files[chart / "values.schema.json"] = partial(schema, chart)
     for chart in (MODEL_SERVICE, MLFLOW, OBSERVABILITY):
         files[chart / "README.md"] = partial(readme, chart)
+    for code in sorted((MODEL_SERVICE / "dashboards").glob("*.py")):
+        files[MODEL_SERVICE / "files" / "dashboards" / f"{code.stem}.json"] = partial(dashboard, code)
     for case in CASES:
         files[GOLDEN / case.name.replace("-values", "")] = partial(golden, case)
     return files

@@ -89,13 +89,6 @@ def test_case_says_what_it_shows(case: Path) -> None:
     assert case.read_text().startswith("# ")
 
 
-def test_notes_name_the_service() -> None:
-    notes = (MODEL_SERVICE / "templates" / "NOTES.txt").read_text()
-
-    for command in ("port-forward", "app.check predict", "/metrics", "/docs"):
-        assert command in notes
-
-
 def test_missing_tool_is_an_error_that_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("HELM_DOCS", "/nowhere/helm-docs")

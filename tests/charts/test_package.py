@@ -28,7 +28,11 @@ def test_package_holds_what_helm_reads_and_nothing_else(package: Path) -> None:
     with tarfile.open(package) as archive:
         names = {name.removeprefix("model-service/") for name in archive.getnames()}
 
-    others = {name for name in names if not name.startswith("templates/")}
+    others = {name for name in names if not name.startswith(("templates/", "files/"))}
+    assert {name for name in names if name.startswith("files/")} == {
+        "files/dashboards/service.json",
+        "files/rules/service.yaml",
+    }
     assert others == {"Chart.yaml", "README.md", "values.schema.json", "values.yaml"}
     assert {name for name in names if "test" in name} == {"templates/tests/predict.yaml"}, "only the helm test"
 

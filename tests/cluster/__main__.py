@@ -14,7 +14,7 @@ from tests.cluster.console import Failure, abort, say, step, summary
 from tests.cluster.images import OPERATOR, PRODUCTS, PROMETHEUS, RELOADER, Image
 from tests.cluster.main_job import MONITORING, NAMESPACE, complaints, run_main_job
 from tests.cluster.preflight import check_machine, docker_answers, install_packages
-from tests.cluster.programs import cluster_programs, find, tools
+from tests.cluster.programs import cluster_programs, find, promtool, tools
 
 
 def _cluster() -> ModuleType:
@@ -79,7 +79,14 @@ def status() -> None:
 
 def execute(command: list[str]) -> None:
     """Replace this process by a command that finds the project's tools on PATH and the cluster's kubeconfig."""
-    folders = [Path(sys.prefix) / "bin", find("kubectl").parent, find("helm").parent, cluster_programs(), tools()]
+    folders = [
+        Path(sys.prefix) / "bin",
+        find("kubectl").parent,
+        find("helm").parent,
+        cluster_programs(),
+        tools(),
+        promtool(),
+    ]
     environment = {**os.environ, "PATH": os.pathsep.join([*map(str, folders), os.environ["PATH"]])}
     environment["KUBECONFIG"] = str(_cluster().KUBECONFIG)
     os.execvpe(command[0], command, environment)  # noqa: S606 - the caller's own command

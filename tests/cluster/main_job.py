@@ -143,7 +143,8 @@ def install_model(access: Access, uri: str = f"models:/{MODEL}@{ALIAS}", *extra:
     install(
         access, RELEASE, ROOT / "charts" / "model-service", NAMESPACE, *image_values(APP),
         f"--set-string=model.uri={uri}", f"--set-string=mlflow.trackingUri={TRACKING_URI}",
-        "--set=serviceMonitor.enabled=true",
+        "--set=serviceMonitor.enabled=true", "--set=prometheusRule.enabled=true",
+        "--set=grafanaDashboards.enabled=true",
         "--set=autoscaling.enabled=true", "--set=autoscaling.minReplicas=2", "--set=autoscaling.maxReplicas=3",
         "--set=resources.requests.cpu=100m", *extra,
     )  # fmt: skip

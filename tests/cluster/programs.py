@@ -21,6 +21,7 @@ HELM3_VERSION = "3.22.0"
 
 CLUSTER = ROOT / "tests" / "cluster" / "kubernetes"
 TOOLS = ROOT / "tests" / "tools"
+PROMTOOL = ROOT / "tests" / "promtool"
 # The names that the one binary of tests/cluster/kubernetes answers to.
 ENTRY_POINTS = (
     "coredns", "ct", "etcd", "helm", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler",
@@ -105,7 +106,20 @@ def _build(module: Path, packages: tuple[str, ...]) -> Path:
         with step(f"download the Go modules of {module.name}", log):
             run([go, "mod", "download"], cwd=module, env=env, log=log, timeout_seconds=900, remedy=remedy)
         with step(f"build {module.name} (minutes when nothing is cached)", log):
-            command = [go, "build", "-v", "-trimpath", "-ldflags", _LDFLAGS, "-o", f"{work}/", *packages]
+            # The tag spares promtool the service discoveries of every cloud, whose SDKs are most of its code.
+            command = [
+                go,
+                "build",
+                "-v",
+                "-trimpath",
+                "-tags",
+                "remove_all_sd",
+                "-ldflags",
+                _LDFLAGS,
+                "-o",
+                f"{work}/",
+                *packages,
+            ]
             run(
                 command,
                 cwd=module,
@@ -136,6 +150,11 @@ def cluster_programs() -> Path:
 def tools() -> Path:
     """Return the folder with what tests/tools/go.mod lists, each under its own name; build it when needed."""
     return _build(TOOLS, ("tool",))
+
+
+def promtool() -> Path:
+    """Return the folder with promtool; build it when needed."""
+    return _build(PROMTOOL, ("tool",))
 
 
 def find(name: str) -> Path:

@@ -1,0 +1,137 @@
+"""The dashboards: what Grafana's sidecar finds, and the rules of grafana/dashboard-linter, without any exclusion.
+
+That linter itself cannot be had as a Go module; each check has its name for it.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import metrics
+from tests.charts.harness import MODEL_SERVICE, Object, only, rendered
+
+DASHBOARDS = sorted((MODEL_SERVICE / "files" / "dashboards").glob("*.json"))
+SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+VARIABLES = {"namespace": "Namespace", "job": "Job", "instance": "Instance"}
+
+type Dashboard = dict[str, Any]
+
+
+@pytest.fixture(params=DASHBOARDS, ids=lambda path: path.stem)
+def dashboard(request: pytest.FixtureRequest) -> Dashboard:
+    """Each dashboard in turn."""
+    path: Path = request.param
+    found: Dashboard = json.loads(path.read_text())
+    return found
+
+
+def panels(dashboard: Dashboard) -> list[Dashboard]:
+    """Return the panels that show something."""
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
+def expressions(dashboard: Dashboard) -> Iterator[str]:
+    """Yield the PromQL of every query."""
+    for panel in panels(dashboard):
+        for target in panel["targets"]:
+            yield target["expr"]
+
+
+def config_map(**settings: Any) -> Object:
+    """Return the ConfigMap that the switch renders."""
+    return only(rendered({"grafanaDashboards": {"enabled": True, **settings}}), "ConfigMap")
+
+
+def test_absent_by_default() -> None:
+    assert not [item for item in rendered() if item["kind"] == "ConfigMap"]
+
+
+def test_config_map_is_what_the_sidecar_looks_for() -> None:
+    found = config_map()
+
+    assert found["metadata"]["name"] == "demo-model-service-grafana"
+    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert found["metadata"]["annotations"] == {"grafana_folder": "Models"}
+    assert found["data"] == {path.name: path.read_text() for path in DASHBOARDS}, "byte for byte, through no template"
+
+
+def test_foreign_sidecar_finds_it() -> None:
+    found = config_map(
+        namespace="grafana", labels={"dash": "yes", "grafana_dashboard": None}, annotations={"folder": "ML"}
+    )
+
+    assert found["metadata"]["namespace"] == "grafana"
+    assert found["metadata"]["labels"]["dash"] == "yes"
+    assert "grafana_dashboard" not in found["metadata"]["labels"]
+    assert found["metadata"]["annotations"]["folder"] == "ML"
+
+
+def test_uneditable(dashboard: Dashboard) -> None:
+    assert dashboard["editable"] is False
+
+
+def test_template_datasource_job_instance(dashboard: Dashboard) -> None:
+    source, *others = dashboard["templating"]["list"]
+
+    assert (source["name"], source["type"], source["query"], source["label"]) == (
+        "datasource", "datasource", "prometheus", "Data source"
+    )  # fmt: skip
+    assert {item["name"]: item["label"] for item in others} == VARIABLES
+    for item in others:
+        assert item["datasource"] == SOURCE
+        assert (item["multi"], item["includeAll"], item["allValue"]) == (True, True, ".+")
+
+
+def test_template_on_time_change_reload(dashboard: Dashboard) -> None:
+    assert {item["refresh"] for item in dashboard["templating"]["list"] if item["type"] == "query"} == {2}
+
+
+def test_panel_datasource_title_description_units(dashboard: Dashboard) -> None:
+    titles = [panel["title"] for panel in panels(dashboard)]
+
+    assert len(set(titles)) == len(titles) > 5
+    for panel in panels(dashboard):
+        assert panel["datasource"] == SOURCE, panel["title"]
+        assert panel["description"].endswith("."), panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+
+
+def test_panels_do_not_overlap(dashboard: Dashboard) -> None:
+    cells: set[tuple[int, int]] = set()
+    for panel in dashboard["panels"]:
+        at = panel["gridPos"]
+        covered = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert at["x"] + at["w"] <= 24, panel["title"]
+        assert not cells & covered, panel["title"]
+        cells |= covered
+
+
+def test_target_job_instance(dashboard: Dashboard) -> None:
+    for expression in expressions(dashboard):
+        selectors = re.findall(r"\{(.*?)\}", expression)
+        assert selectors
+        for selector in selectors:
+            assert selector.startswith('namespace=~"$namespace",job=~"$job",instance=~"$instance"'), expression
+
+
+def test_target_rate_interval(dashboard: Dashboard) -> None:
+    for expression in expressions(dashboard):
+        assert set(re.findall(r"\[(.*?)\]", expression)) <= {"$__rate_interval"}, expression
+
+
+def test_target_counter_agg(dashboard: Dashboard) -> None:
+    for expression in expressions(dashboard):
+        for counter in re.findall(r"(\w+)\((\w+(?:_total|_bucket|_count|_sum))\{", expression):
+            assert counter[0] in ("rate", "increase"), expression
+
+
+def test_metrics_are_the_services_own(dashboard: Dashboard) -> None:
+    ours = {metric.name for collected in (metrics.MODEL_INFO, metrics.WAITING, metrics.LIMIT, metrics.PREDICTIONS,
+            metrics.ERRORS, metrics.STAGE_SECONDS) for metric in collected.describe()}  # fmt: skip
+    for expression in expressions(dashboard):
+        for name in re.findall(r"\bmodel_\w+(?=\{)", expression):
+            assert re.sub(r"_(total|bucket|count|sum)$", "", name) in ours, name
