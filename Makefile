@@ -35,7 +35,7 @@ types: ## Check types
 	@$(PYTHON) -m mypy
 
 unit: ## Test the service and the training code
-	@$(PYTHON) -m pytest -m "not long" tests/app tests/training
+	@$(PYTHON) -m pytest -m "not long" tests/app tests/bench tests/training
 
 charts: ## Test the charts without a cluster
 	@$(RUN) python -m pytest -m "not long" tests/charts
@@ -43,7 +43,7 @@ charts: ## Test the charts without a cluster
 e2e: up ## Test what runs on the cluster
 	@$(RUN) python -m pytest -m "not long" tests/e2e
 
-bench: ## Compare the service with others in one run
+bench: ## Measure the service and its rivals in one run of 25 minutes
 	@$(PYTHON) -m tests.bench
 
 generate: ## Write the generated files: schemas, chart READMEs, golden renders

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.cluster.cache import CACHE, LOGS
@@ -73,19 +74,22 @@ def check_machine() -> None:
         )
 
 
-def install_packages() -> None:
+def install_packages(packages: Mapping[str, str] = PACKAGES) -> None:
     """Install the Debian packages whose programs are not there yet.
+
+    Args:
+        packages: by the program, or the file, that shows that a package is there.
 
     Raises:
         Failure: this is no Debian or Ubuntu, or the packages cannot be had.
     """
-    missing = [package for probe, package in PACKAGES.items() if not (shutil.which(probe) or Path(probe).exists())]
+    missing = [package for probe, package in packages.items() if not (shutil.which(probe) or Path(probe).exists())]
     if not missing:
         return
     if shutil.which("apt-get") is None:
-        raise Failure(
-            f"Install {', '.join(missing)} first: the embedded cluster installs packages on Debian and Ubuntu only."
-        )
+        raise Failure(f"Install {', '.join(missing)} first: only on Debian and Ubuntu are packages installed for you.")
+    if os.geteuid() != 0:
+        raise Failure(f"Install {', '.join(missing)} first (as root: apt-get install {' '.join(missing)}).")
     log = LOGS / "packages.log"
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     remedy = "Check the network and /etc/apt/sources.list, then run again."

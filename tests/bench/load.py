@@ -1,0 +1,90 @@
+"""Put load on one server with wrk, from the other core."""
+
+import json
+import os
+from pathlib import Path
+
+from tests.bench.entries import OURS, Entry
+from tests.bench.models import Model, encode
+from tests.bench.servers import CLIENT_CORE, Server
+from tests.cluster.console import Failure, run
+from tests.cluster.preflight import install_packages
+
+LOADS = ((1, 1), (1, 16), (1, 64), (100, 16), (1000, 4))  # rows, connections
+OTHER_LOADS = ((1, 16), (100, 16))  # of the other forms of the body that a server takes
+WARM_UP_SECONDS = 1
+_SCRIPT = Path(__file__).with_name("load.lua")
+_TIMEOUT = "10s"  # of one request: slower ones count as failed
+
+
+def preflight() -> None:
+    """Install what is missing, or say it, before anything is measured.
+
+    Raises:
+        Failure: a program or a core is missing.
+    """
+    install_packages({"wrk": "wrk", "taskset": "util-linux"})
+    if not {0, 1} <= os.sched_getaffinity(0):
+        raise Failure("The server and the client need a core each, 0 and 1. Run on a machine with two cores.")
+
+
+def label(rows: int, connections: int) -> str:
+    return f"{rows} x {connections}"
+
+
+def visit(server: Server, model: Model, seconds: int, place: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the figures of each load, by the server's name and, for other forms of the body, that with the form."""
+    entry = server.entry
+    found: dict[str, dict[str, dict[str, float]]] = {entry.name: {}}
+    for rows, connections in LOADS:
+        figures = measure(server, _file(entry, model, rows, "", place), connections, seconds)
+        found[entry.name][label(rows, connections)] = figures
+    for form in entry.other_bodies:
+        found[f"{entry.name}, {form}"] = {
+            label(rows, connections): measure(server, _file(entry, model, rows, form, place), connections, seconds)
+            for rows, connections in OTHER_LOADS
+        }
+    return found
+
+
+def warm_up(server: Server, model: Model, place: Path) -> None:
+    _wrk(server, _file(server.entry, model, 1, "", place), 16, WARM_UP_SECONDS)
+
+
+def measure(server: Server, body: Path, connections: int, seconds: int) -> dict[str, float]:
+    """Put one load on the server and return its figures.
+
+    Raises:
+        Failure: no request succeeded, or one of the service's own failed.
+    """
+    for longer in (1, 5):  # a few requests at least, of whoever is slow
+        cpu = server.cpu_seconds()
+        said = _wrk(server, body, connections, seconds * longer)
+        cpu = server.cpu_seconds() - cpu
+        if (good := said["requests"] - said["failed"]) >= 10:
+            break
+    if good <= 0 or (said["failed"] and server.entry.name == OURS):
+        what = f"{said['failed']:.0f} of {said['requests']:.0f} requests"
+        raise Failure(f"{server.entry.name}, {body.stem} x {connections}: {what} failed.")
+    return {
+        "requests_per_second": round(good / said["seconds"], 1),
+        "cpu_us": round(cpu / said["requests"] * 1e6, 1),
+        "p50_ms": said["p50_ms"],
+        "p99_ms": said["p99_ms"],
+        "failed": said["failed"],
+    }
+
+
+def _file(entry: Entry, model: Model, rows: int, form: str, place: Path) -> Path:
+    file = place / f"{form or 'body'}-{rows}.json"
+    if not file.exists():
+        file.write_bytes(encode((entry.other_bodies[form] if form else entry.body)(model, rows)))
+    return file
+
+
+def _wrk(server: Server, body: Path, connections: int, seconds: int) -> dict[str, float]:
+    wrk = ["taskset", "-c", CLIENT_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", _TIMEOUT]
+    command = [*wrk, "-s", str(_SCRIPT), server.url, "--", str(body)]
+    output = run(command, timeout_seconds=seconds + 60)
+    said: dict[str, float] = json.loads(output.strip().rpartition("\n")[2])
+    return said

@@ -1,0 +1,25 @@
+"""Samples go to the innermost stage that is known."""
+
+from tests.bench.profile import LOOP, stages
+
+OUTER = "<module> (app/__main__.py:7);Server.run (uvicorn/server.py:75)"
+ENDPOINT = f"{OUTER};Front.__call__ (app/front.py:60);Predict.__call__ (app/predict.py:70)"
+
+
+def test_a_sample_counts_for_its_innermost_known_frame() -> None:
+    found = stages(
+        {
+            OUTER: 1,
+            f"{ENDPOINT};_parse (app/predict.py:218)": 2,
+            f"{ENDPOINT};Predict._answer (app/predict.py:90);Signature.from_split (app/signature.py:40)": 4,
+            f"{ENDPOINT};RequestResponseCycle.send (uvicorn/protocols/http/httptools_impl.py:500)": 8,
+            "_worker (concurrent/futures/thread.py:90)": 16,
+        }
+    )
+    assert {stage: each.total() for stage, each in found.items()} == {
+        LOOP: 1,
+        "parse the JSON": 2,
+        "validate and convert": 4,
+        "HTTP server: read, write, schedule": 8,
+    }
+    assert found["validate and convert"]["Signature.from_split"] == 4
