@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.bench.entries import Entry
 from tests.cluster.cache import CACHE, LOGS, ROOT, key_of
 from tests.cluster.console import Failure, run, step
+from tests.cluster.programs import KEPT_BUILDS
 
 PLACE = CACHE / "bench"
 DOCKERFILE = ROOT / "docker" / "app.Dockerfile"
@@ -49,6 +50,9 @@ def environment(entry: Entry) -> Path:
             for each in image_commands(DOCKERFILE.read_text(), folder):
                 _run(["sh", "-ec", each], log, UV_PROJECT_ENVIRONMENT=str(folder))
     (folder / "complete").touch()
+    made = sorted(PLACE.glob(f"{name}-*"), key=lambda path: path.stat().st_mtime)
+    for old in made[:-KEPT_BUILDS]:
+        shutil.rmtree(old)
     return folder
 
 

@@ -17,7 +17,6 @@ from tests.bench.environments import PLACE, environment, sizes, versions
 from tests.bench.models import SIZES, Model, train
 from tests.bench.servers import CLIENT_CORE, running
 from tests.bench.summary import Visit, summary
-from tests.cluster.cache import CACHE
 from tests.cluster.console import Failure, say, step
 
 VISITS = PLACE / "visits.jsonl"
@@ -117,8 +116,14 @@ def _excused(entry: Entry, missing: dict[str, str]) -> Iterator[None]:
         if entry.name in (OURS, NOOP):
             raise
         say(f"{entry.name} is left out: {failure}")
-        text = re.sub(r"\s+", " ", str(failure).replace(str(CACHE), "the cache"))
-        missing[entry.name] = text if len(text) <= 300 else f"{text[:300]}…"
+        missing[entry.name] = reason(str(failure))
+
+
+def reason(text: str) -> str:
+    """Return the one line of a failure that says why, without this machine's paths; the person saw all of it."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [line for line in lines if re.match(r"(error|cause): |[\w.]+Error\b", line)] or lines[:1]
+    return re.sub(r"/[\w.@/-]+/", "…/", telling[-1])[:300]
 
 
 def _machine() -> dict[str, Any]:
