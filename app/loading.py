@@ -19,6 +19,7 @@ from app.limits import Limits
 from app.metrics import ModelMetrics
 from app.model import Model
 from app.payload import PayloadLog
+from app.rows import Reader
 from app.settings import ModelFolder, Settings
 from app.tracking import Tracking
 
@@ -30,10 +31,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model, the metrics that carry its name and the way to its predictions; they change together."""
+    """A model, the metrics that carry its name and the way to and from its predictions; they change together."""
 
     model: Model
     metrics: ModelMetrics
+    reader: Reader
     coalescer: Coalescer
     payloads: PayloadLog | None  # None: nothing is logged of any payload
 
@@ -93,7 +95,9 @@ class Service:
                 problem = LoadError(f"unexpected {type(error).__name__}", "see the log", retryable=True)
             else:
                 metrics = ModelMetrics(loaded)
-                self.loaded = Loaded(loaded, metrics, Coalescer(loaded.predict, metrics.predict.observe), payloads)
+                reader = Reader(loaded.signature, settings.max_rows)
+                coalescer = Coalescer(loaded.predict, metrics.predict.observe)
+                self.loaded = Loaded(loaded, metrics, reader, coalescer, payloads)
                 # What is there now stays: the collector need not walk through it again and again.
                 gc.collect()
                 gc.freeze()

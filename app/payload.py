@@ -9,7 +9,7 @@ import json
 import logging
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -53,7 +53,7 @@ class PayloadLog:
         self._waiting = self._left_out = 0
         log.setLevel(logging.INFO)  # whatever the level of the others: it was asked for
 
-    def offer(self, payload: dict[str, Any], predictions: list[Any]) -> None:
+    def offer(self, payload: Callable[[], dict[str, Any]], predictions: list[Any]) -> None:
         """Log this request if it is drawn. For valid payloads only; returns at once, from any thread."""
         if random.random() >= self._ratio:  # noqa: S311 - a sample, no secret
             return
@@ -63,10 +63,11 @@ class PayloadLog:
                 return
             self._waiting += 1
             left_out, self._left_out = self._left_out, 0
-        rows = payload.get("instances") or payload["data"]
+        body = payload()
+        rows = body.get("instances") or body["data"]
         facts = self._model | {"rows": len(rows)} | ({"left_out": left_out} if left_out else {})
         most = self._most_rows
-        names = payload.get("columns", self._columns)
+        names = body.get("columns", self._columns)
         self._thread.submit(contextvars.copy_context().run, self._write, facts, names, rows[:most], predictions[:most])
 
     def _write(self, facts: dict[str, Any], columns: list[str], rows: list[Any], predictions: list[Any]) -> None:

@@ -33,6 +33,7 @@ class Signature:
         self._integers = [i for i, column in numbers if column.type in INTEGER_BITS]
         # With one boolean, or an integer that may be left out, the types of the cells no longer say enough.
         self._fast = all(c.type in REALS or (c.type in INTEGER_BITS and c.required) for _, c in numbers)
+        self.numeric = self._fast and not self._codes  # every value is a number or null
 
     def document(self) -> list[dict[str, Any]]:
         """The columns as JSON, in MLflow's words."""
@@ -91,6 +92,15 @@ class Signature:
         order = [place.get(name) for name in self.names]
         return self._matrix([[None if i is None else row[i] for i in order] for row in data])
 
+    def from_numbers(self, wide: NDArray[np.float64]) -> Matrix | None:
+        """Return rows of numbers as float32, shape (rows, columns); None when one may not fit its column.
+
+        Args:
+            wide: in the order of the columns, of a `numeric` signature; NaN stands for null where that is allowed.
+        """
+        infinite = np.abs(wide) > FLOAT32_MAX  # a null is NaN here, which is not above anything
+        return None if infinite.any() or not self._whole(wide) else wide.astype(np.float32)
+
     def _matrix(self, rows: Sequence[list[Any]]) -> Matrix:
         """Convert rows of the right length: at once when the types of all cells allow it, else one by one."""
         cells = self._encoded(rows) if self._codes else rows
@@ -100,9 +110,8 @@ class Signature:
                 wide = np.array(cells, dtype=np.float64)
             except OverflowError:  # an integer above any float; the slow way names it
                 wide = np.full((1, len(self.names)), np.inf)
-            infinite = np.abs(wide) > FLOAT32_MAX  # a null is NaN here, which is not above anything
-            if not infinite.any() and self._whole(wide):
-                return wide.astype(np.float32)
+            if (narrow := self.from_numbers(wide)) is not None:
+                return narrow
         errors = _Errors()
         for number, row in enumerate(rows):
             for column, value in zip(self.columns, row, strict=True):
