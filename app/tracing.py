@@ -4,6 +4,7 @@ FastAPI has spans of its own, but only of what reaches its routes: predictions, 
 do not. So each request gets its span here, in front of all. The SDK is imported only by who makes a Tracing.
 """
 
+import socket
 import threading
 from contextvars import ContextVar
 from typing import Any
@@ -50,7 +51,8 @@ class Tracing:
         self._app = app
         self._root = settings.root_path
         self._untraced = frozenset(settings.root_path + path for path in OPEN_PATHS)
-        ours = Resource.create({"service.name": settings.app_name, "service.version": __version__})
+        pod = {"service.instance.id": socket.gethostname()}
+        ours = Resource.create({"service.name": settings.app_name, "service.version": __version__} | pod)
         self._provider = TracerProvider(
             resource=ours.merge(OTELResourceDetector().detect()),  # what the environment says wins
             shutdown_on_exit=False,

@@ -76,11 +76,11 @@ def main() -> None:
         folder = Path(parent) / "model"
         save_model(folder)
         example = config_map(folder)
-    block = yaml.dump({"extraObjects": [example]}, Dumper=BlockDumper, sort_keys=False, width=140)
+    block = yaml.dump([example], Dumper=BlockDumper, sort_keys=False, width=140)
     for path in sorted(CI.glob("*-values.yaml")):
         head, marker, _ = path.read_text().partition(MARKER)
-        if marker:
-            path.write_text(head + marker + block)
+        if marker:  # after the objects of the case itself, if it has any
+            path.write_text(head + marker + ("" if "\nextraObjects:\n" in head else "extraObjects:\n") + block)
             print(json.dumps({"written": path.name, "bytes": path.stat().st_size}))
 
 

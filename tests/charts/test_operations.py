@@ -1,0 +1,144 @@
+"""What operates the service: API keys, the payload log and traces, each on and off."""
+
+from typing import Any
+
+import pytest
+
+from tests.charts.harness import (
+    HelmError,
+    Object,
+    Values,
+    container,
+    environment,
+    only,
+    pod_specs,
+    pod_template,
+    rendered,
+)
+
+KEYS = "/etc/model-service/api-keys"
+COLLECTOR = "http://collector.observability.svc:4318"
+VARIABLES = ("MODEL_SERVICE_API_KEYS_DIR", "MODEL_SERVICE_PAYLOAD_", "OTEL_")
+
+
+def operations(values: Values | None = None) -> dict[str, Any]:
+    """Return the variables of the container that keys, payload log and traces need."""
+    return {name: value for name, value in environment(rendered(values)).items() if name.startswith(VARIABLES)}
+
+
+def egress(values: Values) -> list[Object]:
+    """Return the ways out but the first, which leads to DNS."""
+    objects = rendered({**values, "networkPolicy": {"enabled": True}})
+    rules: list[Object] = only(objects, "NetworkPolicy")["spec"]["egress"]
+    return rules[1:]
+
+
+def test_all_of_it_is_off_by_default() -> None:
+    objects = rendered()
+
+    assert operations() == {}
+    assert not [volume for volume in pod_template(objects)["spec"]["volumes"] if "secret" in volume]
+    assert "volumes" not in only(objects, "Pod")["spec"]
+    assert "env" not in only(objects, "Pod")["spec"]["containers"][0]
+    assert egress({}) == []
+
+
+def test_keys_are_mounted_in_the_service_and_in_the_test_that_calls_it() -> None:
+    objects = rendered({"auth": {"existingSecret": "churn-keys"}})
+
+    assert operations({"auth": {"existingSecret": "churn-keys"}}) == {"MODEL_SERVICE_API_KEYS_DIR": KEYS}
+    # As files of a whole volume: neither a variable nor a subPath would follow a change of the Secret.
+    mount = {"name": "api-keys", "mountPath": KEYS, "readOnly": True}
+    volume = {"name": "api-keys", "secret": {"secretName": "churn-keys"}}
+    assert mount in container(objects)["volumeMounts"]
+    (test,) = only(objects, "Pod")["spec"]["containers"]
+    assert test["volumeMounts"] == [mount]
+    assert test["env"] == [{"name": "MODEL_SERVICE_API_KEYS_DIR", "value": KEYS}]
+    assert all(volume in spec["volumes"] for spec in pod_specs(objects))
+
+
+def test_probes_and_scrapes_need_no_key() -> None:
+    objects = rendered({"auth": {"existingSecret": "churn-keys"}, "serviceMonitor": {"enabled": True}})
+
+    found = container(objects)
+    assert [found[probe]["httpGet"].keys() for probe in ("startupProbe", "readinessProbe", "livenessProbe")] == [
+        {"path", "port"}
+    ] * 3
+    (endpoint,) = only(objects, "ServiceMonitor")["spec"]["endpoints"]
+    assert "authorization" not in endpoint
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"sampleRatio": 1, "redact": ["age"]}, {}),
+        ({"enabled": True}, {"SAMPLE_RATIO": "0.01", "REDACT": "[]"}),
+        (
+            {"enabled": True, "sampleRatio": 1, "redact": ["age", 'a "b", c']},
+            {"SAMPLE_RATIO": "1", "REDACT": r'["age","a \"b\", c"]'},
+        ),
+    ],
+)
+def test_payload_log(settings: Values, expected: dict[str, str]) -> None:
+    found = operations({"logging": {"payload": settings}})
+
+    assert found == {f"MODEL_SERVICE_PAYLOAD_{name}": value for name, value in expected.items()}
+
+
+def test_traces_go_to_the_collector_by_opentelemetrys_own_variables() -> None:
+    assert operations({"tracing": {"otlpEndpoint": COLLECTOR}}) == {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": COLLECTOR,
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": "0.1",
+    }
+    assert operations({"tracing": {"otlpEndpoint": COLLECTOR, "sampleRatio": 1}})["OTEL_TRACES_SAMPLER_ARG"] == "1"
+    assert operations({"tracing": {"sampleRatio": 1}}) == {}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port", "namespace"),
+    [
+        (COLLECTOR, 4318, "observability"),
+        ("http://collector:4318", 4318, "models"),
+        ("https://otlp.vendor.example", 443, None),
+        ("http://10.0.0.7:4318/otlp", 4318, None),
+    ],
+)
+def test_network_policy_lets_the_traces_out(endpoint: str, port: int, namespace: str | None) -> None:
+    rule: Object = {"ports": [{"port": port}]}
+    if namespace:
+        rule["to"] = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}]
+
+    assert egress({"tracing": {"otlpEndpoint": endpoint}}) == [rule]
+
+
+def test_network_policy_lets_out_to_mlflow_and_to_the_collector() -> None:
+    mlflow = {"model": {"uri": "models:/churn/3"}, "mlflow": {"trackingUri": "http://obs-mlflow.monitoring.svc:5000"}}
+
+    found = egress({**mlflow, "tracing": {"otlpEndpoint": COLLECTOR}})
+
+    assert [rule["ports"][0]["port"] for rule in found] == [5000, 4318]
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"logging": {"payload": {"sampleRatio": 1.1}}}, "/logging/payload/sampleRatio"),
+        ({"logging": {"payload": {"redact": "age"}}}, "/logging/payload/redact"),
+        ({"tracing": {"sampleRatio": -1}}, "/tracing/sampleRatio"),
+        ({"tracing": {"otlpEndpoint": "collector:4318"}}, "/tracing/otlpEndpoint"),
+        ({"tracing": {"otlpEndpoint": "http://me:secret@collector"}}, "/tracing/otlpEndpoint"),
+        ({"auth": {"keys": ["secret"]}}, "/auth"),
+        (
+            {"extraEnv": [{"name": "MODEL_SERVICE_API_KEYS_DIR", "value": "/keys"}]},
+            "extraEnv sets MODEL_SERVICE_API_KEYS_DIR",
+        ),
+        (
+            {"extraEnv": [{"name": "MODEL_SERVICE_PAYLOAD_REDACT", "value": "[]"}]},
+            "MODEL_SERVICE_PAYLOAD_REDACT, which the",
+        ),
+    ],
+)
+def test_impossible_value_is_refused_by_name(values: Values, key: str) -> None:
+    with pytest.raises(HelmError, match=key):
+        rendered(values)
