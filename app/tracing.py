@@ -20,15 +20,17 @@ from app.logs import TRACE_ID
 from app.settings import Settings
 
 FLUSH_SECONDS = 2  # of the last spans; then the process ends without them
+FAILURES = range(500, 600)
 LONGEST_ATTRIBUTE = 256  # characters: the path is the caller's
 
-_SPAN: ContextVar[Span | None] = ContextVar("span", default=None)
+# What is known of the current request, until it is put on its span in one go; None when nobody records it.
+_NOTES: ContextVar[dict[str, str | float] | None] = ContextVar("notes", default=None)
 
 
-def note(name: str, value: str | float) -> None:
+def note(name: str, value: float) -> None:
     """Put a fact on the current request's span, if it has one. Never a value of the payload."""
-    if (span := _SPAN.get()) is not None and span.is_recording():
-        span.set_attribute(f"model_service.{name}", value)
+    if (notes := _NOTES.get()) is not None:
+        notes[f"model_service.{name}"] = value
 
 
 class Tracing:
@@ -67,18 +69,9 @@ class Tracing:
         if scope["type"] != "http" or scope["path"] in self._untraced:
             await self._app(scope, receive, send)
             return
-        method = scope["method"] if scope["method"] in METHODS else "_OTHER"
-        span = self._tracer.start_span(
-            _name(scope),
-            self._propagator.extract(_trace_headers(scope)),
-            SpanKind.SERVER,
-            {
-                "http.request.method": method,
-                "url.scheme": scope["scheme"],
-                "url.path": scope["path"],
-                "network.protocol.version": scope["http_version"],
-            },
-        )
+        headers = _trace_headers(scope)
+        parent = self._propagator.extract(headers) if headers else None
+        span = self._tracer.start_span(_method(scope, "HTTP"), parent, SpanKind.SERVER)
         TRACE_ID.set(format(span.get_span_context().trace_id, "032x"))
         if span.is_recording():
             await self._record(span, scope, receive, send)
@@ -87,25 +80,30 @@ class Tracing:
 
     async def _record(self, span: Span, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on the request and write on the span what became of it, by OpenTelemetry's conventions."""
-        _SPAN.set(span)
-        status = 500
+        notes: dict[str, str | float] = {
+            "http.request.method": _method(scope, "_OTHER"),
+            "http.response.status_code": 500,
+            "url.scheme": scope["scheme"],
+            "url.path": scope["path"],
+            "network.protocol.version": scope["http_version"],
+        }
+        _NOTES.set(notes)
 
         def send_noted(message: Message) -> Any:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                notes["http.response.status_code"] = message["status"]
             return send(message)
 
         try:
             await self._app(scope, receive, send_noted)
         finally:
-            span.set_attribute("http.response.status_code", status)
             if route := self._route(scope):
-                span.set_attribute("http.route", route)
-                span.update_name(f"{_name(scope)} {route}")
-            if status >= 500:  # 4xx is the caller's error, not this span's
-                span.set_attribute("error.type", str(status))
+                notes["http.route"] = route
+                span.update_name(f"{_method(scope, 'HTTP')} {route}")
+            if (status := notes["http.response.status_code"]) in FAILURES:  # 4xx is the caller's error, not this span's
+                notes["error.type"] = str(status)
                 span.set_status(StatusCode.ERROR)
+            span.set_attributes(notes.copy())  # a thread that nobody waits for any more may add to them
             span.end()
 
     def _route(self, scope: Scope) -> str:
@@ -121,9 +119,9 @@ class Tracing:
         ending.join(FLUSH_SECONDS)
 
 
-def _name(scope: Scope) -> str:
-    """Return the method if it is a known one: names of spans are a closed set."""
-    return scope["method"] if scope["method"] in METHODS else "HTTP"
+def _method(scope: Scope, other: str) -> str:
+    """Return the method if it is a known one: the names of spans are a closed set."""
+    return scope["method"] if scope["method"] in METHODS else other
 
 
 def _trace_headers(scope: Scope) -> dict[str, str]:
