@@ -137,15 +137,16 @@ def parsed(body: bytes) -> Any:
 def ask(asked: Asked, body: bytes, kind: str | None, coding: str, chunked: bool) -> tuple[HTTPResponse, bytes]:
     headers = {"Content-Type": kind} if kind is not None else {}
     headers |= {"Content-Encoding": coding} if coding else {}
-    headers |= {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(len(body))}
     sent = gzip.compress(body) if coding == "gzip" else body
-    if chunked:
-        pieces = iter([sent[:7], sent[7:]] if len(sent) > 7 else [sent])
-        asked.connection.request("POST", "/predict", pieces, headers, encode_chunked=True)
-    else:
-        asked.connection.request("POST", "/predict", sent, headers | {"Content-Length": str(len(sent))})
-    answer = asked.connection.getresponse()
-    return answer, answer.read()
+    headers |= {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(len(sent))}
+    body_sent = iter([sent[:7], sent[7:]] if len(sent) > 7 else [sent]) if chunked else sent
+    try:
+        asked.connection.request("POST", "/predict", body_sent, headers, encode_chunked=chunked)
+        answer = asked.connection.getresponse()
+        return answer, answer.read()
+    except BaseException:
+        asked.connection.close()  # else the next one would fail for this one's reason
+        raise
 
 
 def check(asked: Asked, body: bytes, answer: HTTPResponse, content: bytes, taken: bool) -> None:
