@@ -85,6 +85,11 @@ class Connection(HttpToolsProtocol):
         if not self.in_head:
             super().shutdown()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of everything: uvicorn keeps the timer, and by it the connection, when a caller resets an idle one."""
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+
     def _should_upgrade(self) -> bool:
         """Whether there is a header to be ignored: no protocol is served but HTTP/1.1."""
         return any(name == b"upgrade" for name, _ in self.headers)

@@ -1,8 +1,11 @@
 """What the HTTP server does with callers that stall, never end, or stay when it has to go."""
 
 import asyncio
+import gc
 import json
 import socket
+import struct
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -178,3 +181,20 @@ def test_drain_ends_connections_with_their_next_answer_and_waits_for_the_rest_of
         assert answer.startswith(b"HTTP/1.1 200 OK")
         assert b"\r\nconnection: close\r\n" in answer
         assert b'"predictions"' in answer
+
+
+def test_connection_that_its_caller_resets_leaves_nothing_behind(saved: Path, tmp_path: Path) -> None:
+    async def scenario(here: Listening) -> weakref.ref[Any]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+        writer.write(PING)
+        await reader.readuntil(b"alive")
+        (connection,) = here.connections
+        kept = weakref.ref(connection)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.close()
+        await eventually(lambda: not here.connections)
+        del connection
+        gc.collect()
+        return kept
+
+    assert run(saved, tmp_path, scenario, keep_alive_seconds=60)() is None
