@@ -15,7 +15,7 @@ from xgboost import Booster, DMatrix
 
 from tests.cluster.access import Access, http, wait_for_series
 from tests.cluster.cache import ROOT
-from tests.cluster.console import wait_for
+from tests.cluster.console import run, wait_for
 from tests.cluster.images import APP
 from tests.cluster.main_job import (
     ALIAS,
@@ -28,6 +28,7 @@ from tests.cluster.main_job import (
     install_model,
     train,
 )
+from tests.cluster.programs import cluster_programs
 
 FULLNAME = f"{RELEASE}-model-service"
 CHART = ROOT / "charts" / "model-service"
@@ -154,3 +155,16 @@ def test_ci_values_install_with_ct() -> None:
 
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert done.stdout.count("Phase:") >= 2
+
+
+def test_example_installs_with_helm_3(access: Access) -> None:
+    helm3 = [cluster_programs() / "helm3", "--kubeconfig", access.kubeconfig, "--namespace=helm3"]
+    case = CHART / "ci" / "default-values.yaml"
+    install = ["install", "example", CHART, f"--values={case}", *image_values(APP), "--create-namespace", "--wait"]
+    try:
+        run([*helm3, *install, "--timeout=120s"])
+        tested = run([*helm3, "test", "example", "--timeout=120s"])
+    finally:
+        access.kubectl("delete", "namespace", "helm3", "--ignore-not-found")
+
+    assert "Phase:          Succeeded" in tested

@@ -12,7 +12,8 @@ import pytest
 from tests.cluster.access import Access
 from tests.cluster.console import Failure, wait_for
 from tests.cluster.images import APP
-from tests.cluster.main_job import ALIAS, MODEL, NAMESPACE, RELEASE, install_model
+from tests.cluster.main_job import ALIAS, MODEL, NAMESPACE, RELEASE, TRACKING_URI, image_values, install, install_model
+from tests.e2e.previous import previous_chart
 
 FULLNAME = f"{RELEASE}-model-service"
 SCRIPT = Path(__file__).parent / "load.py"
@@ -52,10 +53,20 @@ def test_upgrade_and_rollback_drop_no_request(access: Access) -> None:
 
 
 @pytest.mark.long
-def test_upgrades_and_rollbacks_drop_none_of_5000_requests(access: Access) -> None:
+def test_upgrades_from_the_previous_chart_and_rollbacks_drop_none_of_5000_requests(
+    access: Access, tmp_path: Path
+) -> None:
+    # Keys that the chart has had from the start: the previous one knows no newer ones. Each rollback leads back to it.
+    install(
+        access, RELEASE, previous_chart(tmp_path), NAMESPACE, *image_values(APP),
+        f"--set-string=model.uri=models:/{MODEL}@{ALIAS}", f"--set-string=mlflow.trackingUri={TRACKING_URI}",
+        "--set=serviceMonitor.enabled=true", "--set=resources.requests.cpu=100m",
+        "--set=autoscaling.enabled=true", "--set=autoscaling.minReplicas=2", "--set=autoscaling.maxReplicas=3",
+    )  # fmt: skip
     with _load(access, clients=4, seconds=300, requests=200_000) as counted:
         for _ in range(5):
             _upgrade_and_roll_back(access)
+    install_model(access)
 
     print(counted)
     assert counted["failures"] == 0, counted
