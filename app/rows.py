@@ -4,9 +4,9 @@ The common body, numbers alone under all columns in order, goes from text to mat
 cell, a quarter of the time. Whatever else it is, or is wrong with it, is for the full way, which names each cell.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import simdjson
@@ -96,17 +96,14 @@ class Reader:
                 return None
             if columns.as_list() != list(names):
                 return None
-            # The values come flat: this is what says that each row has its own, and no list in place of one.
-            if body.count(b"[") != len(rows) + 2 or not all(_length(row) == len(names) for row in rows):
+            # The values come flat: this is what says that each row has its own, and no list in place of one. What has
+            # a length and is no list fails below.
+            if body.count(b"[") != len(rows) + 2 or set(map(len, cast(Iterable[Sized], rows))) != {len(names)}:
                 return None
             values = np.frombuffer(rows.as_buffer(of_type="d"))
         except (KeyError, TypeError, ValueError, RuntimeError):
             return None
         return values.reshape(-1, len(names)) if values.size else None
-
-
-def _length(row: Any) -> int:
-    return len(row) if isinstance(row, simdjson.Array) else -1
 
 
 def _parse(body: bytes) -> Any:
