@@ -24,11 +24,11 @@ STAGES = (
     ("metrics", ("prometheus_client/", "starlette_exporter/", "(app/metrics.py", "record (app/front.py")),
     ("HTTP server: read, write, schedule", ("uvicorn/", "(app/server.py")),
     ("front: request id, way to the endpoint", ("(app/front.py",)),
-    ("read the body", ("_body (app/predict.py",)),
-    ("parse the JSON", ("_parse (app/predict.py",)),
+    ("read the body", ("(app/body.py",)),
+    ("read the JSON", ("(app/rows.py",)),
     (
         "validate and convert",
-        ("(app/signature.py", "(app/columns.py", "_validated (app/predict.py", "_rows (app/predict.py"),
+        ("(app/signature.py", "(app/columns.py", "_validated (app/predict.py"),
     ),
     ("predict, one call for all that wait", ("(app/model.py", "(app/booster.py", "(app/coalescing.py")),
     (

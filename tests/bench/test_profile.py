@@ -10,7 +10,7 @@ def test_a_sample_counts_for_its_innermost_known_frame() -> None:
     found = stages(
         {
             OUTER: 1,
-            f"{ENDPOINT};_parse (app/predict.py:218)": 2,
+            f"{ENDPOINT};_parse (app/rows.py:110)": 2,
             f"{ENDPOINT};Predict._answer (app/predict.py:90);Signature.from_split (app/signature.py:40)": 4,
             f"{ENDPOINT};RequestResponseCycle.send (uvicorn/protocols/http/httptools_impl.py:500)": 8,
             "_worker (concurrent/futures/thread.py:90)": 16,
@@ -18,7 +18,7 @@ def test_a_sample_counts_for_its_innermost_known_frame() -> None:
     )
     assert {stage: each.total() for stage, each in found.items()} == {
         LOOP: 1,
-        "parse the JSON": 2,
+        "read the JSON": 2,
         "validate and convert": 4,
         "HTTP server: read, write, schedule": 8,
     }
