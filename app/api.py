@@ -6,8 +6,10 @@ Predictions have their own endpoint in app.predict, metrics in app.metrics.
 import json
 from typing import Any
 
+import numpy
 from fastapi import APIRouter, Request, Response
 
+from app import __version__, booster
 from app.errors import NotReadyError
 from app.loading import Service
 from app.openapi import problem
@@ -18,10 +20,17 @@ router = APIRouter()
 @router.get("/model", responses={503: problem("No model is loaded yet.")})
 async def describe_model(request: Request) -> dict[str, Any]:
     """Say which model answers and where it comes from, with an input example to send to /predict."""
-    loaded = _service(request).loaded
-    if loaded is None:
+    service = _service(request)
+    if service.loaded is None:
         raise NotReadyError
-    return loaded.model.document()
+    settings = service.settings
+    process = {
+        "version": __version__,
+        "git_commit": settings.git_commit,
+        "image": settings.image,
+        "packages": {"numpy": numpy.__version__, "xgboost": booster.version()},
+    }
+    return service.loaded.model.document() | {"service": process}
 
 
 @router.get("/health/live")

@@ -65,7 +65,6 @@ class Model:
             "signature": self.signature.document(),
             "input_example": self.example,
             "loaded_at": self.loaded_at.isoformat(timespec="seconds"),
-            "xgboost_version": xgboost.version(),
         }
 
 

@@ -23,7 +23,7 @@ WANTED_FILES = (*REQUIRED_FILES, EXAMPLE_FILE, CONTRACT_FILE)
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a model comes from; what is not known is empty."""
+    """Where a model comes from; what is not known is empty. `environment` is what it was trained with."""
 
     name: str
     version: str
@@ -34,6 +34,7 @@ class Provenance:
     data_digest: str = ""
     parameters: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float | None] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 def fetch(tracking: Tracking, wanted: RegisteredModel, served_name: str, cache: Path) -> tuple[Path, Provenance]:
@@ -57,6 +58,7 @@ def fetch(tracking: Tracking, wanted: RegisteredModel, served_name: str, cache: 
         data_digest=tags.get("data_digest", ""),
         parameters=_pairs(data.get("params")),
         metrics={name: _finite(value) for name, value in _pairs(data.get("metrics")).items()},
+        environment={k.removeprefix("env."): v for k, v in _pairs(data.get("tags")).items() if k.startswith("env.")},
     )
 
 

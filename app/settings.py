@@ -90,6 +90,8 @@ class Settings(BaseSettings):
         default=LATENCY_BUCKETS_SECONDS,
         description="Bounds of the request latency histogram, in seconds: a JSON list or separated by commas.",
     )
+    image: str = Field(default="", description="Reference of the image we run in; only told to those who ask.")
+    git_commit: str = Field(default="", validation_alias="GIT_COMMIT", description="Of the service's own code.")
     app_name: str = Field(default="model-service", description="Label app_name of the HTTP metrics: the release.")
     shutdown_seconds: int = Field(default=30, ge=1, description="What requests in flight get after SIGTERM.")
     termination_message_path: Path = Path("/dev/termination-log")

@@ -92,7 +92,7 @@ def registered(mlflow_server: str, booster: xgb.Booster, logged: dict[str, Any])
         import mlflow.xgboost
 
         mlflow.set_tracking_uri(mlflow_server)
-        with mlflow.start_run(tags={"mlflow.source.git.commit": "0123abc"}) as run:
+        with mlflow.start_run(tags={"mlflow.source.git.commit": "0123abc", "env.python": "3.13.0"}) as run:
             mlflow.log_param("max_depth", 3)
             mlflow.log_metric("auc", 0.9)
             mlflow.xgboost.log_model(booster, name="model", registered_model_name=MODEL, **logged)

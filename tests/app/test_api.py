@@ -76,6 +76,8 @@ def test_model_tells_provenance_and_a_valid_example(client: TestClient) -> None:
     assert [c["name"] for c in model["signature"]] == COLUMNS
     assert client.post("/predict", json=model["input_example"]).status_code == 200
     assert set(model) >= {"uri", "alias", "run_id", "sha256", "git_commit", "data_digest", "loaded_at", "metrics"}
+    assert model["service"]["version"] == __version__
+    assert model["service"]["packages"]["xgboost"] == xgb.__version__
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_chart_and_service_have_the_same_defaults(monkeypatch: pytest.MonkeyPatc
 
     differing = {name for name, field in Settings.model_fields.items() if getattr(read, name) != field.default}
 
-    assert differing == {"model_uri", "app_name"}
+    assert differing == {"model_uri", "app_name", "image"}
 
 
 def test_values_reach_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ in: root context   out: YAML list
 {{- define "model-service.environment" -}}
 - name: MODEL_SERVICE_APP_NAME
   value: {{ include "model-service.fullname" . | quote }}
+- name: MODEL_SERVICE_IMAGE
+  value: {{ include "model-service.image" . | quote }}
 {{- range $key, $value := pick .Values.model "name" "sha256" "uri" }}
 - name: MODEL_SERVICE_MODEL_{{ upper $key }}
   value: {{ $value | quote }}
