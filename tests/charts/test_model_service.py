@@ -113,7 +113,7 @@ def test_helm_test_predicts_through_the_service() -> None:
 
     tested = pod["spec"]["containers"][0]
 
-    assert tested["command"] == ["/opt/venv/bin/python", "-m", "app.check", "predict"]
+    assert tested["command"] == ["/opt/venv/bin/python", "-m", "app.check", "release"]
     assert tested["args"] == ["http://demo-model-service:8080"]
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
 

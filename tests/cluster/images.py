@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.cache import CACHE, LOGS, ROOT, key_of
 from tests.cluster.console import Failure, run, step
-from tests.cluster.programs import cluster_programs
+from tests.cluster.programs import KEDA as KEDA_MODULE
+from tests.cluster.programs import cluster_programs, keda
 
 STORE = CACHE / "buildah"
 LOCAL = Path(__file__).parent / "dockerfiles"
@@ -25,12 +27,13 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 @dataclass(frozen=True)
 class Image:
-    """One image: its name, its Dockerfile, the files that decide what is in it, the programs it consists of."""
+    """One image: its name, its Dockerfile, what decides what is in it, the programs it consists of and their folder."""
 
     name: str
     dockerfile: Path
     inputs: tuple[Path, ...]
     programs: tuple[str, ...] = ()
+    folder: Callable[[], Path] = cluster_programs
 
     @property
     def tag(self) -> str:
@@ -63,6 +66,7 @@ RELOADER = Image(
     (_PROGRAMS,),
     ("prometheus-config-reloader",),
 )
+KEDA = Image("keda", LOCAL / "keda.Dockerfile", (KEDA_MODULE,), ("operator", "adapter"), keda)
 PAUSE = Image("pause", LOCAL / "pause.Dockerfile", (_PROGRAMS / "pause",), ("pause",))
 
 
@@ -125,7 +129,7 @@ def build_with_buildah(image: Image) -> None:
     log = LOGS / f"image-{image.name}.log"
     with step(f"build image {image.name}", log), tempfile.TemporaryDirectory(dir=CACHE) as work:
         for program in image.programs:
-            shutil.copy(cluster_programs() / program, work)
+            shutil.copy(image.folder() / program, work)
         context = work if image.programs else ROOT
         _buildah("build", *arguments, context, log=log)
     built = _buildah("images", "--noheading", "--format", "{{.Name}}:{{.Tag}}").split()
@@ -145,4 +149,5 @@ def build_with_docker(image: Image) -> None:
     log = LOGS / f"image-{image.name}.log"
     with step(f"build image {image.name}", log):
         command = ["docker", "build", "-f", image.dockerfile, "-t", image.reference]
-        run([*command, "--build-arg", f"GIT_COMMIT={git_commit()}", ROOT], log=log, timeout_seconds=1800)
+        context = image.folder() if image.programs else ROOT
+        run([*command, "--build-arg", f"GIT_COMMIT={git_commit()}", context], log=log, timeout_seconds=1800)

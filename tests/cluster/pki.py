@@ -8,7 +8,8 @@ from tests.cluster.console import run
 DAYS = "3650"
 
 
-def _issue(folder: Path, name: str, subject: str, alternative_names: str) -> None:
+def issue(folder: Path, name: str, subject: str, alternative_names: str) -> None:
+    """Write `<name>.key` and `<name>.crt`: of an authority when the name is `ca`, else signed by the folder's."""
     key, request, certificate = (folder / f"{name}.{suffix}" for suffix in ("key", "csr", "crt"))
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     valid = ["-days", DAYS, "-out", certificate]
@@ -41,10 +42,10 @@ def make_pki(folder: Path, node_name: str, node_ip: str, kubernetes_service_ip: 
         "kubernetes.default.svc.cluster.local",
     ]
     api_server = ",".join([f"DNS:{name}" for name in api_names] + [f"IP:{kubernetes_service_ip}", f"IP:{node_ip}"])
-    _issue(work, "ca", "/CN=model-service-cluster", "")
-    _issue(work, "apiserver", "/CN=kube-apiserver", api_server)
-    _issue(work, "etcd", "/CN=etcd", "DNS:localhost,IP:127.0.0.1")
-    _issue(work, "kubelet", f"/O=system:nodes/CN=system:node:{node_name}", f"DNS:{node_name},IP:{node_ip}")
+    issue(work, "ca", "/CN=model-service-cluster", "")
+    issue(work, "apiserver", "/CN=kube-apiserver", api_server)
+    issue(work, "etcd", "/CN=etcd", "DNS:localhost,IP:127.0.0.1")
+    issue(work, "kubelet", f"/O=system:nodes/CN=system:node:{node_name}", f"DNS:{node_name},IP:{node_ip}")
     for name, subject in {
         "admin": "/O=system:masters/CN=admin",
         "controller-manager": "/CN=system:kube-controller-manager",
@@ -52,7 +53,7 @@ def make_pki(folder: Path, node_name: str, node_ip: str, kubernetes_service_ip: 
         "proxy": "/CN=system:kube-proxy",
         "front-proxy": "/CN=front-proxy-client",
     }.items():
-        _issue(work, name, subject, f"DNS:{name}")
+        issue(work, name, subject, f"DNS:{name}")
     run(
         [
             "openssl",

@@ -22,6 +22,7 @@ HELM3_VERSION = "3.22.0"
 CLUSTER = ROOT / "tests" / "cluster" / "kubernetes"
 TOOLS = ROOT / "tests" / "tools"
 PROMTOOL = ROOT / "tests" / "promtool"
+KEDA = ROOT / "tests" / "cluster" / "keda"
 # The names that the one binary of tests/cluster/kubernetes answers to.
 ENTRY_POINTS = (
     "coredns", "ct", "etcd", "helm", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler",
@@ -155,6 +156,11 @@ def tools() -> Path:
 def promtool() -> Path:
     """Return the folder with promtool; build it when needed."""
     return _build(PROMTOOL, ("tool",))
+
+
+def keda() -> Path:
+    """Return the folder with KEDA's operator and adapter; build it when needed (long)."""
+    return _build(KEDA, ("tool",))
 
 
 def find(name: str) -> Path:

@@ -3,10 +3,11 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from tests.cluster import node
+from tests.cluster import embedded, kind, node
 from tests.cluster.access import Access
 from tests.cluster.main_job import MONITORING, NAMESPACE, OBSERVABILITY, SERVICE
 
@@ -27,6 +28,12 @@ def access() -> Access:
     kubeconfig = os.environ.get("KUBECONFIG", "")
     assert Path(kubeconfig).is_file(), "KUBECONFIG names no file: run `make e2e`, which starts the cluster first"
     return Access(Path(kubeconfig))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> ModuleType:
+    """The kind of cluster that runs: what builds images and brings them to it."""
+    return embedded if os.environ.get("KUBECONFIG") == str(node.KUBECONFIG) else kind
 
 
 @pytest.fixture

@@ -26,13 +26,13 @@ from tests.cluster.programs import find
 
 
 @contextmanager
-def _release(access: Access, name: str, uri: str) -> Iterator[str]:
+def unready_release(access: Access, name: str, uri: str, *extra: str) -> Iterator[str]:
     """Install one pod that serves `uri` without waiting for it; yield the label selector of its pod."""
     access.helm(
         "upgrade", "--install", name, str(ROOT / "charts" / "model-service"), "--namespace", NAMESPACE,
         *image_values(APP), f"--set-string=model.uri={uri}", f"--set-string=mlflow.trackingUri={TRACKING_URI}",
         "--set=model.loadTimeoutSeconds=5", "--set=replicaCount=1", "--set=podDisruptionBudget.enabled=false",
-        "--set=resources.requests.cpu=50m",
+        "--set=resources.requests.cpu=50m", *extra,
     )  # fmt: skip
     try:
         yield f"app.kubernetes.io/instance={name}"
@@ -40,18 +40,18 @@ def _release(access: Access, name: str, uri: str) -> Iterator[str]:
         access.helm("uninstall", name, "--namespace", NAMESPACE, "--wait")
 
 
-def _container(access: Access, selector: str) -> dict[str, Any]:
+def container(access: Access, selector: str) -> dict[str, Any]:
     """Return the status of the pod's container ({} while there is none)."""
     pods = access.get_all("pod", selector, NAMESPACE)
     statuses = [status for pod in pods for status in pod["status"].get("containerStatuses", [])]
     return statuses[0] if statuses else {}
 
 
-def _termination_message(access: Access, selector: str) -> str:
+def termination_message(access: Access, selector: str) -> str:
     """Return what the container said when it gave up, as `kubectl describe pod` shows it."""
 
     def message() -> str:
-        status = _container(access, selector)
+        status = container(access, selector)
         ended = status.get("lastState", {}).get("terminated") or status.get("state", {}).get("terminated") or {}
         return str(ended.get("message", ""))
 
@@ -60,13 +60,13 @@ def _termination_message(access: Access, selector: str) -> str:
 
 
 def test_unknown_model_is_named_in_the_termination_message(access: Access) -> None:
-    with _release(access, "unknown", f"models:/nobody@{ALIAS}") as selector:
-        message = _termination_message(access, selector)
+    with unready_release(access, "unknown", f"models:/nobody@{ALIAS}") as selector:
+        message = termination_message(access, selector)
 
         assert f"models:/nobody@{ALIAS}" in message
         assert TRACKING_URI in message
         assert "\n" not in message.strip()
-        assert not _container(access, selector)["ready"]
+        assert not container(access, selector)["ready"]
 
         def backed_off() -> bool:
             events = access.kubectl("get", "events", "--namespace", NAMESPACE, "--output", "jsonpath={..message}")
@@ -81,15 +81,15 @@ def test_service_recovers_when_mlflow_comes_back(access: Access, service: str) -
     access.kubectl("scale", *mlflow, "--replicas=0")
     try:
         access.kubectl("wait", "pod", "--for=delete", "-l", "app.kubernetes.io/name=mlflow", "-n", MONITORING)
-        with _release(access, "waiting", f"models:/{MODEL}@{ALIAS}") as selector:
-            message = _termination_message(access, selector)
+        with unready_release(access, "waiting", f"models:/{MODEL}@{ALIAS}") as selector:
+            message = termination_message(access, selector)
             assert f"models:/{MODEL}@{ALIAS}" in message
             assert TRACKING_URI in message
             assert http(f"{service}/predict", example)["predictions"], "pods that have their model need no MLflow"
 
             access.kubectl("scale", *mlflow, "--replicas=1")
             # The registry is on a volume: what was registered is still there after the pod was replaced.
-            ready = lambda: _container(access, selector).get("ready")  # noqa: E731
+            ready = lambda: container(access, selector).get("ready")  # noqa: E731
             wait_for("the pod that waited for MLflow", ready, timeout_seconds=180, remedy="")
     finally:
         access.kubectl("scale", *mlflow, "--replicas=1")

@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).parent / "load.py"
 
 
 @contextmanager
-def _load(access: Access, clients: int, seconds: int, requests: int) -> Iterator[dict[str, Any]]:
+def under_load(access: Access, clients: int, seconds: int, requests: int) -> Iterator[dict[str, Any]]:
     """Run the load in a pod while the body runs; afterwards the yielded dictionary holds what it counted."""
     pod = ["load", f"--namespace={NAMESPACE}"]
     access.kubectl("delete", "pod", *pod, "--ignore-not-found")
@@ -45,7 +45,7 @@ def _upgrade_and_roll_back(access: Access) -> None:
 
 
 def test_upgrade_and_rollback_drop_no_request(access: Access) -> None:
-    with _load(access, clients=2, seconds=45, requests=20_000) as counted:
+    with under_load(access, clients=2, seconds=45, requests=20_000) as counted:
         _upgrade_and_roll_back(access)
 
     assert counted["failures"] == 0, counted
@@ -63,7 +63,7 @@ def test_upgrades_from_the_previous_chart_and_rollbacks_drop_none_of_5000_reques
         "--set=serviceMonitor.enabled=true", "--set=resources.requests.cpu=100m",
         "--set=autoscaling.enabled=true", "--set=autoscaling.minReplicas=2", "--set=autoscaling.maxReplicas=3",
     )  # fmt: skip
-    with _load(access, clients=4, seconds=300, requests=200_000) as counted:
+    with under_load(access, clients=4, seconds=300, requests=200_000) as counted:
         for _ in range(5):
             _upgrade_and_roll_back(access)
     install_model(access)
@@ -98,7 +98,7 @@ def test_autoscaler_adds_pods_under_load_and_takes_them_away(access: Access) -> 
     install_model(access, f"models:/{MODEL}@{ALIAS}", "--set=autoscaling.minReplicas=1", quick)
     wait_for("one pod", lambda: replicas() == 1, timeout_seconds=180, remedy="")
     started = time.monotonic()
-    with _load(access, clients=4, seconds=150, requests=500_000) as counted:
+    with under_load(access, clients=4, seconds=150, requests=500_000) as counted:
         wait_for("three pods", lambda: replicas() == 3, timeout_seconds=140, remedy="Is the metric above its target?")
         print(f"1 -> 3 pods in {time.monotonic() - started:.0f} s")
     started = time.monotonic()

@@ -1,0 +1,4 @@
+FROM scratch
+COPY operator /keda
+COPY adapter /keda-adapter
+USER 65534:65534

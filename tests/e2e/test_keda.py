@@ -1,0 +1,91 @@
+"""KEDA, built from its Go module, scales the service by what Prometheus says. Long, because its build is."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+from tests.charts.schemas import KEDA as MODULE
+from tests.charts.schemas import module
+from tests.cluster.access import Access
+from tests.cluster.console import wait_for
+from tests.cluster.images import KEDA
+from tests.cluster.main_job import ALIAS, MODEL, MONITORING, NAMESPACE, RELEASE, install_model
+from tests.e2e.test_traffic import under_load
+
+FULLNAME = f"{RELEASE}-model-service"
+PARTS = ("crd", "general", "rbac", "manager", "metrics-server", "service_account")
+PROMETHEUS = f"http://prometheus-operated.{MONITORING}.svc.cluster.local:9090"
+RATE = f'sum(rate(http_server_requests_total{{namespace="{NAMESPACE}",job="{FULLNAME}",path="/predict"}}[1m]))'
+TRIGGER = {
+    "type": "prometheus",
+    "metadata": {"serverAddress": PROMETHEUS, "query": RATE, "threshold": "50"},
+}
+
+
+def _manifests(access: Access, folder: Path) -> str:
+    """Return KEDA's own manifests, without its webhooks, with our image."""
+    shutil.copytree(module(MODULE) / "config", folder / "config")
+    for path in (folder / "config").rglob("*"):  # Go's module cache is read-only
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    name, _, tag = KEDA.reference.rpartition(":")
+    containers = "/spec/template/spec/containers/0"
+    pull = [{"op": "replace", "path": f"{containers}/imagePullPolicy", "value": "IfNotPresent"}]
+    alone = [{"op": "add", "path": f"{containers}/args/-", "value": "--enable-webhook-patching=false"}]
+    upstream = ("ghcr.io/kedacore/keda", "ghcr.io/kedacore/keda-metrics-apiserver")
+    text = {
+        "resources": [f"config/{part}" for part in PARTS],
+        "images": [{"name": image, "newName": name, "newTag": tag} for image in upstream],
+        "patches": [
+            {"target": {"kind": "Deployment"}, "patch": json.dumps(pull)},
+            {"target": {"kind": "Deployment", "name": "keda-operator"}, "patch": json.dumps(alone)},
+        ],
+    }
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(text))
+    return access.kubectl("kustomize", str(folder))
+
+
+@pytest.fixture
+def _keda(access: Access, cluster: ModuleType, tmp_path: Path) -> Iterator[None]:
+    cluster.build(KEDA)
+    cluster.load(KEDA)
+    manifests = _manifests(access, tmp_path / "keda")
+    access.kubectl("apply", "--server-side", "-f", "-", stdin=manifests)
+    try:
+        for name in ("keda-operator", "keda-metrics-apiserver"):
+            access.kubectl("rollout", "status", f"deployment/{name}", "--namespace=keda", "--timeout=180s")
+        served = "apiservice/v1beta1.external.metrics.k8s.io"
+        access.kubectl("wait", served, "--for=condition=Available", "--timeout=120s")
+        yield
+        install_model(access)  # takes the ScaledObject away while its operator can still let go of it
+    finally:
+        access.kubectl("delete", "--ignore-not-found", "-f", "-", stdin=manifests)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("_keda")
+def test_prometheus_trigger_adds_pods_under_load_and_takes_them_away(access: Access) -> None:
+    def replicas() -> int:
+        return int(access.get("deployment", FULLNAME, NAMESPACE)["status"].get("readyReplicas", 0))
+
+    install_model(
+        access, f"models:/{MODEL}@{ALIAS}", "--set=autoscaling.enabled=false", "--set=keda.enabled=true",
+        "--set=keda.minReplicas=1", "--set=keda.maxReplicas=3", "--set=keda.pollingIntervalSeconds=5",
+        f"--set-json=keda.triggers={json.dumps([TRIGGER])}",
+        "--set=keda.behavior.scaleDown.stabilizationWindowSeconds=15",
+    )  # fmt: skip
+    access.kubectl("wait", f"scaledobject/{FULLNAME}", f"--namespace={NAMESPACE}", "--for=condition=Ready")
+    wait_for("one pod", lambda: replicas() == 1, timeout_seconds=240, remedy="")
+    started = time.monotonic()
+    with under_load(access, clients=4, seconds=150, requests=500_000) as counted:
+        wait_for("three pods", lambda: replicas() == 3, timeout_seconds=140, remedy="Is the metric above its target?")
+        print(f"1 -> 3 pods in {time.monotonic() - started:.0f} s")
+    started = time.monotonic()
+    wait_for("one pod again", lambda: replicas() == 1, timeout_seconds=240, remedy="")
+    print(f"3 -> 1 pods in {time.monotonic() - started:.0f} s after the load; {counted}")
+    assert counted["failures"] == 0, counted

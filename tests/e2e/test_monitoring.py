@@ -1,0 +1,82 @@
+"""What the chart's rules and dashboards are to a real operator and Prometheus: accepted, evaluated, full of data."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.charts.harness import MODEL_SERVICE
+from tests.cluster.access import Access, http, promql
+from tests.cluster.console import wait_for
+from tests.cluster.main_job import NAMESPACE, RELEASE
+
+FULLNAME = f"{RELEASE}-model-service"
+DASHBOARDS = sorted((MODEL_SERVICE / "files" / "dashboards").glob("*.json"))
+# What Grafana fills in: every namespace and pod, and four scrapes.
+VARIABLES = {"$namespace": ".+", "$job": FULLNAME, "$instance": ".+", "$__rate_interval": "1m"}
+
+
+def _groups(prometheus: str) -> list[dict[str, Any]]:
+    """Return the rule groups that Prometheus loaded from our PrometheusRule."""
+    groups = http(f"{prometheus}/api/v1/rules")["data"]["groups"]
+    return [group for group in groups if f"{NAMESPACE}-{FULLNAME}-" in group["file"]]
+
+
+def test_prometheus_evaluates_every_rule(prometheus: str) -> None:
+    def evaluated() -> list[dict[str, Any]]:
+        groups = _groups(prometheus)
+        return groups if groups and all(rule["health"] == "ok" for group in groups for rule in group["rules"]) else []
+
+    wait_for("healthy rules", evaluated, timeout_seconds=150, remedy="Does the operator refuse the PrometheusRule?")
+    rules = [rule for group in _groups(prometheus) for rule in group["rules"]]
+
+    assert {group["name"] for group in _groups(prometheus)} == {"model-service.sli", "model-service.alerts"}
+    assert {rule["type"] for rule in rules} == {"recording", "alerting"}
+    assert not [rule for rule in rules if rule.get("lastError")]
+
+
+def test_no_alert_of_severity_critical_fires_while_all_is_well(prometheus: str) -> None:
+    rules = [rule for group in _groups(prometheus) for rule in group["rules"] if rule["type"] == "alerting"]
+
+    assert rules
+    firing = [rule["name"] for rule in rules if rule["state"] == "firing" and rule["labels"]["severity"] == "critical"]
+    assert firing == []
+
+
+def test_sidecar_finds_the_dashboard(access: Access) -> None:
+    found = access.get_all("configmap", "grafana_dashboard=1", NAMESPACE)
+
+    assert [item["metadata"]["name"] for item in found] == [f"{FULLNAME}-grafana"]
+    assert found[0]["data"].keys() == {path.name for path in DASHBOARDS}
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_each_query_of_the_dashboard_returns_data(service: str, prometheus: str, path: Any) -> None:
+    dashboard = json.loads(path.read_text())
+    example = http(f"{service}/model")["input_example"]
+    queries = {
+        f"{panel['title']}: {target['expr']}": target["expr"]
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", [])
+    }
+    for name, query in queries.items():
+        for variable, value in VARIABLES.items():
+            query = query.replace(variable, value)
+        queries[name] = query
+    empty = set(queries)
+
+    def filled() -> bool:
+        http(f"{service}/predict", example)
+        # NaN is what a quantile of nothing is: no data for a reader.
+        empty.difference_update(
+            name for name in set(empty) if any(s["value"][1] != "NaN" for s in promql(prometheus, queries[name]))
+        )
+        time.sleep(1)
+        return not empty
+
+    assert len(queries) > 10
+    try:
+        wait_for("data in every panel", filled, timeout_seconds=120, remedy="")
+    finally:
+        assert sorted(empty) == []
