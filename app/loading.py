@@ -78,6 +78,8 @@ class Service:
 
     def _run(self) -> None:
         settings = self.settings
+        where = {} if isinstance(settings.source, ModelFolder) else {"tracking_address": settings.tracking_address}
+        log.info("loading", extra={"uri": settings.model_uri, "most_seconds": settings.load_timeout_seconds, **where})
         started = time.monotonic()
         deadline = started + settings.load_timeout_seconds
         wait = FIRST_WAIT_SECONDS
@@ -102,8 +104,8 @@ class Service:
                 gc.collect()
                 gc.freeze()
                 seconds = round(time.monotonic() - started, 2)
-                facts = {"uri": loaded.provenance.uri, "sha256": loaded.sha256, "seconds": seconds}
-                log.info("model loaded", extra=facts)
+                known = loaded.provenance
+                log.info("ready", extra={"uri": known.uri, "version": known.version, "seconds": seconds})
                 return
             self._last_problem = self._sentence(problem)
             left = deadline - time.monotonic()

@@ -6,6 +6,8 @@ file would choose what this process imports.
 
 import hashlib
 import json
+import logging
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -25,6 +27,8 @@ from app.output import Output, output_of
 from app.registry import EXAMPLE_FILE, MLMODEL_FILE, Provenance
 from app.settings import ModelFolder
 from app.signature import Signature
+
+log = logging.getLogger(__name__)
 
 _LOG_AGAIN = "log the model again with mlflow.xgboost.log_model(model_format='ubj')"
 
@@ -88,9 +92,14 @@ def load(folder: Path, provenance: Provenance, pinned: str = "") -> Model:
             f"{MODEL_FILE} has sha256 {sha256}, but {pinned} is pinned",
             "find out who changed it, or pin the digest you trust in MODEL_SERVICE_MODEL_SHA256",
         )
+    log.info("model read", extra={"sha256": sha256, "pinned": bool(pinned), "bytes": len(content)})
+    begin = time.monotonic()
     booster = _booster(content, mlmodel)
+    facts = {"objective": booster.objective, "features": len(booster.features), "xgboost_version": xgboost.version()}
+    log.info("booster built", extra=facts | {"seconds": round(time.monotonic() - begin, 3)})
     signature = Signature(columns_of(mlmodel, contract, booster.features))
     example = _example(folder)
+    begin = time.monotonic()
     try:
         rows = _example_rows(signature, example)
         found = _finite(booster.predict(rows))
@@ -103,6 +112,9 @@ def load(folder: Path, provenance: Provenance, pinned: str = "") -> Model:
     if len(found) != len(rows):
         raise LoadError(f"it answers {len(rows)} rows with {len(found)} predictions", _LOG_AGAIN)
     output = output_of(booster, found.shape[1], contract)
+    rows_of = "the input example" if example else "missing values, as there is no input example"
+    seconds = round(time.monotonic() - begin, 3)
+    log.info("warmed up", extra={"rows": len(rows), "rows_of": rows_of, "seconds": seconds})
     return Model(provenance, signature, output, contract, example, sha256, datetime.now(UTC), booster)
 
 
@@ -110,6 +122,7 @@ def folder_provenance(source: ModelFolder, uri: str, served_name: str) -> Proven
     """Describe a model that no registry knows: its version is the beginning of its digest."""
     mlmodel = _mlmodel(source.path)
     version = hashlib.sha256(_read(source.path, MODEL_FILE)).hexdigest()[:12]
+    log.info("model found", extra={"version": version, "folder": str(source.path)})
     return Provenance(name=served_name, version=version, uri=uri, run_id=str(mlmodel.get("run_id") or ""))
 
 

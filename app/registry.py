@@ -1,9 +1,11 @@
 """Turn a URI of MLflow's registry into an immutable version and a verified folder on this disk."""
 
 import hashlib
+import logging
 import math
 import os
 import shutil
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ EXAMPLE_FILE = "input_example.json"
 REQUIRED_FILES = (MLMODEL_FILE, MODEL_FILE)
 # The only names that are ever written to disk, so no artifact can choose where it lands.
 WANTED_FILES = (*REQUIRED_FILES, EXAMPLE_FILE, CONTRACT_FILE)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,9 @@ def fetch(tracking: Tracking, wanted: RegisteredModel, served_name: str, cache: 
         LoadError: MLflow does not answer or refuses, or the files are not what it says they are.
     """
     found = _resolve(tracking, wanted)
-    version, tags = str(found["version"]), _pairs(found.get("tags"))
-    run = _run(tracking, str(found.get("run_id", "")))
+    version, tags, run_id = str(found["version"]), _pairs(found.get("tags")), str(found.get("run_id", ""))
+    log.info("model resolved", extra={"version": version, "alias": wanted.alias, "run_id": run_id})
+    run = _run(tracking, run_id)
     data = run.get("data", {})
     folder = _download(tracking, wanted.name, version, tags.get("sha256", ""), cache)
     return folder, Provenance(
@@ -53,7 +58,7 @@ def fetch(tracking: Tracking, wanted: RegisteredModel, served_name: str, cache: 
         version=version,
         uri=f"models:/{wanted.name}/{version}",
         alias=wanted.alias,
-        run_id=str(found.get("run_id", "")),
+        run_id=run_id,
         git_commit=tags.get("git_commit") or _pairs(data.get("tags")).get("mlflow.source.git.commit", ""),
         data_digest=tags.get("data_digest", ""),
         parameters=_pairs(data.get("params")),
@@ -91,6 +96,7 @@ def _run(tracking: Tracking, run_id: str) -> dict[str, Any]:
 
 def _download(tracking: Tracking, name: str, version: str, sha256: str, cache: Path) -> Path:
     """Download into a folder that either does not exist or is whole."""
+    begin = time.monotonic()
     root = _artifact_root(tracking.get("mlflow/model-versions/get-download-uri", name=name, version=version))
     sizes = _listing(tracking.get("mlflow-artifacts/artifacts", path=root))
     if missing := [wanted for wanted in REQUIRED_FILES if wanted not in sizes]:
@@ -104,14 +110,14 @@ def _download(tracking: Tracking, name: str, version: str, sha256: str, cache: P
         # The cache is this process's own, so what an earlier container left in it is in nobody's use.
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        for file in WANTED_FILES:
-            if file in sizes:
-                found = _save(tracking, f"{root}/{file}", sizes[file], partial / file)
-                if file == MODEL_FILE and sha256 and found != sha256:
-                    raise LoadError(
-                        f"{file} of version {version} has sha256 {found}, but {sha256} was registered",
-                        "find out who changed it, and register a new version",
-                    )
+        files = [file for file in WANTED_FILES if file in sizes]
+        for file in files:
+            found = _save(tracking, f"{root}/{file}", sizes[file], partial / file)
+            if file == MODEL_FILE and sha256 and found != sha256:
+                raise LoadError(
+                    f"{file} of version {version} has sha256 {found}, but {sha256} was registered",
+                    "find out who changed it, and register a new version",
+                )
         shutil.rmtree(target, ignore_errors=True)
         os.replace(partial, target)
     except OSError as error:
@@ -119,6 +125,10 @@ def _download(tracking: Tracking, name: str, version: str, sha256: str, cache: P
         raise LoadError(cause, "give MODEL_SERVICE_CACHE_DIR a writable folder with enough space") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    facts = {"files": files, "bytes": sum(sizes[file] for file in files), "folder": str(target)}
+    seconds = round(time.monotonic() - begin, 3)
+    digest = "as registered" if sha256 else "none registered"
+    log.info("model downloaded", extra=facts | {"seconds": seconds, "digest": digest})
     return target
 
 

@@ -5,6 +5,7 @@ SIGTERM it closes connections under the hands of callers that are about to send.
 """
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ from app.settings import Settings
 
 MOST_HEAD_BYTES = 64 * 1024  # of a request line and its headers; nginx takes 32 KiB, Go 1 MiB
 LINGER_SECONDS = 5.0  # of a drain, for callers to learn from an answer that the connection ends
+
+log = logging.getLogger(__name__)
 
 
 class Connection(HttpToolsProtocol):
@@ -148,10 +151,13 @@ class Server(uvicorn.Server):
                 connection.cycle.keep_alive = False
         begin = time.monotonic()
         total = self._service.settings.shutdown_seconds
+        # Here and not where the signal comes in: it may interrupt the writing of another line.
+        log.info("draining", extra={"connections": len(state.connections), "most_seconds": total})
         while state.connections and time.monotonic() < begin + min(LINGER_SECONDS, total / 2) and not self.force_exit:
             await asyncio.sleep(0.05)
         config.timeout_graceful_shutdown = max(1, round(begin + total - time.monotonic()))
         await super().shutdown(sockets)
+        log.info("ended", extra={"seconds": round(time.monotonic() - begin, 3)})
 
     def _let_go_of_the_stalled(self) -> None:
         settings, now = self._service.settings, time.monotonic()

@@ -1,15 +1,20 @@
 """The process: how it starts, fails and ends."""
 
+import hashlib
 import json
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
+import xgboost
+from mlflow import MlflowClient
 
 from app import __version__
 from app.server import Server
@@ -20,6 +25,7 @@ from tests.app.harness import (
     answers,
     environment,
     process,
+    running_service,
     serving,
     settings_for,
     silent_server,
@@ -87,6 +93,86 @@ def test_other_bytes_than_pinned_end_the_process_with_a_message(
         assert running.wait(30) == 1
 
     assert f"but {'0' * 64} is pinned; find out who changed it" in (tmp_path / "termination").read_text()
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_each_step_from_start_to_end_is_one_line(saved: Path, tmp_path: Path, checked: bool) -> None:
+    content = (saved / "model.ubj").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if not checked:
+        saved = Path(shutil.copytree(saved, tmp_path / "model"))
+        (saved / "input_example.json").unlink()
+    pinned = digest if checked else ""
+    with running_service(saved.as_uri(), tmp_path, MODEL_SERVICE_MODEL_SHA256=pinned) as running:
+        pass
+
+    lines = own_lines(running.log)
+    assert [line.pop("message") for line in lines] == [
+        *("loading", "model found", "model read", "booster built", "warmed up", "ready"),
+        *("draining", "ended"),
+    ]
+    loading, found, read, built, warmed, ready, draining, ended = lines
+    assert loading == {"uri": saved.as_uri(), "most_seconds": 120.0}
+    assert found == {"version": digest[:12], "folder": str(saved)}
+    assert read == {"sha256": digest, "pinned": checked, "bytes": len(content)}
+    assert 0 < built.pop("seconds") < 10
+    assert built == {"objective": "binary:logistic", "features": 3, "xgboost_version": xgboost.__version__}
+    assert 0 <= warmed.pop("seconds") < 10
+    assert warmed == (
+        {"rows": 2, "rows_of": "the input example"}
+        if checked
+        else {"rows": 1, "rows_of": "missing values, as there is no input example"}
+    )
+    assert 0 < ready.pop("seconds") < 10
+    assert ready == {"uri": saved.as_uri(), "version": digest[:12]}
+    assert draining == {"connections": 0, "most_seconds": 30}
+    assert 0 <= ended["seconds"] < 10
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+def test_steps_from_the_registry_are_lines_without_credentials(
+    mlflow_server: str, registered: str, booster: xgboost.Booster, tmp_path: Path, tagged: bool
+) -> None:
+    changes = {"MODEL_SERVICE_MLFLOW_TRACKING_URI": mlflow_server.replace("://", "://user:geheim@")}
+    client = MlflowClient(mlflow_server)
+    if tagged:
+        client.set_model_version_tag(MODEL, "1", "sha256", hashlib.sha256(booster.save_raw("ubj")).hexdigest())
+    try:
+        with running_service(f"models:/{MODEL}@champion", tmp_path, **changes) as running:
+            pass
+    finally:
+        if tagged:
+            client.delete_model_version_tag(MODEL, "1", "sha256")
+
+    loading, resolved, downloaded, read, *rest = own_lines(running.log)
+    assert loading == {
+        "message": "loading",
+        "uri": f"models:/{MODEL}@champion",
+        "tracking_address": mlflow_server,
+        "most_seconds": 120.0,
+    }
+    assert resolved == {"message": "model resolved", "version": "1", "alias": "champion", "run_id": registered}
+    folder = tmp_path / "cache" / f"{MODEL}-1"
+    assert 0 < downloaded.pop("seconds") < 30
+    assert downloaded == {
+        "message": "model downloaded",
+        "files": ["MLmodel", "model.ubj", "input_example.json"],
+        "bytes": sum(path.stat().st_size for path in folder.iterdir()),
+        "folder": str(folder),
+        "digest": "as registered" if tagged else "none registered",
+    }
+    assert (read["message"], read["pinned"]) == ("model read", False)
+    assert [line["message"] for line in rest] == ["booster built", "warmed up", "ready", "draining", "ended"]
+    assert "geheim" not in running.log.read_text()
+
+
+def own_lines(log: Path) -> list[dict[str, Any]]:
+    """Return what the service's own loggers wrote, without time, level and logger, all of it at level info."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    own = [line for line in lines if line["logger"].startswith("app.")]
+    assert {line["level"] for line in own} == {"info"}
+    assert all(line["time"].endswith("+00:00") for line in own)
+    return [{key: line[key] for key in line.keys() - {"time", "level", "logger"}} for line in own]
 
 
 def test_sigterm_lets_a_request_finish_and_ends_with_0(saved: Path, tmp_path: Path) -> None:
