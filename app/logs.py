@@ -6,6 +6,7 @@ An exception is logged as its type and the places it passed through: its text ma
 import json
 import logging
 import sys
+import threading
 import traceback
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -43,8 +44,15 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+log = logging.getLogger(__name__)
+
+
 def configure(level: str) -> None:
-    """Send every logger's records, uvicorn's too, to standard output from `level` on."""
+    """Send every logger's records, uvicorn's too, to standard output from `level` on; warnings and crashes as well."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    # Python itself would print the exception's text and a trace of many lines.
+    sys.excepthook = lambda *crash: log.critical("the process ends by a bug", exc_info=crash)
+    threading.excepthook = lambda crash: log.critical("a thread ends by a bug", exc_info=crash.exc_value)

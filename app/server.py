@@ -204,6 +204,7 @@ def make_server(app: Any, service: Service) -> Server:
         log_config=None,
         server_header=False,
         proxy_headers=False,
+        reset_contextvars=True,  # a pipelined request begins inside the one before, whose caller it must not inherit
         timeout_keep_alive=settings.keep_alive_seconds,
     )
     return Server(config, service)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from app.logs import CALLER
 from app.server import MOST_HEAD_BYTES
 from tests.app.harness import COLUMNS, Listening, eventually, listening, settings_for
 
@@ -59,6 +60,22 @@ def problem(answer: bytes) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(content)
     assert b"x-request-id: " + found["request_id"].encode() in fields
     return found
+
+
+def test_pipelined_request_inherits_nothing_from_the_one_before(saved: Path, tmp_path: Path) -> None:
+    async def pipeline(here: Listening) -> list[str]:
+        inner, seen = here.server.config.loaded_app, []
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            seen.append(CALLER.get())
+            CALLER.set("web")
+            await inner(scope, receive, send)
+
+        here.server.config.loaded_app = application
+        await exchange(here, PING + PING.replace(b"Host: x", b"Host: x\r\nConnection: close"))
+        return seen
+
+    assert run(saved, tmp_path, pipeline) == ["", ""]
 
 
 @pytest.mark.parametrize("sent", [b"GET", b"POST /predict HTTP/1.1\r\nHost: x\r\nX: "])
