@@ -1,11 +1,14 @@
 """The cluster where a Docker engine answers: kind, with metrics-server added."""
 
+import json
 import shutil
 from pathlib import Path
 
+import yaml
+
 from tests.cluster.cache import CACHE
 from tests.cluster.console import Failure, run, step
-from tests.cluster.images import PRODUCTS, Image, build_with_docker
+from tests.cluster.images import Image, build_with_docker
 from tests.cluster.programs import find
 
 NAME = "model-service"
@@ -14,8 +17,8 @@ KUBECONFIG = STATE / "admin.conf"
 CONFIG = Path(__file__).parent / "kind.yaml"
 METRICS_SERVER = "https://github.com/kubernetes-sigs/metrics-server/releases/download/v0.9.0/components.yaml"
 # kind's kubelets have self-signed serving certificates.
-INSECURE = '[{"op":"add","path":"/spec/template/spec/containers/0/args/-","value":"--kubelet-insecure-tls"}]'
-IMAGES = PRODUCTS
+FLAG = "--kubelet-insecure-tls"
+PATCH = [{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": FLAG}]
 
 
 def start() -> Path:
@@ -30,23 +33,25 @@ def start() -> Path:
         with step("create the kind cluster", STATE / "create.log"):
             command = ["kind", "create", "cluster", "--name", NAME, "--config", CONFIG, "--wait", "180s"]
             run([*command, "--kubeconfig", KUBECONFIG], log=STATE / "create.log")
-    run(["kind", "export", "kubeconfig", "--name", NAME, "--kubeconfig", KUBECONFIG])
-    kubectl = [find("kubectl"), "--kubeconfig", KUBECONFIG]
-    if not run([*kubectl, "get", "apiservice", "v1beta1.metrics.k8s.io", "--ignore-not-found"]):
-        with step("install metrics-server"):
-            run([*kubectl, "apply", "-f", METRICS_SERVER], remedy="Check the network.")
-            patch = [
-                "patch",
-                "deployment",
-                "metrics-server",
-                "-n",
-                "kube-system",
-                "--type=json",
-                "-p",
-                INSECURE,
-            ]
-            run([*kubectl, *patch])
+    again = "Run make down, then make up."
+    nodes, wanted = run(["kind", "get", "nodes", "--name", NAME]).split(), yaml.safe_load(CONFIG.read_text())["nodes"]
+    if len(nodes) != len(wanted):
+        raise Failure(f"The kind cluster {NAME} has {len(nodes)} nodes instead of {len(wanted)}. {again}")
+    run(["kind", "export", "kubeconfig", "--name", NAME, "--kubeconfig", KUBECONFIG], remedy=again)
+    _install_metrics_server()
     return KUBECONFIG
+
+
+def _install_metrics_server() -> None:
+    """Install metrics-server unless it is there as it must be, and wait until it has asked every kubelet."""
+    kubectl = [find("kubectl"), "--kubeconfig", KUBECONFIG]
+    deployment = ["deployment", "metrics-server", "--namespace=kube-system"]
+    with step("install metrics-server"):
+        # Not there, or left without its flag by a run that was killed in between.
+        if FLAG not in run([*kubectl, "get", *deployment, "--ignore-not-found", "--output=jsonpath={..args}"]):
+            run([*kubectl, "apply", "-f", METRICS_SERVER], remedy="Check the network.")
+            run([*kubectl, "patch", *deployment, "--type=json", "-p", json.dumps(PATCH)])
+        run([*kubectl, "rollout", "status", *deployment, "--timeout=180s"])
 
 
 def build(image: Image) -> None:
@@ -55,13 +60,13 @@ def build(image: Image) -> None:
 
 
 def load(image: Image) -> None:
-    """Bring a built image to the node; kind skips one that is there."""
+    """Bring a built image to every node; kind skips those that have it."""
     with step(f"load image {image.name}"):
         run(["kind", "load", "docker-image", "--name", NAME, image.reference])
 
 
 def status() -> str:
-    """Return the node's containers as Docker sees them."""
+    """Return the nodes' containers as Docker sees them."""
     return run(["docker", "ps", "--all", "--filter", f"label=io.x-k8s.kind.cluster={NAME}"])
 
 

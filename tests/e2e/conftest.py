@@ -11,15 +11,34 @@ from tests.cluster import embedded, kind, node
 from tests.cluster.access import Access
 from tests.cluster.main_job import MONITORING, NAMESPACE, OBSERVABILITY, SERVICE
 
-# Where the cluster is kind's, there is no embedded one to test. Not collected rather than skipped: a skip looks green.
-collect_ignore = [] if os.environ.get("KUBECONFIG") == str(node.KUBECONFIG) else ["test_embedded.py"]
+CLUSTER = embedded if os.environ.get("KUBECONFIG") == str(node.KUBECONFIG) else kind
+# What only one of the clusters can show, and why. Left out and counted on the other, not skipped: a skip looks green.
+ONLY_ON: dict[str, tuple[ModuleType, str]] = {
+    "test_embedded.py": (embedded, "they end the node's own processes"),
+    "test_kind.py": (kind, "they need a network plugin that enforces policies, and two workers"),
+}
+LEFT_OUT = pytest.StashKey[list[str]]()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything here as needing a cluster."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark everything here as needing a cluster, and leave out what this cluster cannot show."""
+    config.stash[LEFT_OUT] = []
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+    for name, (cluster, why) in ONLY_ON.items():
+        tests = [item for item in items if item.path == Path(__file__).with_name(name)]
+        if tests and cluster is not CLUSTER:
+            config.hook.pytest_deselected(items=tests)
+            items[:] = [item for item in items if item not in tests]
+            only = cluster.__name__.rpartition(".")[2]
+            config.stash[LEFT_OUT].append(f"left out {len(tests)} of {name}, for the {only} cluster only: {why}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out."""
+    for line in config.stash.get(LEFT_OUT, []):
+        terminalreporter.write_line(line, yellow=True)
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +52,7 @@ def access() -> Access:
 @pytest.fixture(scope="session")
 def cluster() -> ModuleType:
     """The kind of cluster that runs: what builds images and brings them to it."""
-    return embedded if os.environ.get("KUBECONFIG") == str(node.KUBECONFIG) else kind
+    return CLUSTER
 
 
 @pytest.fixture
