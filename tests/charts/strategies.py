@@ -9,7 +9,7 @@ import yaml
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
-from tests.charts.harness import MODEL_SERVICE
+from tests.charts.harness import MODEL_SERVICE, Values
 
 type Schema = dict[str, Any]
 type Path = tuple[str, ...]
@@ -83,3 +83,34 @@ def drawn(schema: Schema, samples: Any) -> st.SearchStrategy[Any]:
     if kinds == "integer":
         return st.integers(schema.get("minimum", -5), schema.get("maximum", LARGEST_INTEGER))
     return {"boolean": st.booleans(), "null": st.none(), "number": st.floats(0.001, 64)}[kinds]
+
+
+def redrawn(values: Values, samples: Any) -> st.SearchStrategy[Values]:
+    """Return a strategy for values with a few leaves drawn anew, so that most draws get past the schema and the checks.
+
+    Args:
+        values: that render.
+        samples: as for `drawn`.
+    """
+
+    def at(place: Any, path: Path) -> Any:
+        for key in path:
+            place = place.get(key) if isinstance(place, Mapping) else None
+        return place
+
+    def leaf(path: Path) -> Schema:
+        schema = SCHEMA
+        for key in path:
+            schema = schema["properties"][key]
+        return schema
+
+    leaves = [path for path in keys() if not leaf(path).get("properties")]
+
+    @st.composite
+    def strategy(draw: st.DrawFn) -> Values:
+        found = values
+        for path in draw(st.lists(st.sampled_from(leaves), min_size=1, max_size=5, unique=True)):
+            found = spoiled(found, path, draw(drawn(leaf(path), at(samples, path))))
+        return found
+
+    return strategy()

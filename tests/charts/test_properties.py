@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.charts.harness import MINIMAL, MODEL_SERVICE, HelmError, Values, kinds, render
 from tests.charts.schemas import problems
-from tests.charts.strategies import DEFAULTS, SCHEMA, accepted, drawn, keys, merged, spoiled
+from tests.charts.strategies import DEFAULTS, SCHEMA, accepted, drawn, keys, merged, redrawn, spoiled
 from tests.charts.test_schemas import EVERYTHING, KEDA, NULLS
 
 SENTENCES = (
@@ -55,6 +55,33 @@ def test_many_drawn_values_render_or_are_refused_by_a_sentence(data: st.DataObje
     values = merged(data.draw(drawn(SCHEMA, SAMPLES)), data.draw(MODELS))
 
     assert outcome(values) == ""
+
+
+@settings(max_examples=20, deadline=None, derandomize=True, database=None)
+@given(st.data())
+def test_redrawn_leaves_render_or_are_refused_by_a_sentence(data: st.DataObject) -> None:
+    values = data.draw(redrawn({**MINIMAL, **EVERYTHING}, SAMPLES))
+
+    assert not accepted(values) or outcome(values) == ""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("base", [{}, EVERYTHING, KEDA], ids=["default", "everything", "keda"])
+@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+@given(st.data())
+def test_many_redrawn_leaves_render_or_are_refused_by_a_sentence(base: Values, data: st.DataObject) -> None:
+    values = data.draw(redrawn({**MINIMAL, **base}, SAMPLES))
+
+    assert not accepted(values) or outcome(values) == ""
+
+
+# What YAML takes for a boolean, null or a number when it is not quoted.
+@pytest.mark.parametrize("name", ["n", "on", "null", "true"])
+@pytest.mark.parametrize("namespace", ["7", "0x1f", "1e3", "0-1"])
+def test_names_that_yaml_takes_for_something_else_stay_text(name: str, namespace: str) -> None:
+    values = {**EVERYTHING, "nameOverride": name, "fullnameOverride": name, "namespaceOverride": namespace}
+
+    assert outcome(values, release=name) == ""
 
 
 def spoils(base: Mapping[str, Any], odd: list[Any]) -> list[dict[str, Any]]:
