@@ -1,0 +1,114 @@
+"""A release with API keys and traces: strangers stay out, keys change without a restart, spans reach a collector."""
+
+import json
+import urllib.error
+import urllib.request
+from base64 import b64encode
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.access import Access
+from tests.cluster.cache import ROOT
+from tests.cluster.console import wait_for
+from tests.cluster.images import APP
+from tests.cluster.main_job import image_values, install
+from tests.e2e.collector import PORT
+
+CHART = ROOT / "charts" / "model-service"
+RELEASE = NAMESPACE = "guarded"
+COLLECTOR = Path(__file__).parent / "collector.py"
+# The example's Secret, and what takes the place of its first key.
+SECRET, FIRST, SECOND, THIRD = "example-keys", "only-an-example-0001", "only-an-example-0002", "only-an-example-0003"
+BODY = {"columns": ["mean radius", "mean texture", "mean perimeter", "mean area"], "data": [[18, 10, 123, 1001]]}
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+SYNC_SECONDS = 60  # of the kubelet, for a changed Secret to reach the pod
+
+
+@pytest.fixture(scope="module")
+def release(access: Access) -> Iterator[str]:
+    """Install the chart's own example, one pod of it, beside a collector; yield the service's URL on this machine."""
+    access.kubectl("create", "namespace", NAMESPACE)
+    try:
+        access.kubectl(
+            "run", "collector", f"--namespace={NAMESPACE}", f"--image={APP.reference}", "--expose", f"--port={PORT}",
+            "--command", "--", "python3", "-c", COLLECTOR.read_text(),
+        )  # fmt: skip
+        access.kubectl("wait", "pod/collector", f"--namespace={NAMESPACE}", "--for=condition=Ready", "--timeout=60s")
+        address = f"http://collector.{NAMESPACE}.svc.cluster.local:{PORT}"
+        install(
+            access, RELEASE, CHART, NAMESPACE, f"--values={CHART / 'ci' / 'guarded-values.yaml'}", *image_values(APP),
+            f"--set-string=tracing.otlpEndpoint={address}", "--set=tracing.sampleRatio=1",
+            "--set=replicaCount=1", "--set=podDisruptionBudget.enabled=false", "--set=resources.requests.cpu=50m",
+        )  # fmt: skip
+        with access.forward(f"service/{RELEASE}-model-service", 80, NAMESPACE) as url:
+            yield url
+    finally:
+        access.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found", "--wait")
+        access.kubectl("delete", "namespace", NAMESPACE)
+
+
+def _status(url: str, key: str = "", *, trace: str = "") -> int:
+    """Return the status of a prediction that is asked for with a key, or without any."""
+    headers = {"Content-Type": "application/json"}
+    headers |= {"Authorization": f"Bearer {key}"} if key else {}
+    headers |= {"traceparent": f"00-{trace}-b7ad6b7169203331-01"} if trace else {}
+    request = urllib.request.Request(f"{url}/predict", json.dumps(BODY).encode(), headers)  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            assert len(json.load(answer)["predictions"]) == 1
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
+def _lives(access: Access) -> list[tuple[str, int]]:
+    """Return each pod's identity, and how often its container was started again."""
+    pods = access.get_all(
+        "pod", f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/name=model-service", NAMESPACE
+    )
+    return [(pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"]) for pod in pods]
+
+
+def test_only_who_has_a_key_gets_predictions(release: str) -> None:
+    assert _status(release) == HTTPStatus.UNAUTHORIZED
+    assert _status(release, THIRD) == HTTPStatus.UNAUTHORIZED
+    assert _status(release, FIRST) == HTTPStatus.OK
+    assert _status(release, SECOND) == HTTPStatus.OK
+
+
+@pytest.mark.usefixtures("release")
+def test_helm_test_presents_a_key(access: Access) -> None:
+    printed = access.helm("test", RELEASE, "--namespace", NAMESPACE, "--timeout", "120s")
+
+    assert "Succeeded" in printed
+
+
+def test_span_of_a_prediction_reaches_the_collector(access: Access, release: str) -> None:
+    assert _status(release, SECOND, trace=TRACE) == HTTPStatus.OK
+
+    def spans() -> list[dict[str, Any]]:
+        lines = access.kubectl("logs", "pod/collector", "--namespace", NAMESPACE).splitlines()
+        return [span for span in map(json.loads, lines) if span["trace"] == TRACE]
+
+    wait_for("the span", spans, timeout_seconds=30, remedy="Does the pod's log complain about the export?")
+    expected = {"path": "/v1/traces", "service": "guarded-model-service", "trace": TRACE, "span": "POST /predict"}
+    assert spans() == [expected]
+
+
+def test_keys_change_without_a_restart(access: Access, release: str) -> None:
+    before = _lives(access)
+    assert len(before) == 1
+    changed = {"data": {"web-2026": None, "web-2028": b64encode(THIRD.encode()).decode()}}
+    access.kubectl("patch", "secret", SECRET, "--namespace", NAMESPACE, "--type=merge", "--patch", json.dumps(changed))
+
+    taken = lambda: _status(release, THIRD) == HTTPStatus.OK  # noqa: E731
+    wait_for("the new key", taken, timeout_seconds=SYNC_SECONDS, remedy="Does the pod's log say `API keys read`?")
+
+    assert _status(release, FIRST) == HTTPStatus.UNAUTHORIZED
+    assert _status(release, SECOND) == HTTPStatus.OK
+    assert _lives(access) == before
