@@ -79,7 +79,7 @@ def mlflow_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def mlflow_server(mlflow_process: str) -> str:
     """An MLflow server that answers."""
-    until(lambda: answers(f"{mlflow_process}/health"), 50)
+    until(lambda: answers(f"{mlflow_process}/health"), 180)  # 6 s; on a busy machine a minute
     return mlflow_process
 
 
