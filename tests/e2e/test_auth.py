@@ -29,8 +29,8 @@ SYNC_SECONDS = 60  # of the kubelet, for a changed Secret to reach the pod
 
 
 @pytest.fixture(scope="module")
-def release(access: Access) -> Iterator[str]:
-    """Install the chart's own example, one pod of it, beside a collector; yield the service's URL on this machine."""
+def release(access: Access) -> Iterator[Access]:
+    """Install the chart's own example, one pod of it, beside a collector."""
     access.kubectl("create", "namespace", NAMESPACE)
     try:
         access.kubectl(
@@ -44,26 +44,29 @@ def release(access: Access) -> Iterator[str]:
             f"--set-string=tracing.otlpEndpoint={address}", "--set=tracing.sampleRatio=1",
             "--set=replicaCount=1", "--set=podDisruptionBudget.enabled=false", "--set=resources.requests.cpu=50m",
         )  # fmt: skip
-        with access.forward(f"service/{RELEASE}-model-service", 80, NAMESPACE) as url:
-            yield url
+        yield access
     finally:
         access.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--ignore-not-found", "--wait")
         access.kubectl("delete", "namespace", NAMESPACE)
 
 
-def _status(url: str, key: str = "", *, trace: str = "") -> int:
-    """Return the status of a prediction that is asked for with a key, or without any."""
+def _status(access: Access, key: str = "", *, trace: str = "") -> int:
+    """Return the status of a prediction that is asked for with a key, or without any.
+
+    By a way of its own: kubectl ends a forwarding at the first connection that it loses.
+    """
     headers = {"Content-Type": "application/json"}
     headers |= {"Authorization": f"Bearer {key}"} if key else {}
     headers |= {"traceparent": f"00-{trace}-b7ad6b7169203331-01"} if trace else {}
-    request = urllib.request.Request(f"{url}/predict", json.dumps(BODY).encode(), headers)  # noqa: S310
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
-            assert len(json.load(answer)["predictions"]) == 1
-            return int(answer.status)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code
+    with access.forward(f"service/{RELEASE}-model-service", 80, NAMESPACE) as url:
+        request = urllib.request.Request(f"{url}/predict", json.dumps(BODY).encode(), headers)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+                assert len(json.load(answer)["predictions"]) == 1
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
 
 
 def _lives(access: Access) -> list[tuple[str, int]]:
@@ -74,7 +77,7 @@ def _lives(access: Access) -> list[tuple[str, int]]:
     return [(pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"]) for pod in pods]
 
 
-def test_only_who_has_a_key_gets_predictions(release: str) -> None:
+def test_only_who_has_a_key_gets_predictions(release: Access) -> None:
     assert _status(release) == HTTPStatus.UNAUTHORIZED
     assert _status(release, THIRD) == HTTPStatus.UNAUTHORIZED
     assert _status(release, FIRST) == HTTPStatus.OK
@@ -88,7 +91,7 @@ def test_helm_test_presents_a_key(access: Access) -> None:
     assert "Succeeded" in printed
 
 
-def test_span_of_a_prediction_reaches_the_collector(access: Access, release: str) -> None:
+def test_span_of_a_prediction_reaches_the_collector(access: Access, release: Access) -> None:
     assert _status(release, SECOND, trace=TRACE) == HTTPStatus.OK
 
     def spans() -> list[dict[str, Any]]:
@@ -100,7 +103,7 @@ def test_span_of_a_prediction_reaches_the_collector(access: Access, release: str
     assert spans() == [expected]
 
 
-def test_keys_change_without_a_restart(access: Access, release: str) -> None:
+def test_keys_change_without_a_restart(access: Access, release: Access) -> None:
     before = _lives(access)
     assert len(before) == 1
     changed = {"data": {"web-2026": None, "web-2028": b64encode(THIRD.encode()).decode()}}
