@@ -28,7 +28,7 @@ Matrix = NDArray[np.float32]
 Category = str | int
 
 CATEGORICAL = "c"  # XGBoost's name for the type of a categorical feature
-_TREES = frozenset({"gbtree", "dart"})
+_TREES = ("gbtree", "dart")
 # What a file holds besides what is read here; most of its bytes are in the trees.
 _UNREAD = frozenset({"trees", "tree_info", "iteration_indptr", "weight_drop", "sorted_idx"})
 
@@ -68,24 +68,23 @@ class Booster:
         try:
             learner = ubjson.read(content, _UNREAD)["learner"]
             gradient_booster = learner["gradient_booster"]
-            self.objective: str = learner["objective"]["name"]
-            self.attributes: dict[str, str] = learner["attributes"]
+            if (kind := gradient_booster["name"]) not in _TREES:
+                raise BoosterError(f"its booster is {kind}, and only {' and '.join(_TREES)} are served")
+            model = gradient_booster.get("gbtree", gradient_booster)["model"]
             parameters = learner["learner_model_param"]
+            self.objective: str = learner["objective"]["name"]
             self.class_count = int(parameters["num_class"])
-            if gradient_booster["name"] in _TREES:
-                model = gradient_booster.get("gbtree", gradient_booster)["model"]
-                self.features = _features(learner, model.get("cats") or {}, int(parameters["num_feature"]))
+            self.features = _features(learner, model.get("cats") or {}, int(parameters["num_feature"]))
+            best: str = learner["attributes"].get("best_iteration", "") if best_only else ""
         except (KeyError, TypeError, IndexError) as error:
             raise ValueError(f"it is no XGBoost model ({type(error).__name__})") from None
-        if gradient_booster["name"] not in _TREES:
-            raise BoosterError(f"its booster is {gradient_booster['name']}, and only {' and '.join(_TREES)} are served")
+        self._predict = _library().XGBoosterPredictFromDense
         self._handle = ctypes.c_void_p()
         _call("XGBoosterCreate", None, 0, ctypes.byref(self._handle))
         # Not at exit: a thread may still predict then, and the memory goes anyway.
         weakref.finalize(self, _call, "XGBoosterFree", self._handle).atexit = False
         _call("XGBoosterSetParam", self._handle, b"nthread", b"1")  # one row does not share; more pods do
         _call("XGBoosterLoadModelFromBuffer", self._handle, content, len(content))
-        best = self.attributes.get("best_iteration", "") if best_only else ""
         self._arguments = json.dumps(
             {
                 "type": 0,
@@ -112,7 +111,7 @@ class Booster:
         array = b'{"data":[%d,true],"shape":[%d,%d],"typestr":"<f4","version":3}' % (address, height, width)
         shape, dimensions, values = _SIZES(), ctypes.c_uint64(), _FLOATS()
         results = ctypes.byref(shape), ctypes.byref(dimensions), ctypes.byref(values)
-        if _predict()(self._handle, array, self._arguments, None, *results):
+        if self._predict(self._handle, array, self._arguments, None, *results):
             raise BoosterError(_complaint())
         outputs = shape[1]
         content = ctypes.string_at(values, height * outputs * 4)  # copied: it is this thread's until its next call
@@ -156,11 +155,6 @@ def _library() -> ctypes.CDLL:
     )
     library.XGBRegisterLogCallback(_LOG)
     return library
-
-
-@cache
-def _predict() -> Any:
-    return _library().XGBoosterPredictFromDense
 
 
 def _log(message: bytes) -> None:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,8 @@ class Column:
         if value is None:
             return "" if self.nullable else f"must not be null: a {self.type} has no missing value"
         if self.categories:
-            return "" if _known(value, self.categories) else f"must be one of the model's categories: {self._listed()}"
+            known = not isinstance(value, list | dict) and (type(value), value) in self.codes
+            return "" if known else f"must be one of the model's categories: {self._listed()}"
         if self.type == "boolean":
             return "" if isinstance(value, bool) else f"must be true or false, not {kind(value)}"
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -58,6 +60,16 @@ class Column:
         # Above this, float32 is infinite; the comparison also takes integers that no float can hold.
         return "" if -FLOAT32_MAX <= value <= FLOAT32_MAX else "must be finite as a 32-bit number"
 
+    @cached_property
+    def codes(self) -> dict[tuple[Any, Any], float]:
+        """The booster's number of each value of a categorical column. By type too: in Python, true equals 1."""
+        found: dict[tuple[Any, Any], float] = {(type(None), None): math.nan}
+        for number, category in enumerate(self.categories):
+            found[type(category), category] = number
+            if isinstance(category, int):
+                found[float, float(category)] = number
+        return found
+
     def document(self) -> dict[str, Any]:
         """The column as JSON."""
         known = {"name": self.name, "type": self.type, "required": self.required}
@@ -67,16 +79,6 @@ class Column:
         more = len(self.categories) - LISTED_CATEGORIES
         listed = ", ".join(json.dumps(each, ensure_ascii=False) for each in self.categories[:LISTED_CATEGORIES])
         return listed + (f" and {more} more" if more > 0 else "")
-
-
-def codes_of(column: Column) -> dict[tuple[type, Any], float]:
-    """Return the booster's number of each value of a categorical column. By type too: in Python, true equals 1."""
-    found: dict[tuple[type, Any], float] = {(type(None), None): math.nan}
-    for number, category in enumerate(column.categories):
-        found[type(category), category] = number
-        if isinstance(category, int):
-            found[float, float(category)] = number
-    return found
 
 
 def columns_of(
@@ -152,7 +154,3 @@ def _with_categories(column: Column, feature: Feature, stated: tuple[Category, .
             f"train from a data frame with XGBoost 3.1 or newer, or name them in {CONTRACT_FILE}",
         )
     return replace(column, categories=categories)
-
-
-def _known(value: Any, categories: tuple[Category, ...]) -> bool:
-    return isinstance(value, str | int | float) and not isinstance(value, bool) and value in categories

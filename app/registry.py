@@ -52,6 +52,7 @@ def fetch(tracking: Tracking, wanted: RegisteredModel, served_name: str, cache: 
     log.info("model resolved", extra={"version": version, "alias": wanted.alias, "run_id": run_id})
     run = _run(tracking, run_id)
     data = run.get("data", {})
+    run_tags = _pairs(data.get("tags"))
     folder = _download(tracking, wanted.name, version, tags.get("sha256", ""), cache)
     return folder, Provenance(
         name=served_name,
@@ -59,11 +60,11 @@ def fetch(tracking: Tracking, wanted: RegisteredModel, served_name: str, cache: 
         uri=f"models:/{wanted.name}/{version}",
         alias=wanted.alias,
         run_id=run_id,
-        git_commit=tags.get("git_commit") or _pairs(data.get("tags")).get("mlflow.source.git.commit", ""),
+        git_commit=tags.get("git_commit") or run_tags.get("mlflow.source.git.commit", ""),
         data_digest=tags.get("data_digest", ""),
         parameters=_pairs(data.get("params")),
         metrics={name: _finite(value) for name, value in _pairs(data.get("metrics")).items()},
-        environment={k.removeprefix("env."): v for k, v in _pairs(data.get("tags")).items() if k.startswith("env.")},
+        environment={k.removeprefix("env."): v for k, v in run_tags.items() if k.startswith("env.")},
     )
 
 

@@ -85,7 +85,8 @@ class Reader:
         """Return the values of a body in split form with nothing but numbers; None when it is any other."""
         names = self._signature.names
         names = self._signature.names
-        if body[:1] != b"{":  # a byte order mark, which simdjson passes over
+        # The first: a byte order mark, which simdjson passes over. The second: records, not to be read twice.
+        if body[:1] != b"{" or b'"columns"' not in body:
             return None
         try:
             document = self._parser.parse(body)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.booster import Matrix
-from app.columns import FLOAT32_MAX, INTEGER_BITS, REALS, Column, codes_of, kind
+from app.columns import FLOAT32_MAX, INTEGER_BITS, REALS, Column, kind
 from app.errors import LISTED_ERRORS, CellError, InvalidInputError
 
 _NUMBERS = frozenset({int, float})
@@ -28,7 +28,7 @@ class Signature:
         self._in_order = list(self.names)
         self._known = frozenset(self.names)
         self._required = frozenset(column.name for column in columns if column.required)
-        self._codes = {i: codes_of(column) for i, column in enumerate(columns) if column.categories}
+        self._codes = {i: column.codes for i, column in enumerate(columns) if column.categories}
         numbers = [(i, column) for i, column in enumerate(columns) if not column.categories]
         self._integers = [i for i, column in numbers if column.type in INTEGER_BITS]
         # With one boolean, or an integer that may be left out, the types of the cells no longer say enough.

@@ -1,7 +1,9 @@
 """What the tests of the service share: how to run it, in this process and in one of its own."""
 
 import asyncio
+import io
 import json
+import logging
 import os
 import signal
 import socket
@@ -19,6 +21,7 @@ from starlette.testclient import TestClient
 
 from app.contract import CONTRACT_FILE
 from app.loading import Service
+from app.logs import JsonFormatter
 from app.main import create_app
 from app.server import Connection, Server, make_server
 from app.settings import Settings
@@ -189,6 +192,20 @@ def running_service(uri: str, tmp_path: Path, **changes: str) -> Iterator[Runnin
         here = Running(started, int(variables["MODEL_SERVICE_PORT"]), log)
         until(lambda: answers(f"{here.address}/health/ready"))
         yield here
+
+
+@contextmanager
+def logged() -> Iterator[list[dict[str, Any]]]:
+    """Yield a list that has, afterwards, each line that the service has logged, as it writes them."""
+    lines: list[dict[str, Any]] = []
+    handler = logging.StreamHandler(io.StringIO())
+    handler.setFormatter(JsonFormatter())
+    logging.getLogger().addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logging.getLogger().removeHandler(handler)
+        lines += map(json.loads, handler.stream.getvalue().splitlines())
 
 
 def answers(url: str) -> bool:

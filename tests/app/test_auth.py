@@ -1,9 +1,7 @@
 """API keys: who gets in, where, and how they change while the service runs."""
 
 import asyncio
-import io
 import json
-import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +11,7 @@ from openapi_spec_validator import validate
 from starlette.testclient import TestClient
 
 from app import auth, check, keys
-from app.logs import JsonFormatter
-from tests.app.harness import SERVICE, answers, free_port, listening, process, serving, settings_for, until
+from tests.app.harness import SERVICE, answers, free_port, listening, logged, process, serving, settings_for, until
 
 ROW = {"mean radius": 0.5, "texture": 0.25, "count": 3}
 BODY = {"instances": [ROW]}
@@ -182,17 +179,12 @@ def test_the_folder_is_not_read_for_every_request(folder: Path, monkeypatch: pyt
 def test_log_lines_name_the_caller_and_never_a_key(guarded: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     coalescer = guarded.app.state.service.loaded.coalescer  # type: ignore[attr-defined]
     monkeypatch.setattr(coalescer, "predict", lambda *_: 1 / 0)
-    handler = logging.StreamHandler(io.StringIO())
-    handler.setFormatter(JsonFormatter())
-    logging.getLogger().addHandler(handler)
-    try:
+    with logged() as lines:
         assert status(guarded, FIRST) == 500
         assert status(guarded, "a-wrong-key-0123456789") == 401
-    finally:
-        logging.getLogger().removeHandler(handler)
 
-    text = handler.stream.getvalue()
-    assert [line.get("caller") for line in map(json.loads, text.splitlines()) if line["level"] == "error"] == ["web"]
+    assert [line.get("caller") for line in lines if line["level"] == "error"] == ["web"]
+    text = json.dumps(lines)
     assert FIRST not in text
     assert "a-wrong-key" not in text
 

@@ -1,17 +1,14 @@
 """What every request passes: its id, its method, and the series it is counted in."""
 
 import asyncio
-import io
 import json
-import logging
 import re
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
-from app.logs import JsonFormatter
-from tests.app.harness import listening, settings_for
+from tests.app.harness import listening, logged, settings_for
 
 ROW = {"mean radius": 0.5, "texture": 0.25, "count": 3}
 MADE = re.compile("[0-9a-f]{32}")
@@ -55,15 +52,9 @@ def test_problem_names_its_request(client: TestClient, method: str, path: str, s
 def test_log_lines_name_their_request(client: TestClient, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     booster = client.app.state.service.loaded.model.booster  # type: ignore[attr-defined]
     monkeypatch.setattr(booster, "predict", lambda *_, **__: 1 / 0)
-    handler = logging.StreamHandler(io.StringIO())
-    handler.setFormatter(JsonFormatter())
-    logging.getLogger().addHandler(handler)
-    try:
+    with logged() as lines:
         client.post("/predict", json={"instances": [ROW] * count}, headers={"X-Request-ID": "abc"})
-    finally:
-        logging.getLogger().removeHandler(handler)
 
-    lines = [json.loads(line) for line in handler.stream.getvalue().splitlines()]
     assert [line["request_id"] for line in lines if line["logger"].startswith("app")] == ["abc"]
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,16 @@ def test_refused_input_example_ends_the_load(copied: Path) -> None:
     (copied / "input_example.json").write_text(json.dumps({"columns": COLUMNS, "data": [[1, "x", 1]]}))
 
     with pytest.raises(LoadError, match="row 0, column texture: must be a number, not a string"):
+        load(copied)
+
+
+def test_linear_booster_is_refused(copied: Path, rows: Matrix) -> None:
+    matrix = xgb.DMatrix(rows, label=rows[:, 0], feature_names=COLUMNS)
+    with warnings.catch_warnings(action="ignore"):  # it goes, but its models stay
+        booster = xgb.train({"booster": "gblinear", "nthread": 1}, matrix, 1)
+        (copied / MODEL_FILE).write_bytes(booster.save_raw("ubj"))
+
+    with pytest.raises(LoadError, match="its booster is gblinear, and only gbtree and dart are served"):
         load(copied)
 
 

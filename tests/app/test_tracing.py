@@ -2,9 +2,7 @@
 
 import gzip
 import http.server
-import io
 import json
-import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -19,9 +17,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from starlette.testclient import TestClient
 
-from app.logs import JsonFormatter
 from app.main import create_app
-from tests.app.harness import SERVICE, answers, free_port, process, serving, settings_for, silent_server, until
+from tests.app.harness import SERVICE, answers, free_port, logged, process, serving, settings_for, silent_server, until
 
 ROW = {"mean radius": 0.5, "texture": 0.25, "count": 3}
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -175,18 +172,12 @@ def test_probes_and_scrapes_are_no_spans(traced: TestClient, collector: Collecto
 def test_log_lines_carry_the_trace_of_their_request(traced: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     coalescer = traced.app.state.service.loaded.coalescer  # type: ignore[attr-defined]
     monkeypatch.setattr(coalescer, "predict", lambda *_: 1 / 0)
-    handler = logging.StreamHandler(io.StringIO())
-    handler.setFormatter(JsonFormatter())
-    logging.getLogger().addHandler(handler)
-    try:
+    with logged() as lines:
         for sampled in ("01", "00"):
             traced.post(
                 "/predict", json={"instances": [ROW]}, headers={"traceparent": f"00-{TRACE}-{PARENT}-{sampled}"}
             )
-    finally:
-        logging.getLogger().removeHandler(handler)
 
-    lines = map(json.loads, handler.stream.getvalue().splitlines())
     assert [line["trace_id"] for line in lines if line["level"] == "error"] == [TRACE, TRACE]
 
 
