@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -13,10 +12,9 @@ import yaml
 from tests.charts.schemas import KEDA as MODULE
 from tests.charts.schemas import module
 from tests.cluster.access import Access
-from tests.cluster.console import wait_for
 from tests.cluster.images import KEDA
 from tests.cluster.main_job import ALIAS, MODEL, MONITORING, NAMESPACE, RELEASE, install_model
-from tests.e2e.test_traffic import under_load
+from tests.e2e.test_traffic import pods_follow_the_load
 
 FULLNAME = f"{RELEASE}-model-service"
 PARTS = ("crd", "general", "rbac", "manager", "metrics-server", "service_account")
@@ -70,9 +68,6 @@ def _keda(access: Access, cluster: ModuleType, tmp_path: Path) -> Iterator[None]
 @pytest.mark.long
 @pytest.mark.usefixtures("_keda")
 def test_prometheus_trigger_adds_pods_under_load_and_takes_them_away(access: Access) -> None:
-    def replicas() -> int:
-        return int(access.get("deployment", FULLNAME, NAMESPACE)["status"].get("readyReplicas", 0))
-
     install_model(
         access, f"models:/{MODEL}@{ALIAS}", "--set=autoscaling.enabled=false", "--set=keda.enabled=true",
         "--set=keda.minReplicas=1", "--set=keda.maxReplicas=3", "--set=keda.pollingIntervalSeconds=5",
@@ -80,12 +75,4 @@ def test_prometheus_trigger_adds_pods_under_load_and_takes_them_away(access: Acc
         "--set=keda.behavior.scaleDown.stabilizationWindowSeconds=15",
     )  # fmt: skip
     access.kubectl("wait", f"scaledobject/{FULLNAME}", f"--namespace={NAMESPACE}", "--for=condition=Ready")
-    wait_for("one pod", lambda: replicas() == 1, timeout_seconds=240, remedy="")
-    started = time.monotonic()
-    with under_load(access, clients=4, seconds=150, requests=500_000) as counted:
-        wait_for("three pods", lambda: replicas() == 3, timeout_seconds=140, remedy="Is the metric above its target?")
-        print(f"1 -> 3 pods in {time.monotonic() - started:.0f} s")
-    started = time.monotonic()
-    wait_for("one pod again", lambda: replicas() == 1, timeout_seconds=240, remedy="")
-    print(f"3 -> 1 pods in {time.monotonic() - started:.0f} s after the load; {counted}")
-    assert counted["failures"] == 0, counted
+    pods_follow_the_load(access, patience_seconds=240)

@@ -73,6 +73,23 @@ def test_upgrades_from_the_previous_chart_and_rollbacks_drop_none_of_5000_reques
     assert counted["requests"] >= 5_000, counted
 
 
+def pods_follow_the_load(access: Access, patience_seconds: int) -> None:
+    """Load the release from one pod to three and wait until it is one again; every request is answered."""
+
+    def replicas() -> int:
+        return int(access.get("deployment", FULLNAME, NAMESPACE)["status"].get("readyReplicas", 0))
+
+    wait_for("one pod", lambda: replicas() == 1, timeout_seconds=patience_seconds, remedy="")
+    started = time.monotonic()
+    with under_load(access, clients=4, seconds=150, requests=500_000) as counted:
+        wait_for("three pods", lambda: replicas() == 3, timeout_seconds=140, remedy="Is the metric above its target?")
+        print(f"1 -> 3 pods in {time.monotonic() - started:.0f} s")
+    started = time.monotonic()
+    wait_for("one pod again", lambda: replicas() == 1, timeout_seconds=240, remedy="")
+    print(f"3 -> 1 pods in {time.monotonic() - started:.0f} s after the load; {counted}")
+    assert counted["failures"] == 0, counted
+
+
 def test_eviction_honours_the_disruption_budget(access: Access) -> None:
     access.kubectl("rollout", "status", f"deployment/{FULLNAME}", "--namespace", NAMESPACE, "--timeout=120s")
     pods = access.get_all("pod", f"app.kubernetes.io/instance={RELEASE}", NAMESPACE)
@@ -91,18 +108,7 @@ def test_eviction_honours_the_disruption_budget(access: Access) -> None:
 
 @pytest.mark.long
 def test_autoscaler_adds_pods_under_load_and_takes_them_away(access: Access) -> None:
-    def replicas() -> int:
-        return int(access.get("deployment", FULLNAME, NAMESPACE)["status"].get("readyReplicas", 0))
-
     quick = "--set=autoscaling.behavior.scaleDown.stabilizationWindowSeconds=15"
     install_model(access, f"models:/{MODEL}@{ALIAS}", "--set=autoscaling.minReplicas=1", quick)
-    wait_for("one pod", lambda: replicas() == 1, timeout_seconds=180, remedy="")
-    started = time.monotonic()
-    with under_load(access, clients=4, seconds=150, requests=500_000) as counted:
-        wait_for("three pods", lambda: replicas() == 3, timeout_seconds=140, remedy="Is the metric above its target?")
-        print(f"1 -> 3 pods in {time.monotonic() - started:.0f} s")
-    started = time.monotonic()
-    wait_for("one pod again", lambda: replicas() == 1, timeout_seconds=240, remedy="")
-    print(f"3 -> 1 pods in {time.monotonic() - started:.0f} s after the load; {counted}")
-    assert counted["failures"] == 0, counted
+    pods_follow_the_load(access, patience_seconds=180)
     install_model(access)
