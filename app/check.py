@@ -31,6 +31,11 @@ def ready(url: str) -> Any:
     return _call(f"{url}/health/ready")
 
 
+def model(url: str) -> Any:
+    """Return what the service says about its model."""
+    return _call(f"{url}/model")
+
+
 def predict(url: str) -> Any:
     """Return the answer to the model's own input example."""
     return _call(f"{url}/predict", _example(url))
@@ -42,7 +47,7 @@ def release(url: str) -> Any:
 
 
 def _example(url: str) -> bytes:
-    example = _call(f"{url}/model").get("input_example")
+    example = model(url).get("input_example")
     if not example:
         raise CheckError("The model was logged without an input example, so there is nothing to send.")
     return json.dumps(example).encode()

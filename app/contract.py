@@ -48,6 +48,9 @@ class Contract(BaseModel):
         "probability of the second.",
     )
     columns: tuple[ContractColumn, ...] = Field(default=(), description="Inputs in the order of the features.")
+    example_output: tuple[tuple[float, ...], ...] = Field(
+        default=(), description="What the booster answered to the input example in training: its numbers for each row."
+    )
 
     @model_validator(mode="after")
     def _classes_fit_the_task(self) -> Self:

@@ -28,6 +28,9 @@ from app.registry import EXAMPLE_FILE, MLMODEL_FILE, Provenance
 from app.settings import ModelFolder
 from app.signature import Signature
 
+# Of an answer: processors of other kinds round exp() in the last of float32's 24 bits, and no more.
+SAME_ANSWER = 1e-5
+
 log = logging.getLogger(__name__)
 
 _LOG_AGAIN = "log the model again with mlflow.xgboost.log_model(model_format='ubj')"
@@ -111,6 +114,8 @@ def load(folder: Path, provenance: Provenance, pinned: str = "") -> Model:
         raise LoadError(f"it cannot predict its own input example ({error})", _LOG_AGAIN) from None
     if len(found) != len(rows):
         raise LoadError(f"it answers {len(rows)} rows with {len(found)} predictions", _LOG_AGAIN)
+    if contract and contract.example_output:
+        _compare(found, contract)
     output = output_of(booster, found.shape[1], contract)
     rows_of = "the input example" if example else "missing values, as there is no input example"
     seconds = round(time.monotonic() - begin, 3)
@@ -172,6 +177,20 @@ def _example(folder: Path) -> dict[str, Any] | None:
     if not isinstance(example, dict) or not {"columns", "data"} <= example.keys() or not example["data"]:
         return None
     return {"columns": example["columns"], "data": example["data"]}
+
+
+def _compare(found: Matrix, contract: Contract) -> None:
+    """Refuse a model that answers its input example otherwise here than in training."""
+    if len({len(found), len(contract.example_output)}) != 1 or {*map(len, contract.example_output)} != {found.shape[1]}:
+        raise LoadError(
+            f"example_output of {CONTRACT_FILE} is not of {found.shape} numbers", "correct what training writes"
+        )
+    expected = np.array(contract.example_output, dtype=np.float32)
+    if not np.allclose(found, expected, rtol=SAME_ANSWER, atol=SAME_ANSWER):
+        raise LoadError(
+            f"it answers its input example otherwise than in training, by up to {np.abs(found - expected).max():g}",
+            f"find out what differs from the training: this is XGBoost {xgboost.version()}",
+        )
 
 
 def _example_rows(signature: Signature, example: dict[str, Any] | None) -> Matrix:
