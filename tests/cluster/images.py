@@ -14,7 +14,8 @@ from pathlib import Path
 from tests.cluster.cache import CACHE, LOGS, ROOT, key_of
 from tests.cluster.console import Failure, run, step
 from tests.cluster.programs import KEDA as KEDA_MODULE
-from tests.cluster.programs import cluster_programs, keda
+from tests.cluster.programs import VERSITYGW as VERSITYGW_MODULE
+from tests.cluster.programs import cluster_programs, keda, versitygw
 
 STORE = CACHE / "buildah"
 LOCAL = Path(__file__).parent / "dockerfiles"
@@ -67,6 +68,8 @@ RELOADER = Image(
     ("prometheus-config-reloader",),
 )
 KEDA = Image("keda", LOCAL / "keda.Dockerfile", (KEDA_MODULE,), ("operator", "adapter"), keda)
+POSTGRESQL = Image("postgresql", LOCAL / "postgresql.Dockerfile", ())
+VERSITYGW = Image("versitygw", LOCAL / "versitygw.Dockerfile", (VERSITYGW_MODULE,), ("versitygw",), versitygw)
 PAUSE = Image("pause", LOCAL / "pause.Dockerfile", (_PROGRAMS / "pause",), ("pause",))
 
 

@@ -23,6 +23,7 @@ CLUSTER = ROOT / "tests" / "cluster" / "kubernetes"
 TOOLS = ROOT / "tests" / "tools"
 PROMTOOL = ROOT / "tests" / "promtool"
 KEDA = ROOT / "tests" / "cluster" / "keda"
+VERSITYGW = ROOT / "tests" / "cluster" / "versitygw"
 # The names that the one binary of tests/cluster/kubernetes answers to.
 ENTRY_POINTS = (
     "coredns", "ct", "etcd", "helm", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler",
@@ -161,6 +162,11 @@ def promtool() -> Path:
 def keda() -> Path:
     """Return the folder with KEDA's operator and adapter; build it when needed (long)."""
     return _build(KEDA, ("tool",))
+
+
+def versitygw() -> Path:
+    """Return the folder with versitygw, an S3 server; build it when needed (a minute)."""
+    return _build(VERSITYGW, ("tool",))
 
 
 def find(name: str) -> Path:
