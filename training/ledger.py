@@ -1,0 +1,134 @@
+"""The ledger of promotions: which version an alias named, in an order that no race can muddle.
+
+MLflow's aliases have no compare-and-set: of two promotions at once the later would win, though it was compared with a
+champion that is none any more. The one thing that MLflow changes atomically is a run's parameters, each of which can be
+written once. So each move of an alias is a parameter of one run, named by its number: who writes number 8 has won, and
+who comes second learns that. The ledger decides and the alias follows; whoever comes next moves an alias that a
+promotion which broke off has left behind. Being parameters, entries can't be changed afterwards, as tags can.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Literal, Self
+from uuid import uuid4
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+RUN_TAG = "promotions.run_id"
+_DONE = "done."
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One move of the alias to `version`, whose model file has `sha256`; `previous` is empty for the first."""
+
+    action: Literal["promote", "rollback"]
+    version: str
+    sha256: str
+    previous: str
+    previous_sha256: str
+    at: str = ""
+    token: str = ""
+
+
+class Ledger:
+    """The moves of one alias of one registered model.
+
+    Raises:
+        mlflow.exceptions.MlflowException: from each method, when MLflow does not answer or refuses.
+    """
+
+    def __init__(self, client: MlflowClient, name: str, alias: str, run_id: str) -> None:
+        self._client = client
+        self._name = name
+        self._alias = alias
+        self.run_id = run_id
+
+    @classmethod
+    def find(cls, client: MlflowClient, name: str, alias: str) -> Self | None:
+        """Return the ledger, or None when nothing was ever promoted."""
+        known = client.get_experiment_by_name(_title(name, alias))
+        return cls(client, name, alias, known.tags[RUN_TAG]) if known else None
+
+    @classmethod
+    def open(cls, client: MlflowClient, name: str, alias: str, experiment_id: str) -> Self:
+        """Return the ledger, made when there is none, with its run in the experiment.
+
+        An experiment's name is unique and comes with its tags, so of two that make one at once both get the same run.
+        """
+        if found := cls.find(client, name, alias):
+            return found
+        title = _title(name, alias)
+        run_id = client.create_run(experiment_id, run_name=title).info.run_id
+        client.set_terminated(run_id)
+        note = f"{title}, in their order, are the parameters of run {run_id} in experiment {experiment_id}."
+        try:
+            client.create_experiment(title, tags={RUN_TAG: run_id, "mlflow.note.content": note})
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        made = cls.find(client, name, alias)
+        if made is None:
+            raise MlflowException(f"experiment {title!r} is deleted; restore it")
+        if made.run_id != run_id:
+            client.delete_run(run_id)
+        return made
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Return the moves in their order."""
+        params = self._client.get_run(self.run_id).data.params
+        return tuple(Entry(**json.loads(params[key])) for key in sorted(params, key=int))
+
+    def append(self, after: int, entry: Entry) -> bool:
+        """Write the entry that follows the first `after` ones; False when another one was faster."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        entry = replace(entry, at=now, token=uuid4().hex)  # a call that is repeated writes the same, another's does not
+        try:
+            self._client.log_param(self.run_id, f"{after + 1:04}", json.dumps(asdict(entry)), synchronous=True)
+        except MlflowException as error:
+            if error.error_code == "INVALID_PARAMETER_VALUE" and "hanging param" in str(error):
+                return False
+            raise
+        return True
+
+    def settle(self) -> None:
+        """Move the alias to what the ledger says last, however many do so at once."""
+        head = len(self.entries())
+        while head:
+            entries = self.entries()
+            head = len(entries)
+            self._client.set_registered_model_alias(self._name, self._alias, entries[-1].version)
+            self._client.set_tag(self.run_id, f"{_DONE}{head:04}", datetime.now(UTC).isoformat(timespec="seconds"))
+            if len(self.entries()) == head:  # else this was late, and may have moved the alias back
+                return
+
+    def mend(self) -> None:
+        """Move the alias if the last promotion broke off before it did; one moved by hand since stays."""
+        run = self._client.get_run(self.run_id)
+        if run.data.params and f"{_DONE}{len(run.data.params):04}" not in run.data.tags:
+            self.settle()
+
+
+def earlier(entries: Sequence[Entry]) -> tuple[tuple[str, str], ...]:
+    """Return version and sha256 of the champions that a rollback can go back to, the latest last.
+
+    A rollback takes the champion away that it leaves, so that the next one goes a step further.
+    """
+    stack: list[tuple[str, str]] = []
+    for entry in entries:
+        if entry.action == "rollback":
+            while stack and stack[-1][0] != entry.version:
+                stack.pop()
+            stack = stack or [(entry.version, entry.sha256)]
+            continue
+        if entry.previous and (not stack or stack[-1][0] != entry.previous):  # moved by hand before
+            stack.append((entry.previous, entry.previous_sha256))
+        stack.append((entry.version, entry.sha256))
+    return tuple(stack[:-1])
+
+
+def _title(name: str, alias: str) -> str:
+    return f"promotions of {name}@{alias}"
