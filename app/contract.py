@@ -4,14 +4,27 @@ Written by training beside the model in its MLflow folder, read by the service: 
 definition of the format. Inputs are described by MLflow's own signature; what it lacks may stand here.
 """
 
-from typing import Literal, Self
+import math
+from datetime import datetime
+from itertools import pairwise
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
 
 CONTRACT_FILE = "contract.json"
 MODEL_FILE = "model.ubj"
 
+MOST_BINS = 10  # of a variable: each is two series in every pod
+
 Task = Literal["binary", "multiclass", "regression", "ranking"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _ascending(edges: tuple[float, ...]) -> tuple[float, ...]:
+    if any(a >= b for a, b in pairwise(edges)):
+        raise ValueError("the edges must ascend")
+    return edges
 
 
 class ContractColumn(BaseModel):
@@ -25,6 +38,55 @@ class ContractColumn(BaseModel):
     categories: tuple[StrictStr | StrictInt, ...] = Field(
         default=(), description="Of a categorical feature, in the order of the booster's numbers."
     )
+
+
+class Variable(BaseModel):
+    """How a feature or a prediction was distributed in the reference data: a share per bin.
+
+    A number falls into the first bin whose edge is not below it, or into the last. A category has a bin of its own, or
+    shares `other` with those that have none. Edges lie at quantiles of the reference, so that an outlier moves none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str = Field(min_length=1)
+    edges: Annotated[tuple[Finite, ...], AfterValidator(_ascending)] = Field(
+        default=(), max_length=MOST_BINS - 1, description="Of a number: upper bounds of all bins but the last, float32."
+    )
+    categories: tuple[StrictStr | StrictInt, ...] = Field(
+        default=(), max_length=MOST_BINS, description="Of a category: those with a bin of their own."
+    )
+    shares: tuple[Share, ...] = Field(description="Of the rows, by bin in the order of edges or categories.")
+    other: Share = Field(default=0, description="Share of the rows in other known categories.")
+    missing: Share = Field(default=0, description="Share of the rows without a value.")
+    samples: int = Field(ge=1, description="Rows in the reference.")
+    minimum: Finite | None = Field(default=None, description="Of a number: the least value in training.")
+    maximum: Finite | None = Field(default=None, description="Of a number: the greatest value in training.")
+    importance: Share = Field(default=0, description="Of a feature: its share of the total gain of all splits.")
+    positive: tuple[Share, ...] = Field(
+        default=(), description="Of a binary model's score: share of the second class among the rows of each bin."
+    )
+
+    @model_validator(mode="after")
+    def _shares_fit_the_bins(self) -> Self:
+        bins = len(self.categories) if self.categories else len(self.edges) + 1
+        if self.edges and self.categories:
+            raise ValueError(f"{self.name} has edges and categories; a variable is a number or a category")
+        if len(self.shares) != bins or len(self.positive) not in (0, bins):
+            raise ValueError(f"{self.name} has {bins} bins, but other numbers of shares")
+        if not math.isclose(total := sum(self.shares) + self.other + self.missing, 1, abs_tol=1e-3):
+            raise ValueError(f"the shares of {self.name} sum up to {total:g}, not to 1")
+        return self
+
+
+class Profile(BaseModel):
+    """The reference that live requests are compared with: features as trained on, predictions on held-out rows."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    created_at: datetime
+    features: tuple[Variable, ...] = ()
+    predictions: tuple[Variable, ...] = ()
 
 
 class Contract(BaseModel):
@@ -51,6 +113,7 @@ class Contract(BaseModel):
     example_output: tuple[tuple[float, ...], ...] = Field(
         default=(), description="What the booster answered to the input example in training: its numbers for each row."
     )
+    profile: Profile | None = Field(default=None, description="Reference distributions; without them no drift is seen.")
 
     @model_validator(mode="after")
     def _classes_fit_the_task(self) -> Self:

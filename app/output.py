@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from app.booster import Booster, Matrix
 from app.contract import CONTRACT_FILE, Contract
 from app.errors import LoadError
@@ -33,6 +35,17 @@ class Output:
     form: Form
     classes: tuple[str, ...]
     width: int
+
+    @property
+    def measures(self) -> int:
+        """How many numbers of a prediction are watched for drift."""
+        return self.width if self.form == "numbers" else 1
+
+    def measured(self, output: Matrix) -> Matrix:
+        """Return what is watched of an output, shape (rows, measures): scores, values or places of classes."""
+        if self.form == "probabilities" and self.task == "multiclass":
+            return output.argmax(axis=1)[:, None].astype(np.float32)
+        return output
 
     def values(self, output: Matrix) -> list[Any]:
         """Return one JSON value per row of a booster's output, shape (rows, width)."""

@@ -1,0 +1,167 @@
+"""Live values are counted into the reference's bins: few rows or many, alike, and exactly."""
+
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from app.columns import Column
+from app.contract import Profile, Variable
+from app.drift import MISSING, OTHER, UNSEEN, Distributions, Drift
+from app.errors import LoadError
+from app.output import Output
+
+BINARY = Output("binary", "probabilities", ("no", "yes"), 1)
+COLUMNS = (
+    Column("age", "double"),
+    Column("city", "string", categories=("rome", "oslo", "bern")),
+    Column("pay", "double"),
+)
+AGE = Variable(name="age", edges=(20, 40), shares=(0.5, 0.25, 0.25), samples=8, minimum=10, maximum=60, importance=0.5)
+CITY = Variable(name="city", categories=("rome", "bern"), shares=(0.5, 0.4), other=0.1, samples=8, importance=0.3)
+PAY = Variable(name="pay", edges=(-1.5,), shares=(0.5, 0.5), samples=8, minimum=-2, maximum=5, importance=0.2)
+SCORE = Variable(name="score", edges=(0.5,), shares=(0.6, 0.4), samples=4, positive=(0.1, 0.9))
+
+
+def drift(
+    *features: Variable, predictions: tuple[Variable, ...] = (SCORE,), output: Output = BINARY, most: int = 20
+) -> Drift:
+    profile = Profile(created_at=datetime.now(UTC), features=features or (AGE, CITY, PAY), predictions=predictions)
+    return Drift(profile, COLUMNS, output, ("churn", "3"), most)
+
+
+def counts(found: Drift) -> dict[str, dict[str, int]]:
+    return {
+        each.variable.name: {name: found.counts[each.first + i] for i, name in enumerate(each.bins)}
+        for each in found.variables
+    }
+
+
+def rows(*cells: list[float]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.array(cells, dtype=np.float32)
+
+
+@pytest.mark.parametrize("repeats", [1, 100], ids=["few rows", "many rows"])
+def test_every_value_falls_into_its_bin(repeats: int) -> None:
+    nan = float("nan")
+    found = drift()
+    values = rows([20, 0, -1.5], [20.5, 1, -1.4], [99, 2, -3], [nan, nan, 9], [5, 0, nan])
+    found.count(np.tile(values, (repeats, 1)), np.tile(rows([0.5], [0.6], [0], [1], [0.2]), (repeats, 1)))
+    expected = {
+        "age": {"00": 2, "01": 1, "02": 1, MISSING: 1},  # a bin includes its bound
+        "city": {"rome": 2, "bern": 1, OTHER: 1, MISSING: 1, UNSEEN: 0},
+        "pay": {"00": 2, "01": 2, MISSING: 1},
+        "score": {"00": 3, "01": 2, MISSING: 0},
+    }
+    assert counts(found) == {name: {k: v * repeats for k, v in each.items()} for name, each in expected.items()}
+    assert found.below == [repeats, 0, repeats, 0]
+    assert found.above == [repeats, 0, repeats, 0]
+
+
+def test_few_rows_at_a_time_count_as_many_at_once() -> None:
+    random = np.random.default_rng(3)
+    edges = np.sort(random.normal(size=(2, 9)).astype(np.float32))
+    numbers = [
+        Variable(name=name, edges=tuple(edge.tolist()), shares=(0.1,) * 10, samples=9, minimum=-1, maximum=1)
+        for name, edge in zip(("age", "pay"), edges, strict=True)
+    ]
+    one, all_at_once = drift(*numbers, CITY), drift(*numbers, CITY)
+    values = np.column_stack([random.normal(size=5000), random.integers(0, 3, 5000), random.normal(size=5000)])
+    values[random.random(values.shape) < 0.1] = np.nan
+    values[:9, 0] = edges[0]  # each on a bound
+    values, scores = values.astype(np.float32), random.random((5000, 1)).astype(np.float32)
+    all_at_once.count(values, scores)
+    for i in range(0, 5000, 5):
+        one.count(values[i : i + 5], scores[i : i + 5])
+    assert one.counts == all_at_once.counts
+    assert (one.below, one.above) == (all_at_once.below, all_at_once.above)
+    assert sum(one.counts) == 5000 * 4
+
+
+def test_threads_lose_nothing() -> None:
+    found = drift()
+    few, many = rows([20, 0, 1]), np.tile(rows([20, 0, 1]), (50, 1))
+
+    def work() -> None:
+        for _ in range(300):
+            found.count(few, rows([0.1]))
+            found.count(many, np.full((50, 1), 0.1, dtype=np.float32))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts(found)["age"]["00"] == 4 * 300 * 51
+
+
+def test_a_category_that_training_never_saw_is_counted_where_there_are_categories() -> None:
+    found = drift()
+    found.count_unseen(["city", "city", "age", None, "nonsense"])
+    assert counts(found)["city"][UNSEEN] == 2
+    assert sum(found.counts) == 2
+
+
+def test_classes_are_counted_by_the_most_probable_one() -> None:
+    classes = Output("multiclass", "probabilities", ("a", "b", "c"), 3)
+    label = Variable(name="label", categories=("a", "b", "c"), shares=(0.2, 0.3, 0.5), samples=9)
+    found = drift(predictions=(label,), output=classes)
+    found.count(rows([1, 0, 1], [1, 0, 1]), rows([0.1, 0.7, 0.2], [0.8, 0.1, 0.1]))
+    assert counts(found)["label"] == {"a": 1, "b": 1, "c": 0, OTHER: 0, MISSING: 0, UNSEEN: 0}
+
+
+def test_numbers_below_zero_and_several_of_them() -> None:
+    several = Output("regression", "numbers", (), 2)
+    both = tuple(Variable(name=f"value_{i}", edges=(-10,), shares=(0.5, 0.5), samples=9) for i in range(2))
+    found = drift(predictions=both, output=several)
+    found.count(rows([1, 0, 1]), rows([-11, -9]))
+    assert [counts(found)[f"value_{i}"]["00"] for i in range(2)] == [1, 0]
+
+
+def test_only_the_most_important_features_are_watched() -> None:
+    found = drift(PAY, CITY, AGE, most=2)
+    assert [each.variable.name for each in found.variables] == ["age", "city", "score"]
+    assert [each.variable.name for each in drift(most=0).variables] == ["score"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "problem"),
+    [
+        ({"features": (PAY.model_copy(update={"name": "wage"}),)}, "wage, which is no column"),
+        ({"features": (CITY.model_copy(update={"name": "age"}),)}, "age as a category, which it is not"),
+        ({"features": (AGE.model_copy(update={"name": "city"}),)}, "city as a number, which it is not"),
+        ({"predictions": (SCORE, SCORE)}, "2 predictions, but the model has 1"),
+    ],
+)
+def test_a_profile_of_another_model_is_refused(profile: dict[str, Any], problem: str) -> None:
+    with pytest.raises(LoadError, match=problem):
+        Drift(Profile(created_at=datetime.now(UTC), **profile), COLUMNS, BINARY, ("churn", "3"), 20)
+
+
+def test_every_series_is_there_from_the_start() -> None:
+    registry, shown = CollectorRegistry(), Distributions()
+    shown.add(drift())
+    shown.add(found := drift())  # the same model again replaces itself
+    found.count(rows([99, 1, 0]), rows([0.7]))
+    registry.register(shown)
+    model = {"model_name": "churn", "model_version": "3"}
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, model | labels)
+
+    city = {"role": "feature", "variable": "city"}
+    assert value("model_distribution_values_total", **city, bin=UNSEEN) == 0
+    assert value("model_distribution_values_total", **city, bin=OTHER) == 1
+    assert value("model_reference_distribution_ratio", **city, bin="bern", upper="") == 0.4
+    assert value("model_reference_distribution_ratio", **city, bin=OTHER, upper="") == 0.1
+    age = {"role": "feature", "variable": "age"}
+    assert value("model_reference_distribution_ratio", **age, bin="01", upper="40") == 0.25
+    assert value("model_reference_distribution_ratio", **age, bin="02", upper="+Inf") == 0.25
+    assert value("model_reference_distribution_samples", **age) == 8
+    assert value("model_feature_importance_ratio", variable="age") == 0.5
+    assert value("model_feature_out_of_range_total", variable="age", side="above") == 1
+    assert value("model_feature_out_of_range_total", variable="age", side="below") == 0
+    assert value("model_reference_positive_ratio", variable="score", bin="01") == 0.9

@@ -1,0 +1,118 @@
+"""The reference profile: shares that add up, bins at quantiles, and the odd distributions."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from app.contract import MOST_BINS, Contract, Variable
+from training.profile import Feature, predictions_of, profile_of
+
+FLOATS = st.floats(width=32, allow_infinity=False, min_value=-(2.0**100), max_value=2.0**100)
+
+
+def feature(values: list[float], *categories: str) -> Variable:
+    rows = np.array(values, dtype=np.float32)[:, None]
+    return profile_of([Feature("x", categories)], rows, {"x": 2.0}, ()).features[0]
+
+
+@given(arrays(np.float32, st.integers(1, 300), elements=st.one_of(FLOATS, st.just(float("nan")))))
+@settings(deadline=None)
+def test_any_column_has_a_profile_that_its_own_values_fill(values: np.ndarray) -> None:
+    found = feature(values.tolist())
+    assert len(found.shares) == len(found.edges) + 1 <= MOST_BINS
+    known = values[~np.isnan(values)]
+    edges = np.array(found.edges, dtype=np.float32)
+    bounds = pairwise([-np.inf, *edges, np.inf])
+    counted = [((known > low) & (known <= high)).sum() for low, high in bounds]
+    assert np.allclose(np.array(counted) / len(values), found.shares)
+    assert found.missing == pytest.approx(np.isnan(values).mean())
+    assert (found.minimum, found.maximum) == ((known.min(), known.max()) if len(known) else (None, None))
+
+
+def test_bins_lie_at_quantiles_so_that_an_outlier_moves_none() -> None:
+    values = np.sort(np.random.default_rng(1).normal(size=1000)).tolist()
+    assert feature(values).edges == feature([*values[:-1], 1e30]).edges
+    assert feature(values).shares == (0.1,) * 10
+
+
+def test_values_of_a_few_kinds_get_a_bin_each() -> None:
+    found = feature([0.0] * 30 + [1.0] * 60 + [2.0] * 10)
+    assert (found.edges, found.shares) == ((0.0, 1.0), (0.3, 0.6, 0.1))
+
+
+def test_a_constant_has_a_bin_below_and_one_above() -> None:
+    found = feature([3.0] * 10)
+    assert found.shares == (0.0, 1.0, 0.0)
+    assert found.edges[0] < 3.0 == found.edges[1]
+
+
+def test_rare_categories_share_a_bin() -> None:
+    names = [f"c{i}" for i in range(12)]
+    found = feature([0.0] * 3 + [float(i) for i in range(12)] * 2 + [float("nan")], *names)
+    assert found.categories == tuple(names[:10])
+    assert found.shares[0] == pytest.approx(5 / 28)
+    assert [found.other, found.missing] == pytest.approx([4 / 28, 1 / 28])
+
+
+def test_importance_is_a_share_and_a_feature_without_a_split_has_none() -> None:
+    rows = np.zeros((2, 3), dtype=np.float32)
+    found = profile_of([Feature(name) for name in "abc"], rows, {"a": 30.0, "b": 10.0}, ()).features
+    assert [each.importance for each in found] == [0.75, 0.25, 0.0]
+
+
+def test_the_score_of_a_binary_model_carries_its_calibration() -> None:
+    score = (np.arange(100) // 10 / 10).astype(np.float32)
+    truth = (np.arange(100) % 10 < 3).astype(np.float32)
+    (found,) = predictions_of("binary", ("no", "yes"), score, truth)
+    assert found.name == "score"
+    assert found.positive == pytest.approx((0.3,) * 10)
+
+
+@pytest.mark.parametrize(
+    ("output", "shares"),
+    [
+        (np.eye(3, dtype=np.float32)[[0, 1, 1, 2]], (0.25, 0.5, 0.25)),
+        (np.array([0, 1, 1, 2], dtype=np.float32), (0.25, 0.5, 0.25)),  # labels without probabilities
+        (np.eye(3, dtype=np.float32)[[1, 1]], (0.0, 1.0, 0.0)),  # a reference of one class
+    ],
+)
+def test_classes_are_categories(output: np.ndarray, shares: tuple[float, ...]) -> None:
+    (found,) = predictions_of("multiclass", ("a", "b", "c"), output)
+    assert (found.name, found.categories, found.shares) == ("label", ("a", "b", "c"), shares)
+
+
+def test_several_numbers_are_a_variable_each() -> None:
+    found = predictions_of("regression", (), np.array([[-1, 5], [-2, 6]], dtype=np.float32))
+    assert [(each.name, each.minimum) for each in found] == [("value_0", -2.0), ("value_1", 5.0)]
+
+
+def test_it_survives_the_contract() -> None:
+    rows = np.random.default_rng(2).normal(size=(50, 2)).astype(np.float32)
+    predictions = predictions_of("regression", (), rows[:, 0])
+    profile = profile_of([Feature("a"), Feature("b")], rows, {"a": 1.0}, predictions)
+    contract = Contract(task="regression", target="y", profile=profile)
+    assert Contract.model_validate_json(contract.model_dump_json()) == contract
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"shares": (0.5, 0.4)}, "sum up to 0.9"),
+        ({"shares": (1.0,)}, "has 2 bins, but other numbers"),
+        ({"edges": (2.0, 1.0), "shares": (0.5, 0.25, 0.25)}, "must ascend"),
+        ({"categories": ("a", "b")}, "edges and categories"),
+        ({"edges": (float("inf"),)}, "finite number"),
+    ],
+)
+def test_a_wrong_profile_is_refused(change: dict[str, object], problem: str) -> None:
+    right = {"name": "x", "edges": (1.0,), "shares": (0.5, 0.5), "samples": 10}
+    assert Profile.model_validate({"created_at": "2026-01-01T00:00:00Z", "features": [right]}).features[0].shares == (
+        0.5,
+        0.5,
+    )
+    with pytest.raises(ValueError, match=problem):
+        Variable.model_validate(right | change)

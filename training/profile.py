@@ -1,0 +1,116 @@
+"""Describe reference data as a profile: what live requests are compared with, kept in the model's contract.
+
+Bins lie at quantiles of the reference. Bins of equal width would be blind: one outlier makes them so wide that
+everything else falls into one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.contract import MOST_BINS, Profile, Task, Variable
+
+Numbers = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A column of the matrix that XGBoost sees; a value of one with categories is the number of its category."""
+
+    name: str
+    categories: tuple[str | int, ...] = ()
+
+
+def profile_of(
+    features: Sequence[Feature],
+    rows: Numbers,
+    importance: Mapping[str, float],
+    predictions: Sequence[Variable],
+) -> Profile:
+    """Describe the rows that a model was trained on.
+
+    Args:
+        features: of the model, in order.
+        rows: shape (rows, features), NaN is missing.
+        importance: gain by feature, of any unit; features that are never split may be left out.
+        predictions: of the held-out rows, by `predictions_of`.
+    """
+    total = sum(importance.values()) or 1.0
+    return Profile(
+        created_at=datetime.now(UTC),
+        features=tuple(
+            _variable(each.name, rows[:, i], each.categories, importance.get(each.name, 0.0) / total)
+            for i, each in enumerate(features)
+        ),
+        predictions=tuple(predictions),
+    )
+
+
+def predictions_of(
+    task: Task, classes: Sequence[str], output: Numbers, truth: Numbers | None = None
+) -> tuple[Variable, ...]:
+    """Describe predictions of rows that the model was not trained on; those it knows it answers better than others.
+
+    Args:
+        task: what the numbers mean.
+        classes: of a classifier.
+        output: what the booster answered, shape (rows,) or (rows, outputs).
+        truth: of a binary model, the rows' classes, 0 or 1, for the share of the second class by bin.
+    """
+    output = output.reshape(len(output), -1).astype(np.float32)
+    if task == "multiclass":
+        numbers = output.argmax(axis=1) if output.shape[1] > 1 else output[:, 0]
+        return (_variable("label", numbers.astype(np.float32), tuple(classes)),)
+    if task == "binary":
+        score = _variable("score", output[:, 0])
+        if truth is None:
+            return (score,)
+        place = np.searchsorted(np.array(score.edges, dtype=np.float32), output[:, 0])
+        rows = np.bincount(place, minlength=len(score.shares))
+        positive = np.bincount(place, weights=truth, minlength=len(score.shares)) / np.maximum(rows, 1)
+        return (score.model_copy(update={"positive": tuple(positive.tolist())}),)
+    names = ["value"] if output.shape[1] == 1 else [f"value_{i}" for i in range(output.shape[1])]
+    return tuple(_variable(name, output[:, i]) for i, name in enumerate(names))
+
+
+def _variable(name: str, values: Numbers, categories: tuple[str | int, ...] = (), importance: float = 0.0) -> Variable:
+    known = values[~np.isnan(values)]
+    if categories:
+        counts = np.bincount(known.astype(np.intp), minlength=len(categories))
+        kept = sorted(np.argsort(-counts, kind="stable")[:MOST_BINS].tolist())  # the most frequent ones, in their order
+        bounds, low, high = known[:0], None, None
+    else:
+        bounds = _edges(known)
+        counts = np.bincount(np.searchsorted(bounds, known), minlength=len(bounds) + 1)
+        kept = list(range(len(counts)))
+        low, high = (float(known.min()), float(known.max())) if len(known) else (None, None)
+    return Variable(
+        name=name,
+        edges=tuple(bounds.tolist()),
+        categories=tuple(categories[i] for i in kept) if categories else (),
+        shares=tuple((counts[kept] / len(values)).tolist()),
+        other=float((counts.sum() - counts[kept].sum()) / len(values)),
+        missing=float(1 - len(known) / len(values)),
+        samples=len(values),
+        minimum=low,
+        maximum=high,
+        importance=importance,
+    )
+
+
+def _edges(known: Numbers) -> Numbers:
+    """Return the upper bounds of all bins but the last, at most nine; equal quantiles are one bound.
+
+    Of a constant, three bins: below, equal and above, so that a change is seen at all.
+    """
+    if not len(known):
+        return known
+    low, high = known.min(), known.max()
+    if low == high:
+        return np.array([np.nextafter(low, np.float32(-np.inf)), high], dtype=np.float32)
+    edges = np.unique(np.quantile(known, np.arange(1, MOST_BINS) / MOST_BINS, method="inverted_cdf"))
+    # Nothing of the reference lies above its greatest value: as a bound, it would make an empty bin.
+    return edges[edges < high].astype(np.float32)
