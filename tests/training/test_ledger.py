@@ -36,7 +36,7 @@ def champion(server: Server, name: str) -> str:
 
 
 def race(
-    uri: str, name: str, experiment: str, version: str, start: Barrier, wins: "multiprocessing.Queue[str]"
+    uri: str, name: str, experiment: str, version: str, rounds: int, start: Barrier, wins: "multiprocessing.Queue[str]"
 ) -> None:
     """Promote the version again and again, as a process of its own: read, wait for the others, write."""
     client = mlflow.MlflowClient(uri)
