@@ -19,6 +19,11 @@ RUN /opt/uv/bin/uv sync --frozen --only-group mlflow-server \
 RUN find /opt/venv/lib -type d \( -name tests -o -name include \) -prune -exec rm -rf {} + \
     && find /opt/venv/lib -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' \) -delete \
     && /opt/venv/bin/python -m compileall -q /opt/venv/lib
+COPY mlflow_server /opt/mlflow/mlflow_server
+# Readable by everyone: a checkout made under a strict umask keeps its modes in COPY.
+RUN find /opt/mlflow -name __pycache__ -prune -exec rm -rf {} + \
+    && chmod -R a+rX /opt/mlflow \
+    && /opt/venv/bin/python -m compileall -q /opt/mlflow
 
 FROM ${PYTHON_IMAGE}
 ARG GIT_COMMIT=""
@@ -29,12 +34,14 @@ LABEL org.opencontainers.image.title="model-service-mlflow" \
 ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONPATH=/opt/mlflow \
     MLFLOW_DISABLE_TELEMETRY=true \
     GIT_PYTHON_REFRESH=quiet \
     GIT_COMMIT=${GIT_COMMIT} \
     HOME=/tmp \
     USER=mlflow
 COPY --from=build /opt/venv /opt/venv
+COPY --from=build /opt/mlflow /opt/mlflow
 WORKDIR /tmp
 USER 10001:10001
 EXPOSE 5000

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.charts.harness import MLFLOW, Object, Values, container, environment, kinds, only, pod_specs, render
+from tests.charts.harness import MLFLOW, Object, Values, container, environment, kinds, only, pod_template, render
 
-DEFAULT_KINDS = ["Deployment", "PersistentVolumeClaim", "Service", "ServiceAccount"]
+DEFAULT_KINDS = ["Deployment", "PersistentVolumeClaim", "Pod", "Service", "ServiceAccount"]
 POD_IP = "198.18.0.7"
 REMOTE: Values = {
     "mlflow": {
@@ -48,7 +48,7 @@ def test_default_objects() -> None:
 def test_volume_absent_with_database_and_bucket() -> None:
     objects = rendered(REMOTE)
 
-    assert kinds(objects) == ["Deployment", "Service", "ServiceAccount"]
+    assert kinds(objects) == ["Deployment", "Pod", "Service", "ServiceAccount"]
     assert environment(objects)["MLFLOW_BACKEND_STORE_URI"] == {"secretKeyRef": {"name": "db", "key": "uri"}}
     assert environment(objects)["MLFLOW_ARTIFACTS_DESTINATION"] == "s3://models/mlflow"
 
@@ -121,14 +121,17 @@ def test_server_runs_one_worker_without_jobs_or_telemetry() -> None:
 
 
 @pytest.mark.parametrize("values", [{}, REMOTE])
-def test_migration_runs_first_on_the_same_database(values: Values) -> None:
+def test_preparation_runs_first_with_what_the_server_has(values: Values) -> None:
     objects = rendered(values)
 
-    (migration,) = pod_specs(objects)[0]["initContainers"]
+    (preparation,) = pod_template(objects)["spec"]["initContainers"]
 
-    assert migration["command"] == ["mlflow", "db", "upgrade", "$(MLFLOW_BACKEND_STORE_URI)"]
-    shared = {entry["name"]: entry for entry in migration["env"]}
-    assert shared["MLFLOW_BACKEND_STORE_URI"] in container(objects)["env"]
+    assert preparation["command"] == ["python3", "-m", "mlflow_server.prepare"]
+    assert preparation["image"] == container(objects)["image"]
+    assert preparation["volumeMounts"] == container(objects)["volumeMounts"]
+    shared = {entry["name"]: entry for entry in preparation["env"]}
+    for name in ("HOME", "MLFLOW_BACKEND_STORE_URI", "MLFLOW_ARTIFACTS_DESTINATION"):
+        assert shared[name] in container(objects)["env"]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +166,7 @@ def test_probe_asks_the_path_without_host_check_until_disabled(probe: str) -> No
 
 
 def test_pod_meets_the_restricted_standard() -> None:
-    (spec,) = pod_specs(rendered())
+    spec = pod_template(rendered())["spec"]
 
     assert spec["automountServiceAccountToken"] is False
     assert spec["enableServiceLinks"] is False
@@ -193,4 +196,4 @@ def test_selectors_hold_name_and_instance_only() -> None:
 def test_names_fit_with_the_longest_release() -> None:
     objects = render(MLFLOW, release="a" * 53)
 
-    assert {item["metadata"]["name"] for item in objects} == {"a" * 53 + "-m"}
+    assert {item["metadata"]["name"] for item in objects} == {"a" * 53 + "-m", "a" * 53 + "-m-check"}

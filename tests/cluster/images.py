@@ -55,7 +55,7 @@ def _product(name: str, dockerfile: str, *inputs: str) -> Image:
 
 APP = _product("model-service", "app.Dockerfile", "app")
 TRAINING = _product("model-service-training", "training.Dockerfile", "app/__init__.py", "app/contract.py", "training")
-MLFLOW = _product("model-service-mlflow", "mlflow.Dockerfile")
+MLFLOW = _product("model-service-mlflow", "mlflow.Dockerfile", "mlflow_server")
 PRODUCTS = (APP, TRAINING, MLFLOW)
 
 _PROGRAMS = ROOT / "tests" / "cluster" / "kubernetes"
