@@ -72,7 +72,7 @@ def test_latency_objective_selects_a_bucket_as_the_service_writes_it(seconds: fl
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(spec))
 
     promtool(tmp_path, "check", "rules", "rules.yaml")
-    assert set(re.findall(r'le="([^"]+)"', str(spec))) == {str(float(seconds))}
+    assert set(re.findall(r',le="([^"]+)"', str(spec))) == {str(float(seconds))}
 
 
 def test_every_selector_names_the_release() -> None:
@@ -88,7 +88,7 @@ def test_every_placeholder_is_filled_in() -> None:
 
 def test_every_alert_has_severity_texts_and_a_runbook() -> None:
     for rule in alerts(rule_spec()).values():
-        assert rule["labels"]["severity"] in ("critical", "warning")
+        assert rule["labels"]["severity"] in ("critical", "warning", "info")
         assert {"summary", "description", "runbook_url"} == rule["annotations"].keys()
         assert rule["annotations"]["runbook_url"].endswith(f"/docs/runbooks.md#{rule['alert'].lower()}")
 

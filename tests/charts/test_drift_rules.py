@@ -1,0 +1,109 @@
+"""The drift rules compute what numpy does, over pods that restart, come and go; promtool evaluates them as rendered."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.charts.test_rules import promtool, rule_spec
+
+MODEL = 'namespace="models",job="demo-model-service",model_name="churn",model_version="7"'
+SCRAPES_PER_HOUR, LAST = 240, 480  # every 15 s, and the sample at the end of the second hour
+TOLERANCE = 0.002  # increase() reaches to the edges of the window by extrapolation
+SAMPLES = 20_000
+# Role, name, bins, importance.
+VARIABLES = (("feature", "age", 10, 0.7), ("feature", "pay", 4, 0.3), ("prediction", "score", 7, 0.0))
+
+type Shares = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def psi(live: Shares, reference: Shares) -> float:
+    p, r = np.maximum(live, 1e-4), np.maximum(reference, 1e-4)
+    return float(((p - r) * np.log(p / r)).sum())
+
+
+def js_distance(live: Shares, reference: Shares) -> float:
+    middle = (live + reference) / 2
+
+    def divergence(p: Shares) -> float:
+        some = p > 0
+        return float((p[some] * np.log2(p[some] / middle[some])).sum())
+
+    return math.sqrt((divergence(live) + divergence(reference)) / 2)
+
+
+def noise_floor(reference: Shares, live_samples: float) -> float:
+    df = max(int((reference > 0).sum()) - 1, 1)
+    quantile = df * (1 - 2 / (9 * df) + 3.0902 * math.sqrt(2 / (9 * df))) ** 3
+    return float(quantile * (1 / live_samples + 1 / SAMPLES))
+
+
+def series(name: str, labels: str, values: str) -> dict[str, str]:
+    return {"series": f"{name}{{{MODEL},{labels}}}", "values": values}
+
+
+def pods(role: str, variable: str, rates: list[Shares], reference: Shares) -> list[dict[str, str]]:
+    """Three pods: one runs for two hours, one restarts in the last hour, one comes for its last quarter."""
+    where = f'role="{role}",variable="{variable}"'
+    found = [series("model_reference_distribution_samples", where, f"{SAMPLES}x{LAST}")]
+    for i, share in enumerate(reference.tolist()):
+        first, second, third = (rate.tolist()[i] for rate in rates)
+        values = [f"0+{first}x{LAST}", f"0+{second}x399 0+{second}x{LAST - 400}", f"_x420 0+{third}x60"]
+        for pod in range(3):
+            bin_of_pod = f'{where},bin="{i:02d}",pod="{pod}"'
+            found.append(series("model_distribution_values_total", bin_of_pod, values[pod]))
+            labels = f'{bin_of_pod},upper="{i}"'
+            found.append(series("model_reference_distribution_ratio", labels, f"{share}x{LAST}"))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_drift_over_three_pods_is_numpys(seed: int, tmp_path: Path) -> None:
+    random = np.random.default_rng(seed)
+    inputs: list[dict[str, str]] = []
+    expected: list[tuple[str, float]] = []
+    weighted = 0.0
+    for role, variable, bins, importance in VARIABLES:
+        reference = random.dirichlet(np.full(bins, 2.0))
+        rates = [np.round(random.dirichlet(np.full(bins, 3.0)) * 40, 3) for _ in range(3)]
+        rates = [np.where(np.arange(bins) == bins - 1, 0, rate) for rate in rates]  # a bin that stays empty
+        # The restart costs the pod the increase of one scrape interval.
+        live = rates[0] * SCRAPES_PER_HOUR + rates[1] * (SCRAPES_PER_HOUR - 1) + rates[2] * 60
+        total, shares = live.sum(), live / live.sum()
+        inputs += pods(role, variable, rates, reference)
+        at = f'{{variable="{variable}"}}'
+        expected += [
+            (f"model:distribution_psi:short{at}", psi(shares, reference)),
+            (f"model:distribution_js_distance:short{at}", js_distance(shares, reference)),
+            (f"model:distribution_tvd:short{at}", float(np.abs(shares - reference).sum() / 2)),
+            (f"model:distribution_psi_noise_floor:short{at}", noise_floor(reference, total)),
+        ]
+        if role == "feature":
+            weighted += importance * psi(shares, reference)
+            labels = f'variable="{variable}",pod="0"'
+            inputs.append(series("model_feature_importance_ratio", labels, f"{importance}x{LAST}"))
+        else:
+            positive = np.linspace(0.05, 0.95, bins)
+            for i, share in enumerate(positive):
+                labels = f'variable="{variable}",bin="{i:02d}",pod="0"'
+                inputs.append(series("model_reference_positive_ratio", labels, f"{share}x{LAST}"))
+            expected.append(("model:estimated_positive:ratio_short", float((shares * positive).sum())))
+    expected.append(("model:feature_psi_importance_weighted:short", weighted))
+    cases = [
+        {
+            "expr": f"count(abs({expression} - {value!r}) < {TOLERANCE})",
+            "eval_time": "2h",
+            "exp_samples": [{"labels": "{}", "value": 1}],
+        }
+        for expression, value in expected
+    ]
+    test = {"interval": "15s", "input_series": inputs, "promql_expr_test": cases}
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule_spec()))
+    document = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [test]}
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(document))
+
+    assert len({value for _, value in expected}) == len(expected) == 14
+    assert "SUCCESS" in promtool(tmp_path, "test", "rules", "test.yaml")
