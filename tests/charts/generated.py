@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -57,7 +58,9 @@ def readme(chart: Path) -> str:
 
 def dashboard(code: Path) -> str:
     """Return the dashboard that its code prints."""
-    return subprocess.run([sys.executable, code], capture_output=True, text=True, timeout=60, check=True).stdout
+    environment = {**os.environ, "PYTHONPATH": str(CHARTS / "dashboards")}
+    command = [sys.executable, str(code)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment).stdout
 
 
 def golden(case: Path) -> str:
@@ -78,8 +81,9 @@ def outputs() -> dict[Path, Callable[[], str]]:
         files[chart / "values.schema.json"] = partial(schema, chart)
     for chart in (MODEL_SERVICE, MLFLOW, OBSERVABILITY):
         files[chart / "README.md"] = partial(readme, chart)
-    for code in sorted((MODEL_SERVICE / "dashboards").glob("*.py")):
-        files[MODEL_SERVICE / "files" / "dashboards" / f"{code.stem}.json"] = partial(dashboard, code)
+    for chart in (MODEL_SERVICE, MLFLOW):
+        for code in sorted((chart / "dashboards").glob("*.py")):
+            files[chart / "files" / "dashboards" / f"{code.stem}.json"] = partial(dashboard, code)
     for case in CASES:
         files[GOLDEN / case.name.replace("-values", "")] = partial(golden, case)
     return files

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from app import metrics
-from tests.charts.harness import MODEL_SERVICE, Object, only, rendered
+from tests.charts.harness import MLFLOW, MODEL_SERVICE, Object, only, render, rendered
 
-DASHBOARDS = sorted((MODEL_SERVICE / "files" / "dashboards").glob("*.json"))
+DASHBOARDS = {chart: sorted((chart / "files" / "dashboards").glob("*.json")) for chart in (MODEL_SERVICE, MLFLOW)}
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 VARIABLES = {"namespace": "Namespace", "job": "Job", "instance": "Instance"}
 
 type Dashboard = dict[str, Any]
 
 
-@pytest.fixture(params=DASHBOARDS, ids=lambda path: path.stem)
+@pytest.fixture(params=[path for paths in DASHBOARDS.values() for path in paths], ids=lambda path: path.stem)
 def dashboard(request: pytest.FixtureRequest) -> Dashboard:
     """Each dashboard in turn."""
     path: Path = request.param
@@ -56,7 +56,17 @@ def test_config_map_is_what_the_sidecar_looks_for() -> None:
     assert found["metadata"]["name"] == "demo-model-service-grafana"
     assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert found["metadata"]["annotations"] == {"grafana_folder": "Models"}
-    assert found["data"] == {path.name: path.read_text() for path in DASHBOARDS}, "byte for byte, through no template"
+    assert found["data"] == {path.name: path.read_text() for path in DASHBOARDS[MODEL_SERVICE]}, "byte for byte"
+
+
+def test_mlflow_ships_its_own_in_the_same_way() -> None:
+    found = only(render(MLFLOW, {"grafanaDashboards": {"enabled": True}}, release="obs"), "ConfigMap")
+
+    assert found["metadata"]["name"] == "obs-mlflow-grafana"
+    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert found["metadata"]["annotations"] == {"grafana_folder": "Models"}
+    assert found["data"] == {path.name: path.read_text() for path in DASHBOARDS[MLFLOW]}, "byte for byte"
+    assert not [item for item in render(MLFLOW) if item["kind"] == "ConfigMap"]
 
 
 def test_foreign_sidecar_finds_it() -> None:
@@ -112,10 +122,16 @@ def test_panels_do_not_overlap(dashboard: Dashboard) -> None:
 
 def test_target_job_instance(dashboard: Dashboard) -> None:
     for expression in expressions(dashboard):
-        selectors = re.findall(r"\{(.*?)\}", expression)
+        selectors = re.findall(r"(\w+)\{(.*?)\}", expression)
         assert selectors
-        for selector in selectors:
-            assert selector.startswith('namespace=~"$namespace",job=~"$job",instance=~"$instance"'), expression
+        for metric, selector in selectors:
+            ours = 'namespace=~"$namespace",job=~"$job",instance=~"$instance"'
+            if metric.startswith(
+                ("kubelet_", "container_")
+            ):  # which know the names of pods and claims, and not the job
+                ours = 'namespace=~"$namespace",p'
+                assert '=~"$job' in selector, expression
+            assert selector.startswith(ours), expression
 
 
 def test_target_rate_interval(dashboard: Dashboard) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.harness import Values, only, program, rendered
+from tests.charts.harness import MLFLOW, Values, only, program, render, rendered
 
 UNIT_TESTS = Path(__file__).parent / "rules"
 RUNBOOKS = (Path(__file__).parents[2] / "docs" / "runbooks.md").read_text()
@@ -39,6 +39,12 @@ def promtool(folder: Path, *arguments: str) -> str:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def runbooks() -> dict[str, str]:
+    """Return the runbooks' texts by the alert that each is for."""
+    parts = re.split(r"^## (\w+)$", RUNBOOKS, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def test_absent_by_default() -> None:
@@ -94,11 +100,10 @@ def test_every_alert_has_severity_texts_and_a_runbook() -> None:
 
 
 def test_runbooks_are_for_the_alerts_and_say_what_to_do() -> None:
-    parts = re.split(r"^## (\w+)$", RUNBOOKS, flags=re.MULTILINE)[1:]
-    texts = dict(zip(parts[::2], parts[1::2], strict=True))
+    mlflow = only(render(MLFLOW, {"prometheusRule": {"enabled": True}}), "PrometheusRule")["spec"]
 
-    assert texts.keys() == alerts(rule_spec()).keys()
-    for alert, text in texts.items():
+    assert runbooks().keys() == alerts(rule_spec()).keys() | alerts(mlflow).keys()
+    for alert, text in runbooks().items():
         assert re.findall(r"\*\*(Means|Look at|Do)\*\*", text) == ["Means", "Look at", "Do"], alert
 
 

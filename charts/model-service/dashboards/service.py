@@ -1,64 +1,13 @@
-"""The dashboard of the service: traffic, errors, latency and pods of the chosen releases.
-
-`make generate` writes what this prints to files/dashboards/service.json, which is what the chart ships.
-"""
+"""The dashboard of the service: traffic, errors, latency and pods of the chosen releases."""
 
 import sys
 
-from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, table, timeseries
-from grafana_foundation_sdk.cog.encoder import JSONEncoder
-from grafana_foundation_sdk.models import common as models
-from grafana_foundation_sdk.models.dashboard import (
-    DashboardLinkType,
-    DataSourceRef,
-    DynamicConfigValue,
-    Threshold,
-    ThresholdsMode,
-    VariableRefresh,
-)
+from grafana_foundation_sdk.builders import heatmap, table
+from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+from panels import PODS, RATE, SOURCE, Panel, build, graph, number, quantile, query
 
-type Panel = timeseries.Panel | stat.Panel | heatmap.Panel | table.Panel
-
-SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
-PODS = 'namespace=~"$namespace",job=~"$job",instance=~"$instance"'
 PREDICT = f'{PODS},path="/predict"'
-RATE = "[$__rate_interval]"
-
-
-def query(expression: str, legend: str = "__auto", *, instant: bool = False) -> prometheus.Dataquery:
-    """Return a PromQL query with the legend of its series."""
-    made = prometheus.Dataquery().expr(expression).legend_format(legend).datasource(SOURCE)
-    return made.instant() if instant else made.range()
-
-
-def graph(title: str, description: str, unit: str, *queries: prometheus.Dataquery) -> timeseries.Panel:
-    """Return a panel with one line per series."""
-    legend = common.VizLegendOptions().show_legend(True).display_mode(models.LegendDisplayMode.LIST)
-    panel = timeseries.Panel().title(title).description(description).unit(unit).datasource(SOURCE).min(0)
-    panel = panel.legend(legend.placement(models.LegendPlacement.BOTTOM)).fill_opacity(8).targets(list(queries))
-    return panel.tooltip(common.VizTooltipOptions().mode(models.TooltipDisplayMode.MULTI)).span(8).height(8)
-
-
-def number(title: str, description: str, unit: str, expression: str, *steps: float) -> stat.Panel:
-    """Return a panel with the current value; it turns orange and red at the steps."""
-    colours = [Threshold(color="green", value=None)]
-    colours += [Threshold(color=colour, value=at) for colour, at in zip(("orange", "red"), steps, strict=False)]
-    thresholds = dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(colours)
-    panel = stat.Panel().title(title).description(description).unit(unit).datasource(SOURCE).thresholds(thresholds)
-    panel = panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-    return panel.with_target(query(expression)).span(4).height(4)
-
-
-def variable(name: str, label: str, values: str) -> dashboard.QueryVariable:
-    """Return a choice of label values, of which several or all may be taken."""
-    made = dashboard.QueryVariable(name).label(label).query(values).datasource(SOURCE)
-    return made.refresh(VariableRefresh.ON_TIME_RANGE_CHANGED).multi(True).include_all(True).all_value(".+")
-
-
-def quantile(share: float, metric: str, selector: str, by: str = "le") -> str:
-    """Return the PromQL of a quantile over a classic histogram."""
-    return f"histogram_quantile({share}, sum by ({by}) (rate({metric}_bucket{{{selector}}}{RATE})))"
 
 
 def glance() -> list[Panel]:
@@ -165,37 +114,7 @@ def pods() -> list[Panel]:
     ]
 
 
-def build() -> str:
-    """Return the dashboard as the JSON that Grafana reads."""
-    made = (
-        dashboard.Dashboard("Model service")
-        .uid("model-service")
-        .description("Traffic, errors, latency and pods of charts/model-service.")
-        .tags(["model-service"])
-        .refresh("30s")
-        .time("now-1h", "now")
-        .timezone("browser")
-        .readonly()
-        .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-        .with_variable(variable("namespace", "Namespace", "label_values(model_info, namespace)"))
-        .with_variable(variable("job", "Job", 'label_values(model_info{namespace=~"$namespace"}, job)'))
-        .with_variable(
-            variable("instance", "Instance", 'label_values(model_info{namespace=~"$namespace",job=~"$job"}, instance)')
-        )
-        .link(
-            dashboard.DashboardLink("Runbooks")
-            .type(DashboardLinkType.LINK)
-            .url("https://github.com/model-service/model-service/blob/main/docs/runbooks.md")
-            .target_blank(True)
-        )
-    )
-    rows = {"At a glance": glance(), "Traffic": traffic(), "Latency": latency(), "Pods": pods()}
-    for title, panels in rows.items():
-        made = made.with_row(dashboard.Row(title))
-        for panel in panels:
-            made = made.with_panel(panel)
-    return JSONEncoder(sort_keys=True, indent=1).encode(made.build()) + "\n"
-
-
 if __name__ == "__main__":
-    sys.stdout.write(build())
+    description = "Traffic, errors, latency and pods of charts/model-service."
+    rows = {"At a glance": glance(), "Traffic": traffic(), "Latency": latency(), "Pods": pods()}
+    sys.stdout.write(build("Model service", "model-service", description, "model_info", rows))

@@ -1,0 +1,98 @@
+"""What the charts' dashboards are made of, so that all of them look and choose alike.
+
+A dashboard is a program beside its chart, `<chart>/dashboards/<name>.py`, which prints what this makes; `make generate`
+writes that to `<chart>/files/dashboards/<name>.json`, which is what the chart ships.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import common as models
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardLinkType,
+    DataSourceRef,
+    Threshold,
+    ThresholdsMode,
+    VariableRefresh,
+)
+
+type Panel = timeseries.Panel | stat.Panel | heatmap.Panel | table.Panel
+
+SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
+PODS = 'namespace=~"$namespace",job=~"$job",instance=~"$instance"'
+RATE = "[$__rate_interval]"
+
+
+def query(expression: str, legend: str = "__auto", *, instant: bool = False) -> prometheus.Dataquery:
+    """Return a PromQL query with the legend of its series."""
+    made = prometheus.Dataquery().expr(expression).legend_format(legend).datasource(SOURCE)
+    return made.instant() if instant else made.range()
+
+
+def graph(title: str, description: str, unit: str, *queries: prometheus.Dataquery) -> timeseries.Panel:
+    """Return a panel with one line per series."""
+    legend = common.VizLegendOptions().show_legend(True).display_mode(models.LegendDisplayMode.LIST)
+    panel = timeseries.Panel().title(title).description(description).unit(unit).datasource(SOURCE).min(0)
+    panel = panel.legend(legend.placement(models.LegendPlacement.BOTTOM)).fill_opacity(8).targets(list(queries))
+    return panel.tooltip(common.VizTooltipOptions().mode(models.TooltipDisplayMode.MULTI)).span(8).height(8)
+
+
+def number(title: str, description: str, unit: str, expression: str, *steps: float) -> stat.Panel:
+    """Return a panel with the current value; it turns orange and red at the steps."""
+    colours = [Threshold(color="green", value=None)]
+    colours += [Threshold(color=colour, value=at) for colour, at in zip(("orange", "red"), steps, strict=False)]
+    thresholds = dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(colours)
+    panel = stat.Panel().title(title).description(description).unit(unit).datasource(SOURCE).thresholds(thresholds)
+    panel = panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
+    return panel.with_target(query(expression)).span(4).height(4)
+
+
+def variable(name: str, label: str, values: str) -> dashboard.QueryVariable:
+    """Return a choice of label values, of which several or all may be taken."""
+    made = dashboard.QueryVariable(name).label(label).query(values).datasource(SOURCE)
+    return made.refresh(VariableRefresh.ON_TIME_RANGE_CHANGED).multi(True).include_all(True).all_value(".+")
+
+
+def quantile(share: float, metric: str, selector: str, by: str = "le") -> str:
+    """Return the PromQL of a quantile over a classic histogram."""
+    return f"histogram_quantile({share}, sum by ({by}) (rate({metric}_bucket{{{selector}}}{RATE})))"
+
+
+def build(title: str, uid: str, description: str, metric: str, rows: Mapping[str, Sequence[Panel]]) -> str:
+    """Return a dashboard as the JSON that Grafana reads.
+
+    Args:
+        title: also the panels' common subject.
+        uid: its identity and its tag, the same in every release.
+        description: one sentence.
+        metric: that every pod has; its labels are what the choices offer.
+        rows: the panels by the title of their row.
+    """
+    choices = ("namespace", "job", "instance")
+    made = (
+        dashboard.Dashboard(title)
+        .uid(uid)
+        .description(description)
+        .tags([uid])
+        .refresh("30s")
+        .time("now-1h", "now")
+        .timezone("browser")
+        .readonly()
+        .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
+        .link(
+            dashboard.DashboardLink("Runbooks")
+            .type(DashboardLinkType.LINK)
+            .url("https://github.com/model-service/model-service/blob/main/docs/runbooks.md")
+            .target_blank(True)
+        )
+    )
+    for index, name in enumerate(choices):
+        before = ",".join(f'{earlier}=~"${earlier}"' for earlier in choices[:index])
+        values = f"label_values({metric}{{{before}}}, {name})" if before else f"label_values({metric}, {name})"
+        made = made.with_variable(variable(name, name.capitalize(), values))
+    for row, panels in rows.items():
+        made = made.with_row(dashboard.Row(row))
+        for panel in panels:
+            made = made.with_panel(panel)
+    return JSONEncoder(sort_keys=True, indent=1).encode(made.build()) + "\n"
