@@ -85,17 +85,17 @@ class Booster:
         weakref.finalize(self, _call, "XGBoosterFree", self._handle).atexit = False
         _call("XGBoosterSetParam", self._handle, b"nthread", b"1")  # one row does not share; more pods do
         _call("XGBoosterLoadModelFromBuffer", self._handle, content, len(content))
-        self._arguments = json.dumps(
-            {
-                "type": 0,
-                "training": False,
-                "iteration_begin": 0,
-                "iteration_end": int(best) + 1 if best.isdecimal() else 0,
-                "missing": math.nan,
-                "strict_shape": True,
-                "cache_id": 0,
-            }
-        ).encode()
+        arguments = {
+            "training": False,
+            "iteration_begin": 0,
+            "iteration_end": int(best) + 1 if best.isdecimal() else 0,
+            "missing": math.nan,
+            "strict_shape": True,
+            "cache_id": 0,
+        }
+        self._value, self._margin, self._contributions = (
+            json.dumps(arguments | {"type": kind}).encode() for kind in (0, 1, 2)
+        )
 
     def predict(self, rows: Matrix) -> Matrix:
         """Return what the objective answers, shape (rows, outputs). Safe in several threads at once.
@@ -106,16 +106,35 @@ class Booster:
         Raises:
             BoosterError: XGBoost failed.
         """
+        return self._outputs(rows, self._value)
+
+    def margins(self, rows: Matrix) -> Matrix:
+        """Return what the trees add up to, before the objective makes it an answer; else as `predict`."""
+        return self._outputs(rows, self._margin)
+
+    def contributions(self, rows: Matrix) -> NDArray[np.float32]:
+        """Return what each feature adds to each margin, shape (rows, margins, features + 1); the last: the base value.
+
+        Takes 30 to 90 times as long a row as `predict`, without the GIL. Args and errors as there.
+        """
         rows = np.ascontiguousarray(rows, dtype=np.float32)
-        address, (height, width) = rows.__array_interface__["data"][0], rows.shape
-        array = b'{"data":[%d,true],"shape":[%d,%d],"typestr":"<f4","version":3}' % (address, height, width)
+        matrix = ctypes.c_void_p()
+        _call("XGDMatrixCreateFromDense", _array(rows), b'{"missing": NaN, "nthread": 1}', ctypes.byref(matrix))
+        try:
+            shape, dimensions, values = _SIZES(), ctypes.c_uint64(), _FLOATS()
+            results = ctypes.byref(shape), ctypes.byref(dimensions), ctypes.byref(values)
+            _call("XGBoosterPredictFromDMatrix", self._handle, matrix, self._contributions, *results)
+            return _copied(values, tuple(shape[: dimensions.value]))
+        finally:
+            _call("XGDMatrixFree", matrix)
+
+    def _outputs(self, rows: Matrix, arguments: bytes) -> Matrix:
+        rows = np.ascontiguousarray(rows, dtype=np.float32)
         shape, dimensions, values = _SIZES(), ctypes.c_uint64(), _FLOATS()
         results = ctypes.byref(shape), ctypes.byref(dimensions), ctypes.byref(values)
-        if self._predict(self._handle, array, self._arguments, None, *results):
+        if self._predict(self._handle, _array(rows), arguments, None, *results):
             raise BoosterError(_complaint())
-        outputs = shape[1]
-        content = ctypes.string_at(values, height * outputs * 4)  # copied: it is this thread's until its next call
-        return np.frombuffer(content, dtype=np.float32).reshape(height, outputs)
+        return _copied(values, (shape[0], shape[1]))
 
 
 def version() -> str:
@@ -123,6 +142,17 @@ def version() -> str:
     parts = [ctypes.c_int() for _ in range(3)]
     _library().XGBoostVersion(*map(ctypes.byref, parts))
     return ".".join(str(part.value) for part in parts)
+
+
+def _array(rows: Matrix) -> bytes:
+    """Describe contiguous rows by NumPy's array interface, in JSON. They must live as long as it is used."""
+    address, (height, width) = rows.__array_interface__["data"][0], rows.shape
+    return b'{"data":[%d,true],"shape":[%d,%d],"typestr":"<f4","version":3}' % (address, height, width)
+
+
+def _copied(values: Any, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return the library's numbers as our own: they are this thread's until its next call."""
+    return np.frombuffer(ctypes.string_at(values, math.prod(shape) * 4), dtype=np.float32).reshape(shape)
 
 
 def _features(learner: dict[str, Any], categories: dict[str, Any], width: int) -> tuple[Feature, ...]:

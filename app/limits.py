@@ -24,16 +24,25 @@ _FULL = "All slots are taken and the queue is full; try again later."
 
 
 class Limits:
-    """Slots, and the queue for them. For one event loop."""
+    """Slots, and the queue for them. For one event loop.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: the queue's.
+        slots: requests that work at once.
+    """
+
+    def __init__(self, settings: Settings, slots: int) -> None:
         self._settings = settings
-        self._free = settings.max_concurrency
+        self._slots = self._free = slots
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._refusing_since: float | None = None
         self._next_refusal = 0.0
-        LIMIT.labels(settings.served_name).set(settings.max_concurrency)
-        WAITING.labels(settings.served_name).set_function(lambda: len(self._waiting))
+
+    def publish(self) -> None:
+        """Let the metrics show these limits."""
+        name = self._settings.served_name
+        LIMIT.labels(name).set(self._slots)
+        WAITING.labels(name).set_function(lambda: len(self._waiting))
 
     @property
     def saturated(self) -> bool:

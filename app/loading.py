@@ -51,7 +51,8 @@ class Service:
     def __init__(self, settings: Settings, on_failure: Callable[[str], None] | None = None) -> None:
         self.settings = settings
         self.loaded: Loaded | None = None
-        self.limits = Limits(settings)
+        self.limits = Limits(settings, settings.max_concurrency)
+        self.limits.publish()
         self._on_failure = on_failure
         self._last_problem = ""
         self._stopping = threading.Event()

@@ -17,6 +17,7 @@ from starlette_exporter import PrometheusMiddleware
 
 from app import __version__, api, auth, logs, metrics, openapi
 from app.errors import ProblemError, problem_document, problem_response
+from app.explain import EXPLAIN, Explain
 from app.front import PREDICT, Front, PredictSeries
 from app.loading import Service, leave_message
 from app.predict import Predict
@@ -50,6 +51,7 @@ class Application(FastAPI):
         self.add_route("/metrics", metrics.metrics_endpoint, include_in_schema=False)
         # The front takes the POSTs; the route is for what else is tried.
         self.router.routes.append(Route(PREDICT, predict, methods=["POST"], include_in_schema=False))
+        self.router.routes.append(Route(EXPLAIN, Explain(service), methods=["POST"], include_in_schema=False))
         if settings.api_keys_dir:
             known = auth.Keys(settings.api_keys_dir)
             application = auth.Guard(application, known, settings.root_path)

@@ -28,6 +28,10 @@ WAITING = Gauge("model_requests_waiting", "Requests that wait for one of the slo
 LIMIT = Gauge("model_concurrency_limit", "Requests that are predicted at the same time at most.", ["model_name"])
 PREDICTIONS = Counter("model_predictions_total", "Rows predicted.", _MODEL)
 ERRORS = Counter("model_errors_total", "Requests to /predict that got no prediction.", [*_MODEL, "reason"])
+EXPLANATIONS = Counter("model_explanations_total", "Rows explained.", _MODEL)
+EXPLANATION_ERRORS = Counter(
+    "model_explanation_errors_total", "Requests to /explain that got no explanation.", [*_MODEL, "reason"]
+)
 STAGE_SECONDS = Histogram(
     "model_inference_duration_seconds",
     "Time of one stage of a /predict request, in seconds.",
@@ -42,8 +46,10 @@ class ModelMetrics:
     def __init__(self, model: Model) -> None:
         labels = (model.provenance.name, model.provenance.version)
         self.predictions = PREDICTIONS.labels(*labels)
+        self.explanations = EXPLANATIONS.labels(*labels)
         # Made at load, because rate() does not see a counter that is born with its first error.
         self.errors = {reason: ERRORS.labels(*labels, reason) for reason in REASONS}
+        self.explanation_errors = {reason: EXPLANATION_ERRORS.labels(*labels, reason) for reason in REASONS}
         self.validate, self.queue, self.predict, self.respond = (
             STAGE_SECONDS.labels(*labels, stage) for stage in STAGES
         )

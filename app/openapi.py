@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from app.auth import OPEN_PATHS
 from app.columns import FLOAT32_MAX, INTEGER_BITS, Column
+from app.explain import EXPLAIN
 from app.loading import Service
 from app.model import Model
 from app.output import Output
@@ -51,9 +52,15 @@ def document(app: FastAPI, service: Service) -> Json:
     schemas = openapi.setdefault("components", {}).setdefault("schemas", {})
     schemas |= problems["$defs"] | {
         "Predictions": _predictions(model),
+        "Explanations": _explanations(model),
     }
-    operation = _operation(model, service.settings.max_rows)
-    openapi |= {"paths": {"/predict": {"post": operation}} | openapi["paths"]}
+    settings = service.settings
+    predict = _operation("predict", "Predict each row of the body.", model, settings.max_rows)
+    predict["responses"]["200"] |= _answer("One prediction per row, in the order of the rows.", "Predictions")
+    text = "Predict each row of the body, and say what each column adds: SHAP values, which sum to the margin."
+    explain = _operation("explain", text, model, min(settings.max_rows, settings.max_explain_rows))
+    explain["responses"]["200"] |= _answer("One explanation per row, in the order of the rows.", "Explanations")
+    openapi |= {"paths": {"/predict": {"post": predict}, EXPLAIN: {"post": explain}} | openapi["paths"]}
     return _secured(openapi) if service.settings.api_keys_dir else openapi
 
 
@@ -74,26 +81,29 @@ def _secured(openapi: Json) -> Json:
     return openapi
 
 
-def _operation(model: Model | None, most: int) -> Json:
+def _answer(description: str, schema: str) -> Json:
+    return {"description": description, "content": {"application/json": {"schema": _ref(schema)}}}
+
+
+def _operation(name: str, description: str, model: Model | None, most: int) -> Json:
     body: Json = {"schema": {"oneOf": [_records(model, most), _split(model, most)]}}
     if model and (example := model.example):
         records = [dict(zip(example["columns"], row, strict=True)) for row in example["data"]]
         body["examples"] = {"records": {"value": {"instances": records}}, "split": {"value": example}}
     request_id = {"description": "Of the request: the caller's, or a new one.", "schema": {"type": "string"}}
-    answers: Json = {"200": {"description": "One prediction per row, in the order of the rows."}}
-    answers["200"]["content"] = {"application/json": {"schema": _ref("Predictions")}}
+    answers: Json = {"200": {}}
     for status in _REFUSALS:
         answers[str(status)] = problem(HTTPStatus(status).phrase)
     for code, answer in answers.items():
         answer["headers"] = {"X-Request-ID": request_id}
         if int(code) in _TEMPORARY:
             answer["headers"]["Retry-After"] = {"description": "Seconds.", "schema": {"type": "integer"}}
-    name = {"name": "X-Request-ID", "in": "header", "required": False, "schema": {"type": "string"}}
+    header = {"name": "X-Request-ID", "in": "header", "required": False, "schema": {"type": "string"}}
     return {
-        "operationId": "predict",
-        "summary": "Predict",
-        "description": "Predict each row of the body.",
-        "parameters": [name | {"description": "At most 128 letters, digits and ._:+/=@-; comes back in the answer."}],
+        "operationId": name,
+        "summary": name.capitalize(),
+        "description": description,
+        "parameters": [header | {"description": "At most 128 letters, digits and ._:+/=@-; comes back in the answer."}],
         "requestBody": {"required": True, "content": {"application/json": body}},
         "responses": answers,
     }
@@ -127,11 +137,35 @@ def _split(model: Model | None, most: int) -> Json:
     return _object("Split", text, columns=names, data=rows)
 
 
-def _predictions(model: Model | None) -> Json:
+def _model_name() -> Json:
     text = {"type": "string"}
-    name = _object("ModelName", "The model that answered.", name=text, version=text)
+    return _object("ModelName", "The model that answered.", name=text, version=text)
+
+
+def _predictions(model: Model | None) -> Json:
     items = _prediction(model.output) if model else {}
-    return _object("Predictions", "", model=name, predictions={"type": "array", "items": items})
+    return _object("Predictions", "", model=_model_name(), predictions={"type": "array", "items": items})
+
+
+def _explanations(model: Model | None) -> Json:
+    number: Json = {"type": "number"}
+    added: Json = {"type": "object", "additionalProperties": number}
+    known: Json = {}
+    if model:
+        added = _object(
+            "Contributions", "What each column adds to the base value.", **dict.fromkeys(model.signature.names, number)
+        )
+        if classes := model.output.margins(0):
+            known = {
+                "class": {"enum": [each["class"] for each in classes], "description": "For which the margin speaks."}
+            }
+    base = number | {"description": "The margin of a row of which nothing is known."}
+    margin = number | {"description": "What the trees add up to, before the objective makes it the prediction."}
+    output = _object("ExplainedOutput", "", **known, base_value=base, margin=margin, contributions=added)
+    text = "One for each margin: each class of several, the second of two classes, each number of a prediction."
+    outputs = {"type": "array", "items": output, "minItems": 1, "description": text}
+    row = _object("Explanation", "", prediction=_prediction(model.output) if model else {}, outputs=outputs)
+    return _object("Explanations", "", model=_model_name(), explanations={"type": "array", "items": row})
 
 
 def _prediction(output: Output) -> Json:

@@ -47,6 +47,11 @@ class Output:
             return output.argmax(axis=1)[:, None].astype(np.float32)
         return output
 
+    def margins(self, count: int) -> list[dict[str, str]]:
+        """Say what each of a booster's margins is for: of a classifier, the class that it speaks for."""
+        classes = self.classes[1:] if self.task == "binary" else self.classes
+        return [{"class": name} for name in classes] or [{}] * count
+
     def values(self, output: Matrix) -> list[Any]:
         """Return one JSON value per row of a booster's output, shape (rows, width)."""
         if self.form == "number":

@@ -40,6 +40,11 @@ class Provenance:
     metrics: dict[str, float | None] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """What each answer says about the model."""
+        return {"name": self.name, "version": self.version}
+
 
 def fetch(tracking: Tracking, wanted: RegisteredModel, served_name: str, cache: Path) -> tuple[Path, Provenance]:
     """Resolve `wanted`, download its files below `cache` and return their folder.

@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     cache_dir: Path = Field(default=Path("/var/cache/model-service"), description="For downloads, this process's own.")
     load_timeout_seconds: float = Field(default=120, gt=0, description="Until a model that does not load ends us.")
     max_rows: int = Field(default=1000, ge=1, description="Rows one request may hold.")
+    max_explain_rows: int = Field(default=100, ge=1, description="Rows one request to /explain may hold.")
     max_body_bytes: int = Field(default=1_048_576, ge=1, description="Bytes one request may hold.")
     max_concurrency: int = Field(default=32, ge=1, description="Requests predicted at the same time.")
     queue_size: int = Field(default=128, ge=0, description="Requests that may wait for their turn; one more is a 503.")

@@ -55,6 +55,12 @@ class Kind:
         data = self.frame.astype(object).where(self.frame.notna(), None).to_numpy().tolist()
         return {"columns": list(self.frame.columns), "data": data}
 
+    def matrix(self) -> xgb.DMatrix:
+        """Return the rows as XGBoost's own functions take them."""
+        if self.own is _own_of_codes:
+            return xgb.DMatrix(_coded(self.frame), feature_names=list(self.frame.columns), feature_types=["q", "c"])
+        return xgb.DMatrix(self.frame, enable_categorical=True)
+
 
 def _frame(names: list[str], missing: float = 0) -> pd.DataFrame:
     drawn = np.random.default_rng(len(names)).random((ROWS, len(names)), dtype=np.float32)
@@ -125,6 +131,10 @@ def _coded(frame: pd.DataFrame) -> Any:
     return frame.assign(colour=frame["colour"].map({"red": 0, "blue": 1})).to_numpy(dtype=np.float32)
 
 
+def _own_of_codes(model: xgb.Booster, frame: pd.DataFrame) -> Any:
+    return model.inplace_predict(_coded(frame), validate_features=False)
+
+
 def _own(model: xgb.Booster, frame: pd.DataFrame) -> Any:
     return model.predict(xgb.DMatrix(frame, enable_categorical=True))
 
@@ -167,6 +177,11 @@ KINDS = {
     "survival": Kind(_ABC, _survival, _own),
     "quantiles": Kind(_ABC, _booster(_same, objective="reg:quantileerror", quantile_alpha=[0.1, 0.5, 0.9]), _own),
     "targets": Kind(_ABC, _booster(lambda score: np.c_[score, 1 - score]), _own),
+    "targets in one tree": Kind(
+        _ABC,
+        _booster(lambda score: np.c_[score, 1 - score], multi_strategy="multi_output_tree", tree_method="hist"),
+        _own,
+    ),
     "multilabel": Kind(_ABC, _booster(lambda s: np.c_[_half(s), ~_half(s)], objective="binary:logistic"), _own),
     "dart": Kind(_ABC, _booster(_same, booster="dart", rate_drop=0.5), _own),
     "classifier": Kind(_ABC, _wrapped(xgb.XGBClassifier, _half), _proba),
@@ -182,7 +197,7 @@ KINDS = {
     "codes": Kind(
         _COLOURED[["a", "colour"]],
         _codes,
-        lambda model, frame: model.inplace_predict(_coded(frame), validate_features=False),
+        _own_of_codes,
         {
             "task": "regression",
             "columns": [{"name": "a"}, {"name": "colour", "type": "string", "categories": ["red", "blue"]}],

@@ -16,7 +16,14 @@ from tests.app.harness import SERVICE, answers, free_port, listening, logged, pr
 ROW = {"mean radius": 0.5, "texture": 0.25, "count": 3}
 BODY = {"instances": [ROW]}
 FIRST, SECOND = "first-key-0123456789", "second-key-0123456789"
-GUARDED = [("POST", "/predict"), ("GET", "/model"), ("GET", "/docs"), ("GET", "/openapi.json"), ("GET", "/nothing")]
+GUARDED = [
+    ("POST", "/predict"),
+    ("POST", "/explain"),
+    ("GET", "/model"),
+    ("GET", "/docs"),
+    ("GET", "/openapi.json"),
+    ("GET", "/nothing"),
+]
 OPEN = ["/health", "/health/live", "/health/ready", "/metrics"]
 
 
@@ -86,7 +93,7 @@ def test_with_a_key_everything_answers(guarded: TestClient, scheme: str) -> None
     headers = {"Authorization": f"{scheme} {FIRST}"}
     found = [guarded.request(*each, json=BODY, headers=headers).status_code for each in GUARDED]
 
-    assert found == [200, 200, 200, 200, 404]
+    assert found == [200, 200, 200, 200, 200, 404]
 
 
 @pytest.mark.parametrize("path", OPEN)

@@ -148,7 +148,7 @@ def test_long_prediction_is_504_and_keeps_its_slot_until_it_ends(saved: Path, tm
     late = asyncio.run(scenario())
 
     assert (late.status, late.headers["retry-after"]) == (504, "1")
-    assert late.json()["detail"] == "There was no prediction within 0.05 s; send fewer rows."
+    assert late.json()["detail"] == "There was no answer within 0.05 s; send fewer rows."
 
 
 def test_readiness_drops_when_saturated_for_long_and_comes_back(saved: Path, tmp_path: Path) -> None:

@@ -1,0 +1,108 @@
+"""Answer POST /explain: what each column adds to each prediction, by XGBoost's SHAP values.
+
+An explanation costs as much as 30 to 90 predictions, so it has a thread, a slot and a queue apart from theirs: at most
+one processor is ever busy with explanations, and no prediction waits for a slot that one holds.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import orjson
+
+from app.booster import Matrix
+from app.endpoint import Endpoint, Work, fault, timed_out
+from app.errors import TooLargeError
+from app.limits import Limits
+from app.loading import Loaded, Service
+from app.metrics import ModelMetrics
+from app.model import Model
+from app.rows import Rows
+from app.tracing import note
+
+EXPLAIN = "/explain"
+AT_ONCE = 1
+CALL_ROWS = 8  # between two looks at the clock: nothing can stop a call
+NICENESS = 10  # of the thread: predictions go first where processors are scarce
+
+
+class Explain(Endpoint):
+    """POST /explain of a service."""
+
+    def __init__(self, service: Service) -> None:
+        threads = ThreadPoolExecutor(AT_ONCE, "explain", _step_back)
+        super().__init__(service, Limits(service.settings, AT_ONCE), threads)
+
+    async def work(self, loaded: Loaded, content: bytes) -> bytes | Work:
+        """Return what explains the rows in the thread."""
+        deadline = time.monotonic() + self._settings.request_timeout_seconds
+        rows = loaded.reader.read(content)
+        note("rows", rows.count)
+        if rows.count > (most := self._settings.max_explain_rows):
+            raise TooLargeError(f"The body has {rows.count} rows; at most {most} are explained at once.")
+
+        def in_time() -> None:
+            if time.monotonic() > deadline:
+                raise timed_out(self._settings)
+
+        return lambda: _content(loaded, rows, in_time)
+
+    def waited(self, metrics: ModelMetrics, begin: float) -> None:
+        """Note it on the span."""
+        del metrics
+        note("queue_seconds", time.perf_counter() - begin)
+
+    def failed(self, metrics: ModelMetrics, reason: str) -> None:
+        """Count a request without an explanation."""
+        metrics.explanation_errors[reason].inc()
+
+
+def _content(loaded: Loaded, rows: Rows, in_time: Callable[[], None]) -> bytes:
+    """Validate, explain and write the answer."""
+    matrix = rows.matrix()
+    begin = time.perf_counter()
+    explanations: list[Any] = []
+    for start in range(0, rows.count, CALL_ROWS):
+        in_time()
+        try:
+            explanations += _explained(loaded.model, matrix[start : start + CALL_ROWS])
+        except Exception as error:
+            raise fault(error, rows.count) from error
+    note("explain_seconds", time.perf_counter() - begin)
+    loaded.metrics.explanations.inc(rows.count)
+    return orjson.dumps({"model": loaded.model.provenance.identity, "explanations": explanations})
+
+
+def _explained(model: Model, rows: Matrix) -> list[Any]:
+    """Return one JSON value per row.
+
+    Raises:
+        BoosterError: the booster failed.
+        ValueError: its output is NaN or infinite.
+    """
+    predictions = model.predict(rows)
+    margins, contributions = model.booster.margins(rows), model.booster.contributions(rows)
+    if not (np.isfinite(margins).all() and np.isfinite(contributions).all()):
+        raise ValueError("its contributions are not finite, which JSON cannot say")
+    names, labels = model.signature.names, model.output.margins(margins.shape[1])
+    return [
+        {
+            "prediction": prediction,
+            "outputs": [
+                label | {"base_value": base, "margin": margin, "contributions": dict(zip(names, added, strict=True))}
+                for label, margin, (*added, base) in zip(labels, row_margins, row, strict=True)
+            ],
+        }
+        for prediction, row_margins, row in zip(predictions, margins.tolist(), contributions.tolist(), strict=True)
+    ]
+
+
+def _step_back() -> None:
+    """Give this thread a lower priority than the event loop's; only Linux has one per thread."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
