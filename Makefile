@@ -3,10 +3,10 @@
 PYTHON := tests/cluster/python
 # The project's Python, Helm, kubectl and the linters on PATH, and the cluster's kubeconfig when it is up.
 RUN := $(PYTHON) -m tests.cluster exec
-.PHONY: help up down status test test-long lint types unit charts e2e bench generate fmt
+.PHONY: help up down status test test-long test-umbrella lint types unit charts e2e bench generate fmt
 
 help: ## List the verbs
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 up: ## Start a cluster, train a model, serve it, predict; again: repair and upgrade
 	@$(PYTHON) -m tests.cluster up
@@ -22,6 +22,10 @@ test: lint types up ## Run all tests
 
 test-long: up ## Run the soaks and drills that take long
 	@$(RUN) python -m pytest -m long
+
+test-umbrella: up ## Test the umbrella with the real kube-prometheus-stack: KPS_CHART=<its package>
+	@test -f "$(KPS_CHART)" || { echo "KPS_CHART=$(KPS_CHART) is no file: name the package of kube-prometheus-stack"; exit 1; }
+	@$(RUN) python -m pytest tests/charts/test_stack.py tests/e2e/test_stack.py
 
 lint: ## Check Python, shell, YAML, workflows and charts
 	@$(PYTHON) -m ruff check

@@ -77,9 +77,8 @@ def golden(case: Path) -> str:
 def outputs() -> dict[Path, Callable[[], str]]:
     """Return each generated file with the function that makes its text."""
     files: dict[Path, Callable[[], str]] = {}
-    for chart in (MODEL_SERVICE, MLFLOW):
-        files[chart / "values.schema.json"] = partial(schema, chart)
     for chart in (MODEL_SERVICE, MLFLOW, OBSERVABILITY):
+        files[chart / "values.schema.json"] = partial(schema, chart)
         files[chart / "README.md"] = partial(readme, chart)
     for chart in (MODEL_SERVICE, MLFLOW):
         for code in sorted((chart / "dashboards").glob("*.py")):

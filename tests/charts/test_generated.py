@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.charts.generated import outputs
-from tests.charts.harness import MLFLOW, MODEL_SERVICE
+from tests.charts.harness import MLFLOW, MODEL_SERVICE, OBSERVABILITY
 
 OUTPUTS = outputs()
 
@@ -35,7 +35,7 @@ def test_file_is_in_step_with_its_source(path: Path) -> None:
     assert path.read_text() == OUTPUTS[path](), f"{path.name} is out of step: run python -m tests.charts.generated"
 
 
-@pytest.mark.parametrize("chart", [MODEL_SERVICE, MLFLOW], ids=lambda chart: chart.name)
+@pytest.mark.parametrize("chart", [MODEL_SERVICE, MLFLOW, OBSERVABILITY], ids=lambda chart: chart.name)
 def test_every_value_is_documented(chart: Path) -> None:
     assert list(undocumented(json.loads((chart / "values.schema.json").read_text()))) == []
 

@@ -2,18 +2,33 @@
 
 import hashlib
 import json
+import shutil
+import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.charts.harness import MLFLOW, OBSERVABILITY, kinds, only, render
+from tests.charts.harness import MLFLOW, OBSERVABILITY, HelmError, Values, kinds, only, program, render
+from tests.charts.schemas import problems
 from tests.charts.umbrella import DEPENDENCY, copy_umbrella, pinned_version
 
 CHART = yaml.safe_load((OBSERVABILITY / "Chart.yaml").read_text())
 VALUES = yaml.safe_load((OBSERVABILITY / "values.yaml").read_text())
 WITHOUT_STACK = {DEPENDENCY: {"enabled": False}}
+# The files that do without the stack, with what they leave to the user.
+FILES: dict[str, Values] = {
+    "ci/mlflow-values.yaml": {},
+    "values-existing-prometheus.yaml": {},
+    "values-production.yaml": {**WITHOUT_STACK, "mlflow": {"mlflow": {"artifactsDestination": "s3://models/mlflow"}}},
+}
+NOTES = """apiVersion: v1
+kind: ConfigMap
+metadata: {name: notes}
+data:
+  text: {{ tpl (.Files.Get "NOTES.txt") . | quote }}
+"""
 
 
 @pytest.fixture
@@ -77,8 +92,99 @@ def test_mlflow_is_reachable_by_the_agreed_name(umbrella: Path) -> None:
     assert service["spec"]["ports"][0]["port"] == 5000
 
 
-def test_umbrella_adds_nothing_to_the_mlflow_chart(umbrella: Path) -> None:
-    assert kinds(render(umbrella, WITHOUT_STACK)) == kinds(render(MLFLOW))
+def test_umbrella_watches_mlflow_and_adds_nothing_else(umbrella: Path) -> None:
+    watched = [*kinds(render(MLFLOW)), "PrometheusRule", "ServiceMonitor"]
+
+    assert kinds(render(umbrella, WITHOUT_STACK)) == sorted(watched)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_file_renders_what_the_api_knows(umbrella: Path, name: str) -> None:
+    objects = render(umbrella, FILES[name], files=[umbrella / name], release="obs", namespace="monitoring")
+
+    assert only(objects, "Deployment")["metadata"]["name"] == "obs-mlflow"
+    assert problems(objects) == []
+
+
+def test_existing_prometheus_finds_mlflow_by_its_label(umbrella: Path) -> None:
+    objects = render(umbrella, files=[umbrella / "values-existing-prometheus.yaml"])
+
+    for kind in ("ServiceMonitor", "PrometheusRule"):
+        assert only(objects, kind)["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+
+
+def test_production_has_two_pods_without_a_volume(umbrella: Path) -> None:
+    name = "values-production.yaml"
+    objects = render(umbrella, FILES[name], files=[umbrella / name])
+
+    assert only(objects, "Deployment")["spec"]["replicas"] == 2
+    assert "PodDisruptionBudget" in kinds(objects)
+    assert "PersistentVolumeClaim" not in kinds(objects)
+
+
+def test_production_asks_for_the_bucket(umbrella: Path) -> None:
+    with pytest.raises(HelmError, match="artifactsDestination"):
+        render(umbrella, WITHOUT_STACK, files=[umbrella / "values-production.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"prometheus": {}}, "'prometheus' not allowed"),
+        ({DEPENDENCY: {"enabled": "yes"}}, "got string, want boolean"),
+        ({"mlflow": {"enabled": "yes"}}, "got string, want boolean"),
+        ({"mlflow": {"serviceMonitors": {}}}, "'serviceMonitors' not allowed"),
+    ],
+)
+def test_wrong_keys_of_ours_are_refused(umbrella: Path, values: Values, said: str) -> None:
+    with pytest.raises(HelmError, match=said):
+        render(umbrella, values)
+
+
+def test_every_key_of_the_stack_is_open(umbrella: Path) -> None:
+    stack = {"enabled": False, "defaultRules": {"create": False}, "grafana": {"persistence": {"enabled": True}}}
+
+    assert render(umbrella, {DEPENDENCY: stack})
+
+
+@pytest.mark.parametrize("release", ["obs", "x", "team-a-observability-of-all-the-risk-models-in-europe", "mlflow"])
+@pytest.mark.parametrize("values", [{}, {"fullnameOverride": "tracking", "service": {"port": 80}}], ids=["", "renamed"])
+def test_notes_name_the_services_of_this_release(umbrella: Path, values: Values, release: str) -> None:
+    shutil.move(umbrella / "templates" / "NOTES.txt", umbrella / "NOTES.txt")
+    (umbrella / "templates" / "notes.yaml").write_text(NOTES)
+
+    objects = render(umbrella, {**WITHOUT_STACK, "mlflow": values}, release=release, namespace="monitoring")
+    text = next(item for item in objects if item["metadata"]["name"] == "notes")["data"]["text"]
+    service = only(objects, "Service")
+    name, port = service["metadata"]["name"], service["spec"]["ports"][0]["port"]
+
+    assert f"trackingUri: http://{name}.monitoring.svc.cluster.local:{port}\n" in text
+    assert f"kubectl -n monitoring port-forward service/{name} 5000:{port} " in text
+    assert "Prometheus is not of this release." in text
+    assert "existingSecret" not in text
+
+
+def test_notes_say_what_auth_asks_of_a_model(umbrella: Path) -> None:
+    shutil.move(umbrella / "templates" / "NOTES.txt", umbrella / "NOTES.txt")
+    (umbrella / "templates" / "notes.yaml").write_text(NOTES)
+    auth = {"enabled": True, "existingSecret": "login"}
+    mlflow = {"auth": auth, "serviceMonitor": {"enabled": False}, "prometheusRule": {"enabled": False}}
+
+    objects = render(umbrella, {**WITHOUT_STACK, "mlflow": mlflow})
+
+    text = next(item for item in objects if item["metadata"]["name"] == "notes")["data"]["text"]
+    assert "existingSecret: <a Secret with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in text
+    assert "MLflow itself is not scraped" in text
+
+
+def test_ct_lints_the_umbrella(umbrella: Path) -> None:
+    command = [program("ct"), "lint", f"--charts={umbrella}", "--skip-helm-dependencies"]
+    root = OBSERVABILITY.parents[1]
+
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "mlflow-values.yaml" in done.stdout
 
 
 def test_mlflow_absent_when_disabled(umbrella: Path) -> None:
@@ -93,7 +199,8 @@ def test_copy_leaves_the_original_alone(umbrella: Path) -> None:
 def test_copy_takes_the_real_chart_when_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KPS_CHART", str(archive(tmp_path, pinned_version())))
 
-    objects = render(copy_umbrella(tmp_path / "copy"), {"mlflow": {"enabled": False}})
+    none = {DEPENDENCY: {"prometheus": {"enabled": False}, "alertmanager": {"enabled": False}}}
+    objects = render(copy_umbrella(tmp_path / "copy"), {**none, "mlflow": {"enabled": False}})
 
     assert [item["metadata"]["name"] for item in objects] == ["real"]
 

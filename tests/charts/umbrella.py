@@ -2,7 +2,8 @@
 
 Helm refuses a chart while a dependency is missing, even one that is switched off. In the copy a placeholder with the
 pinned name and version stands in for kube-prometheus-stack; render it with `kube-prometheus-stack.enabled=false`.
-KPS_CHART=<file>.tgz puts the real chart there instead. Standard library only: the local cluster's scripts use it too.
+KPS_CHART=<file>.tgz puts the real chart there instead, and so does the package that `helm dependency build` fetched.
+Standard library only: the local cluster's scripts use it too.
 """
 
 import os
@@ -29,6 +30,14 @@ def pinned_version() -> str:
     return found[1]
 
 
+def stack_package() -> Path | None:
+    """Return the package of the real kube-prometheus-stack: KPS_CHART, or the one fetched into the umbrella, if any."""
+    if named := os.environ.get("KPS_CHART"):
+        return Path(named)
+    fetched = UMBRELLA / "charts" / f"{DEPENDENCY}-{pinned_version()}.tgz"
+    return fetched if fetched.exists() else None
+
+
 def copy_umbrella(target: Path) -> Path:
     """Copy the umbrella to `target`, a folder that is replaced, complete its dependencies and return `target`.
 
@@ -40,7 +49,7 @@ def copy_umbrella(target: Path) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(UMBRELLA, target, ignore=shutil.ignore_patterns("*.tgz"))
     placed = target / "charts" / DEPENDENCY
-    if archive := os.environ.get("KPS_CHART"):
+    if archive := stack_package():
         with tarfile.open(archive) as chart:
             chart.extractall(target / "charts", filter="data")
         metadata = placed / "Chart.yaml"

@@ -10,35 +10,27 @@ import pytest
 from tests.cluster import embedded, kind, node
 from tests.cluster.access import Access
 from tests.cluster.main_job import MONITORING, NAMESPACE, OBSERVABILITY, SERVICE
+from tests.left_out import leave_out
 
 CLUSTER = embedded if os.environ.get("KUBECONFIG") == str(node.KUBECONFIG) else kind
 # What only one of the clusters can show, and why. Left out and counted on the other, not skipped: a skip looks green.
 ONLY_ON: dict[str, tuple[ModuleType, str]] = {
     "test_embedded.py": (embedded, "they end the node's own processes"),
+    "test_grafana.py": (kind, "no Grafana can be had elsewhere"),
     "test_kind.py": (kind, "they need a network plugin that enforces policies, and two workers"),
+    "test_stack.py": (embedded, "kind's own releases have the stack already"),
 }
-LEFT_OUT = pytest.StashKey[list[str]]()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark everything here as needing a cluster, and leave out what this cluster cannot show."""
-    config.stash[LEFT_OUT] = []
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.e2e)
     for name, (cluster, why) in ONLY_ON.items():
-        tests = [item for item in items if item.path == Path(__file__).with_name(name)]
-        if tests and cluster is not CLUSTER:
-            config.hook.pytest_deselected(items=tests)
-            items[:] = [item for item in items if item not in tests]
+        if cluster is not CLUSTER:
             only = cluster.__name__.rpartition(".")[2]
-            config.stash[LEFT_OUT].append(f"left out {len(tests)} of {name}, for the {only} cluster only: {why}")
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what was left out."""
-    for line in config.stash.get(LEFT_OUT, []):
-        terminalreporter.write_line(line, yellow=True)
+            leave_out(config, items, Path(__file__).with_name(name), f"for the {only} cluster only: {why}")
 
 
 @pytest.fixture(scope="session")

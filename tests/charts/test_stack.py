@@ -1,0 +1,241 @@
+"""The umbrella with the real kube-prometheus-stack in it: every profile, and that each key which we set is one of its.
+
+Needs its package (KPS_CHART, or `helm dependency build`); without it these are left out and counted.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.charts.harness import OBSERVABILITY, Object, Values, kinds, render
+from tests.charts.schemas import KUBERNETES_VERSIONS, problems
+from tests.charts.umbrella import DEPENDENCY, copy_umbrella
+
+BUCKET: Values = {"mlflow": {"mlflow": {"artifactsDestination": "s3://models/mlflow"}}}
+PROFILES: dict[str, tuple[list[str], Values]] = {
+    "default": ([], {}),
+    "kind": (["kind"], {}),
+    "managed": (["managed"], {}),
+    "production": (["managed", "production"], BUCKET),
+    "existing-prometheus": (["existing-prometheus"], {}),
+}
+WITH_STACK = [name for name in PROFILES if name != "existing-prometheus"]
+CONTROL_PLANE = ("kube-controller-manager", "kube-etcd", "kube-proxy", "kube-scheduler")
+NOTES = """apiVersion: v1
+kind: ConfigMap
+metadata: {name: notes}
+data:
+  text: {{ tpl (.Files.Get "NOTES.txt") . | quote }}
+"""
+
+
+@pytest.fixture(scope="module")
+def umbrella(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the umbrella with the real stack, which renders its notes as an object."""
+    copy = copy_umbrella(tmp_path_factory.mktemp("stack") / "observability")
+    shutil.move(copy / "templates" / "NOTES.txt", copy / "NOTES.txt")
+    (copy / "templates" / "notes.yaml").write_text(NOTES)
+    return copy
+
+
+def profile(umbrella: Path, name: str, values: Values | None = None, release: str = "obs") -> list[Object]:
+    """Return the objects of a profile, those of tests included."""
+    names, needed = PROFILES[name]
+    files = [umbrella / f"values-{each}.yaml" for each in names]
+    return render(umbrella, {**needed, **(values or {})}, files=files, release=release, namespace="monitoring")
+
+
+def named(objects: list[Object], kind: str, name: str) -> Object:
+    """Return the object of a kind and name."""
+    found = [item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name)]
+    assert len(found) == 1, f"{kind} {name} is not among {sorted(i['metadata']['name'] for i in objects)}"
+    return found[0]
+
+
+def test_every_profile_file_is_tested() -> None:
+    files = {path.stem.removeprefix("values-") for path in OBSERVABILITY.glob("values-*.yaml")}
+
+    assert files == {name for names, _ in PROFILES.values() for name in names}
+
+
+@pytest.mark.parametrize("kubernetes", KUBERNETES_VERSIONS)
+@pytest.mark.parametrize("name", PROFILES)
+def test_profile_is_what_the_api_knows(umbrella: Path, name: str, kubernetes: str) -> None:
+    objects = profile(umbrella, name)
+
+    assert "Deployment" in kinds(objects)
+    assert problems(without_nulls(objects), kubernetes) == []
+
+
+def without_nulls(value: Any) -> Any:
+    """Return a tree without keys whose value is null, which the stack writes and the API takes for absent."""
+    if isinstance(value, list):
+        return [without_nulls(item) for item in value]
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return value
+
+
+def unknown(ours: Any, theirs: Any, path: str) -> Iterator[str]:
+    """Yield the keys of `ours` that `theirs` lacks; an empty value of theirs takes any key."""
+    if not isinstance(ours, dict) or not theirs:
+        return
+    if not isinstance(theirs, dict):
+        yield f"{path} is no mapping"
+        return
+    for key, value in ours.items():
+        if key not in theirs:
+            yield f"{path}.{key}"
+        else:
+            yield from unknown(value, theirs[key], f"{path}.{key}")
+
+
+def upstream(umbrella: Path) -> dict[str, Any]:
+    """Return the stack's values with those of its own subcharts below them."""
+    stack = umbrella / "charts" / DEPENDENCY
+    values: dict[str, Any] = yaml.safe_load((stack / "values.yaml").read_text())
+    for chart in (path.parent for path in stack.glob("charts/*/values.yaml")):
+        values[chart.name] = merged(yaml.safe_load((chart / "values.yaml").read_text()), values.get(chart.name) or {})
+    return values
+
+
+def merged(below: Any, above: Any) -> Any:
+    """Return one tree of values laid over another, as Helm does."""
+    if not isinstance(below, dict) or not isinstance(above, dict):
+        return above
+    return {key: merged(below.get(key), above[key]) if key in above else below[key] for key in below | above}
+
+
+@pytest.mark.parametrize("path", sorted(OBSERVABILITY.glob("values*.yaml")), ids=lambda path: path.stem)
+def test_each_key_is_one_of_the_stack(umbrella: Path, path: Path) -> None:
+    ours = dict(yaml.safe_load(path.read_text()).get(DEPENDENCY, {}))
+    ours.pop("enabled", None)  # Helm's condition, which we name
+
+    assert list(unknown(ours, upstream(umbrella), DEPENDENCY)) == []
+
+
+def test_wrong_key_would_be_seen(umbrella: Path) -> None:
+    wrong = {"grafana": {"sidecar": {"dashboards": {"folderAnotation": "x"}}}, "prometheus": {"spec": {}}}
+
+    found = list(unknown(wrong, upstream(umbrella), DEPENDENCY))
+
+    assert found == [f"{DEPENDENCY}.grafana.sidecar.dashboards.folderAnotation", f"{DEPENDENCY}.prometheus.spec"]
+
+
+@pytest.mark.parametrize("name", WITH_STACK)
+def test_prometheus_takes_what_every_namespace_has(umbrella: Path, name: str) -> None:
+    spec = named(profile(umbrella, name), "Prometheus", "obs-prometheus")["spec"]
+
+    for kind in ("serviceMonitor", "podMonitor", "rule", "probe", "scrapeConfig"):
+        assert spec[f"{kind}Selector"] == {}, kind
+        assert spec[f"{kind}NamespaceSelector"] == {}, kind
+    assert spec["scrapeInterval"] == "15s"
+    assert spec["enableFeatures"] == ["exemplar-storage"]
+
+
+@pytest.mark.parametrize("name", WITH_STACK)
+def test_nothing_is_asked_of_a_control_plane_that_hides(umbrella: Path, name: str) -> None:
+    names = [item["metadata"]["name"] for item in profile(umbrella, name)]
+
+    assert [found for found in names if found.endswith(CONTROL_PLANE)] == []
+    assert "obs-kubelet" in names, "what does not hide is watched"
+
+
+def test_grafana_files_dashboards_of_all_namespaces_in_folders(umbrella: Path) -> None:
+    objects = profile(umbrella, "default")
+    grafana = named(objects, "Deployment", "obs-grafana")["spec"]["template"]["spec"]["containers"]
+    sidecar = next(item for item in grafana if item["name"] == "grafana-sc-dashboard")
+    environment = {entry["name"]: entry.get("value") for entry in sidecar["env"]}
+    provider = yaml.safe_load(named(objects, "ConfigMap", "obs-grafana-config-dashboards")["data"]["provider.yaml"])
+    source = named(objects, "ConfigMap", "obs-grafana-datasource")["data"]["datasource.yaml"]
+    prometheus = yaml.safe_load(source)["datasources"][0]
+
+    assert (environment["NAMESPACE"], environment["FOLDER_ANNOTATION"]) == ("ALL", "grafana_folder")
+    assert (environment["LABEL"], environment["LABEL_VALUE"]) == ("grafana_dashboard", "1")
+    assert provider["providers"][0]["options"]["foldersFromFilesStructure"] is True
+    assert (prometheus["isDefault"], prometheus["jsonData"]["timeInterval"]) == (True, "15s")
+    assert prometheus["url"].startswith("http://obs-prometheus.monitoring:9090")
+
+
+def test_kind_has_no_webhooks(umbrella: Path) -> None:
+    webhooks = {"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"}
+
+    assert webhooks & set(kinds(profile(umbrella, "kind"))) == set()
+    assert webhooks <= set(kinds(profile(umbrella, "default")))
+
+
+def test_managed_keeps_metrics_and_knows_no_password(umbrella: Path) -> None:
+    objects = profile(umbrella, "managed")
+    spec = named(objects, "Prometheus", "obs-prometheus")["spec"]
+    alertmanager = named(objects, "Alertmanager", "obs-alertmanager")["spec"]
+    grafana = named(objects, "Deployment", "obs-grafana")["spec"]["template"]["spec"]["containers"]
+    secrets = {
+        entry["valueFrom"]["secretKeyRef"]["name"]
+        for item in grafana
+        for entry in item.get("env", [])
+        if "secretKeyRef" in entry.get("valueFrom", {})
+    }
+
+    assert spec["storage"]["volumeClaimTemplate"]["spec"]["resources"]["requests"]["storage"] == "50Gi"
+    assert spec["retentionSize"] == "45GB"
+    assert alertmanager["storage"]["volumeClaimTemplate"]
+    assert secrets == {"grafana-admin"}
+    assert "obs-grafana" not in [item["metadata"]["name"] for item in objects if item["kind"] == "Secret"]
+
+
+def test_existing_prometheus_brings_no_second_operator(umbrella: Path) -> None:
+    objects = profile(umbrella, "existing-prometheus")
+
+    assert {"Prometheus", "Alertmanager", "ClusterRole"} & set(kinds(objects)) == set()
+    assert named(objects, "ServiceMonitor", "obs-mlflow")["metadata"]["labels"]["release"] == "kube-prometheus-stack"
+
+
+GRAFANA: Values = {DEPENDENCY: {"grafana": {"fullnameOverride": "charts", "namespaceOverride": "ui"}}}
+RENAMED: Values = {
+    DEPENDENCY: {"fullnameOverride": "kps", "grafana": {"admin": {"existingSecret": "login", "passwordKey": "pw"}}}
+}
+OTHER_PORTS: Values = {
+    DEPENDENCY: {
+        "prometheus": {"service": {"port": 80}},
+        "alertmanager": {"service": {"port": 81}},
+        "grafana": {"service": {"port": 82}},
+    },
+    "mlflow": {"service": {"port": 83}},
+}
+LESS: Values = {
+    DEPENDENCY: {"grafana": {"enabled": False}, "alertmanager": {"enabled": False}},
+    "mlflow": {"enabled": False},
+}
+
+
+@pytest.mark.parametrize("release", ["obs", "team-a-observability-of-the-risk-models", "grafana", "mlflow"])
+@pytest.mark.parametrize(
+    "values", [{}, GRAFANA, RENAMED, OTHER_PORTS, LESS], ids=["default", "grafana", "renamed", "ports", "less"]
+)
+def test_notes_lead_to_what_is_there(umbrella: Path, values: Values, release: str) -> None:
+    objects = profile(umbrella, "default", values, release)
+    text = named(objects, "ConfigMap", "notes")["data"]["text"]
+    services = {
+        (item["metadata"]["namespace"], item["metadata"]["name"]): {port["port"] for port in item["spec"]["ports"]}
+        for item in objects
+        if item["kind"] == "Service"
+    }
+    forwards = re.findall(r"kubectl -n (\S+) port-forward service/(\S+) \d+:(\d+) ", text)
+
+    assert len(forwards) == (1 if values is LESS else 4)
+    for namespace, name, port in forwards:
+        assert int(port) in services[namespace, name]
+    for namespace, name, key in re.findall(r"kubectl -n (\S+) get secret (\S+) -o jsonpath='{\.data\.(\S+)}'", text):
+        secret = ("login", "pw") if values is RENAMED else (name, key)
+        assert (name, key) == secret
+        assert values is RENAMED or key in named(objects, "Secret", name)["data"]
+        assert values is RENAMED or named(objects, "Secret", name)["metadata"]["namespace"] == namespace
+    uris = re.findall(r"trackingUri: http://([^.\s]+)\.([^.\s]+)\.svc\.cluster\.local:(\d+)", text)
+    assert len(uris) == (0 if values is LESS else 1)
+    for name, namespace, port in uris:
+        assert int(port) in services[namespace, name]

@@ -1,0 +1,28 @@
+"""Tests that cannot run here: taken out and counted in pytest's last lines. A skip would look green."""
+
+from pathlib import Path
+
+import pytest
+
+_LINES = pytest.StashKey[list[str]]()
+
+
+def leave_out(config: pytest.Config, items: list[pytest.Item], path: Path, why: str) -> None:
+    """Take the tests of a file out of a run.
+
+    Args:
+        config: of the run, which remembers it.
+        items: the run's tests; changed.
+        path: the file.
+        why: the end of the line that says so.
+    """
+    tests = [item for item in items if item.path == path]
+    if tests:
+        config.hook.pytest_deselected(items=tests)
+        items[:] = [item for item in items if item not in tests]
+        config.stash.setdefault(_LINES, []).append(f"left out {len(tests)} of {path.name}, {why}")
+
+
+def lines(config: pytest.Config) -> list[str]:
+    """Return a line for each file whose tests were left out."""
+    return config.stash.get(_LINES, [])
