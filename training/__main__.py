@@ -1,60 +1,71 @@
-"""Run one training: settings, data, fit, publish. `python -m training --help` lists the options.
+"""`python -m training <command> --help` lists a command's options; the last line of its output is JSON.
 
-Exit codes: 0 registered, 1 MLflow is not there or refuses, 2 wrong settings, 143 stopped by SIGTERM.
+Exit codes: 0 done, 1 MLflow is not there or refuses, or the machine has no room, 2 data or settings that cannot be
+used, 3 refused by a gate, 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
+import importlib
 import json
 import logging
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from pathlib import Path
 from types import FrameType
 
-from pydantic import ValidationError
-from pydantic_settings import CliApp
+from training.errors import ResourceError, Terminated, TrainingError
 
-from training import data, fit
-from training.publish import PublishError, publish, started_run
-from training.settings import Settings
+# What a command is for. Its module, of the same name, has the class `Options` of its settings and `run(options)`,
+# which returns what is printed; it is imported only when it is called, as MLflow alone takes a second.
+COMMANDS = {
+    "train": "train a model, log the run and register a version",
+}
+USAGE = "usage: python -m training <command> [options]\n\n" + "".join(
+    f"  {name:<10} {purpose}\n" for name, purpose in COMMANDS.items()
+)
 
 log = logging.getLogger("training")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Train and register one model version; return the exit code."""
+    """Run one command; return the exit code."""
+    if not argv or argv[0] not in COMMANDS:
+        asked = bool(argv) and argv[0] in ("-h", "--help")
+        (sys.stdout if asked else sys.stderr).write(USAGE)
+        return 0 if asked else 2
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries say nothing that the last error does not
+    command = importlib.import_module(f"training.{argv[0]}")
     try:
-        settings = CliApp.run(Settings, cli_args=list(argv))
-    except ValidationError as error:
-        log.error("%s", "; ".join(_problem(detail["loc"], detail["msg"]) for detail in error.errors()))
-        return 2
-    try:
-        with started_run(settings) as run_id:
-            dataset = data.load()
-            split = data.split(dataset, settings.split_seed)
-            fitted = fit.fit(dataset, split, settings)
-            log.info("%d rounds on %s: %s", fitted.rounds, dataset.name, fitted.metrics)
-            published = publish(run_id, dataset, split, fitted, settings)
-    except PublishError as error:
+        options = command.Options.load(argv[0], argv[1:])
+        line = json.dumps(command.run(options))
+        if options.result:
+            _write(options.result, line)
+    except TrainingError as error:
         log.error("%s", error)
-        return 1
-    sys.stdout.write(json.dumps(asdict(published)) + "\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        log.error("Stopped by Ctrl-C.")
+        return 128 + signal.SIGINT
+    except Terminated:
+        log.error("Stopped by SIGTERM.")
+        return 128 + signal.SIGTERM
+    sys.stdout.write(line + "\n")
     return 0
 
 
-def _problem(location: tuple[int | str, ...], message: str) -> str:
-    """Name a wrong setting by its flag and its variable: a chart sets the one, a person the other."""
-    field = str(location[0])
-    return f"--{field.replace('_', '-')} ({Settings.variable(field)}): {message}"
+def _write(path: Path, line: str) -> None:
+    try:
+        path.write_text(line + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(f"--result (TRAINING_RESULT): {path} cannot be written ({error.strerror}).") from None
 
 
-def _stop(_signal: int, _frame: FrameType | None) -> None:
-    """End through the run's context, so that a stopped Job leaves a FAILED run, not one RUNNING for ever."""
-    sys.exit(128 + signal.SIGTERM)
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    """End through every context, so that a stopped Job leaves a KILLED run, not one RUNNING for ever."""
+    raise Terminated
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main(sys.argv[1:]))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
 
 from training.data import Data, Matrix, Split
-from training.settings import Settings
+from training.options import TrainOptions
 
 OBJECTIVE = {"objective": "binary:logistic", "eval_metric": "logloss", "tree_method": "hist"}
 
@@ -27,7 +27,7 @@ class Fitted:
         return bytes(self.booster.save_raw("ubj"))
 
 
-def fit(data: Data, split: Split, settings: Settings) -> Fitted:
+def fit(data: Data, split: Split, settings: TrainOptions) -> Fitted:
     """Fit on all rows outside the holdout and measure on the holdout.
 
     Early stopping only chooses the number of rounds; the booster is then fitted with that number. So the
@@ -53,7 +53,7 @@ def measure(target: Matrix, probability: Matrix) -> dict[str, float]:
     }
 
 
-def _search_rounds(data: Data, split: Split, settings: Settings) -> int:
+def _search_rounds(data: Data, split: Split, settings: TrainOptions) -> int:
     """Return the number of rounds after which the loss on the validation rows was lowest."""
     booster = xgb.train(
         OBJECTIVE | settings.booster_params,

@@ -23,18 +23,15 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from app.contract import CONTRACT_FILE, MODEL_FILE, Contract
 from training.data import Data, Split
+from training.errors import Terminated, TrackingError
 from training.fit import Fitted
-from training.settings import Settings
+from training.options import TrainOptions
 
 # What MLflow needs to load the model, written out: left to itself it asks for the CUDA build as well.
 MODEL_REQUIREMENTS = ("xgboost-cpu", "numpy", "pandas")
 RECORDED_PACKAGES = ("xgboost-cpu", "numpy", "scikit-learn", "mlflow-skinny")
 
 log = logging.getLogger(__name__)
-
-
-class PublishError(Exception):
-    """MLflow is not there, refuses, or holds other bytes than it was given. Its text is one sentence."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +47,11 @@ class Published:
 
 
 @contextmanager
-def started_run(settings: Settings) -> Iterator[str]:
-    """Open a run in the experiment of the model's name; it ends FINISHED, or FAILED with any exception.
+def started_run(settings: TrainOptions) -> Iterator[str]:
+    """Open a run in the experiment of the model's name; it ends FINISHED, KILLED or FAILED.
 
     Raises:
-        PublishError: MLflow does not answer or refuses, here or in the body.
+        TrackingError: MLflow does not answer or refuses, here or in the body.
     """
     mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
     tags = {MLFLOW_GIT_COMMIT: settings.git_commit} if settings.git_commit else {}
@@ -62,16 +59,20 @@ def started_run(settings: Settings) -> Iterator[str]:
         mlflow.set_experiment(settings.model_name)
         with mlflow.start_run(tags=tags) as run:
             log.info("run %s started in %s", run.info.run_id, settings.mlflow_tracking_uri)
-            yield str(run.info.run_id)
+            try:
+                yield str(run.info.run_id)
+            except (KeyboardInterrupt, Terminated):
+                mlflow.end_run("KILLED")
+                raise
     except (MlflowException, OSError) as error:  # OSError: what requests raises when it moves artifacts
-        raise PublishError(_sentence(settings.mlflow_tracking_uri, error)) from error
+        raise TrackingError(_sentence(settings.mlflow_tracking_uri, error)) from error
 
 
-def publish(run_id: str, data: Data, split: Split, fitted: Fitted, settings: Settings) -> Published:
+def publish(run_id: str, data: Data, split: Split, fitted: Fitted, settings: TrainOptions) -> Published:
     """Log everything about the run, register the model, verify it and move the alias.
 
     Raises:
-        PublishError: the registered file is not the one that was trained.
+        TrackingError: the registered file is not the one that was trained.
         mlflow.exceptions.MlflowException, OSError: MLflow does not answer or refuses.
     """
     client = mlflow.MlflowClient()
@@ -132,7 +133,7 @@ def verify(uri: str, sha256: str) -> None:
         path = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{MODEL_FILE}", dst_path=folder)
         found = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     if found != sha256:
-        raise PublishError(f"{uri} holds a {MODEL_FILE} with sha256 {found}, but {sha256} was trained and logged.")
+        raise TrackingError(f"{uri} holds a {MODEL_FILE} with sha256 {found}, but {sha256} was trained and logged.")
 
 
 def _provenance(data: Data, split: Split) -> dict[str, str]:

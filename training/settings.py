@@ -1,63 +1,80 @@
-"""Define everything a training run can be told, by flag or environment variable; flags win."""
+"""What every command can be told: by flag, environment variable or file, in this order of precedence.
 
+A file (`--config`, TRAINING_CONFIG; YAML, TOML or JSON) holds the fields by name; those that one command alone knows
+may stand in a section of its name, so that `train` and `promote` can share a file.
+"""
+
+import os
 import re
-from typing import Annotated, Any
+import tomllib
+from collections.abc import Sequence
+from contextvars import ContextVar
+from itertools import zip_longest
+from pathlib import Path
+from typing import Annotated, Any, Self
 
-from pydantic import Field, HttpUrl, TypeAdapter, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+import yaml
+from pydantic import AfterValidator, Field, HttpUrl, TypeAdapter, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
+from training.errors import InputError
+
+_HTTP_URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
 _MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _ALIAS = r"^[A-Za-z0-9_-]+$"
-_HTTP_URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
+_file: ContextVar[dict[str, Any]] = ContextVar("the values of the file that --config names")
+# Sections of a file; each is read by the command of its name alone.
+COMMAND_SECTIONS = ("train", "promote", "rollback", "reproduce", "score", "upload")
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class Settings(BaseSettings):
-    """Train an XGBoost model on breast_cancer and register it in MLflow.
+def _free_alias(alias: str) -> str:
+    """Refuse what MLflow reserves now, not after the training."""
+    if alias.lower() == "latest" or re.fullmatch(r"v\d+", alias, re.IGNORECASE):
+        raise ValueError("MLflow reserves 'latest' and 'v<number>'; choose another alias")
+    return alias
 
-    Every option is also an environment variable: TRAINING_MAX_DEPTH, ...; without the prefix only
-    MLFLOW_TRACKING_URI and GIT_COMMIT, which are not of our making. The last line on stdout is JSON.
+
+Alias = Annotated[str, Field(pattern=_ALIAS), AfterValidator(_free_alias)]
+
+
+class Settings(BaseSettings):
+    """The options of all commands; a command's own class adds its own.
+
+    Every option is also an environment variable: TRAINING_MODEL_NAME, ...; without the prefix only
+    MLFLOW_TRACKING_URI and GIT_COMMIT, which are not of our making.
     """
 
     model_config = SettingsConfigDict(
         env_prefix="TRAINING_",
-        # An empty variable is what a chart renders for "not set".
-        env_ignore_empty=True,
-        cli_prog_name="python -m training",
+        env_ignore_empty=True,  # an empty variable is what a chart renders for "not set"
         cli_kebab_case=True,
         frozen=True,
     )
 
+    config: Path | None = Field(default=None, description="File with these options: YAML, TOML or JSON.")
     mlflow_tracking_uri: str = Field(
         validation_alias="mlflow_tracking_uri", description="MLflow server, http:// or https://."
     )
     git_commit: str = Field(
         default="",
         validation_alias="git_commit",
-        description="Commit of this code, when it runs without .git.",
+        description="Commit of this code, when it runs without .git; ends in -dirty when files differ from it.",
     )
     model_name: str = Field(
         default="breast-cancer", pattern=_MODEL_NAME, description="Registered model; also the experiment."
     )
-    alias: str = Field(default="champion", pattern=_ALIAS, description="Alias the new version gets, last of all.")
-
-    seed: Seed = Field(default=0, description="Seed of row and column sampling.")
-    split_seed: Seed = Field(
-        default=0, description="Seed of the split; the same one keeps versions comparable on one holdout."
-    )
-    rounds: int = Field(default=300, ge=1, description="Boosting rounds, or their limit with early stopping.")
-    early_stopping_rounds: int = Field(
-        default=20,
-        ge=0,
-        description="Rounds without gain before the search for the round count ends; 0: off.",
-    )
-    max_depth: int = Field(default=4, ge=1, le=32, description="Depth of a tree.")
-    learning_rate: Share = Field(default=0.1, description="Weight of each new tree.")
-    subsample: Share = Field(default=0.8, description="Share of the rows each tree sees.")
-    colsample_bytree: Share = Field(default=0.8, description="Share of the columns each tree sees.")
-    nthread: int = Field(default=1, ge=1, description="Threads; the container's CPU limit. The model is the same.")
+    result: Path | None = Field(default=None, description="File that gets the JSON of the last line on stdout.")
 
     @field_validator("mlflow_tracking_uri")
     @classmethod
@@ -73,27 +90,77 @@ class Settings(BaseSettings):
             )
         return uri.rstrip("/")
 
-    @field_validator("alias")
     @classmethod
-    def _alias_is_free(cls, alias: str) -> str:
-        """Refuse what MLflow reserves now, not after the training."""
-        if alias.lower() == "latest" or re.fullmatch(r"v\d+", alias, re.IGNORECASE):
-            raise ValueError("MLflow reserves 'latest' and 'v<number>'; choose another alias")
-        return alias
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is the library's
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Add the file, after the environment."""
+        return init_settings, env_settings, InitSettingsSource(settings_cls, _file.get({}))
 
     @classmethod
-    def variable(cls, field: str) -> str:
-        """Return the environment variable of a field."""
-        return field.upper() if cls.model_fields[field].validation_alias else f"TRAINING_{field.upper()}"
+    def load(cls, command: str, argv: Sequence[str]) -> Self:
+        """Return the settings of a command from its flags, the environment and a file.
 
-    @property
-    def booster_params(self) -> dict[str, Any]:
-        """What shapes the trees, by XGBoost's names."""
-        return self.model_dump(
-            include={"seed", "max_depth", "learning_rate", "subsample", "colsample_bytree", "nthread"}
-        )
+        Raises:
+            InputError: names each option that is wrong, by its flag and its variable, and never its value.
+            SystemExit: argparse's own, for --help and unknown flags.
+        """
+        sections = _file.set(_read(_config_path(argv), command))
+        try:
+            source: CliSettingsSource[Any] = CliSettingsSource(cls, cli_prog_name=f"python -m training {command}")
+            return CliApp.run(cls, cli_args=list(argv), cli_settings_source=source)
+        except ValidationError as error:
+            problems = (cls._problem(detail["loc"], detail["msg"]) for detail in error.errors())
+            raise InputError("; ".join(problems)) from None
+        except SettingsError as error:
+            raise InputError(f"{error}: it is read as JSON.") from None
+        finally:
+            _file.reset(sections)
 
-    @property
-    def params(self) -> dict[str, Any]:
-        """Everything that decides the model, as logged."""
-        return self.booster_params | self.model_dump(include={"split_seed", "rounds", "early_stopping_rounds"})
+    @classmethod
+    def _problem(cls, location: tuple[int | str, ...], message: str) -> str:
+        """Name a wrong setting by its flag and its variable: a chart sets the one, a person the other."""
+        if not location:
+            return message.removeprefix("Value error, ")
+        field, *inner = (str(part) for part in location)
+        if field not in cls.model_fields:
+            return f"{field} is no option of this command"
+        variable = field.upper() if cls.model_fields[field].validation_alias else f"TRAINING_{field.upper()}"
+        place = "".join(f", {part}" for part in inner)
+        return f"--{field.replace('_', '-')} ({variable}{place}): {message.removeprefix('Value error, ')}"
+
+
+def _config_path(argv: Sequence[str]) -> str:
+    for flag, following in zip_longest(argv, argv[1:], fillvalue=""):
+        if flag == "--config":
+            return following
+        if flag.startswith("--config="):
+            return flag.removeprefix("--config=")
+    return os.environ.get("TRAINING_CONFIG", "")
+
+
+def _read(path: str, command: str) -> dict[str, Any]:
+    """Return the file's values for a command: those outside of sections, and those in the command's own."""
+    if not path:
+        return {}
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        values = tomllib.loads(text) if path.endswith(".toml") else yaml.safe_load(text)  # JSON is YAML
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--config (TRAINING_CONFIG): {path} cannot be read ({error}).") from None
+    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        what = " ".join(str(error).split())
+        raise InputError(f"--config (TRAINING_CONFIG): {path} is not what its name says: {what}.") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise InputError(f"--config (TRAINING_CONFIG): {path} holds no options by name.")
+    values = {key.replace("-", "_"): value for key, value in values.items()}
+    own = {key: value for key, value in values.items() if key not in COMMAND_SECTIONS}
+    section = values.get(command) or {}
+    if not isinstance(section, dict):
+        raise InputError(f"--config (TRAINING_CONFIG): section {command} of {path} holds no options by name.")
+    return own | {key.replace("-", "_"): value for key, value in section.items()}

@@ -111,7 +111,7 @@ def train(access: Access, name: str, *arguments: str) -> dict[str, Any]:
     Raises:
         Failure: the Job failed; with the end of its log.
     """
-    options = ["--model-name", MODEL, "--alias", ALIAS, *arguments]
+    options = ["train", "--model-name", MODEL, "--alias", ALIAS, *arguments]
     text = Template((MANIFESTS / "training-job.yaml").read_text()).substitute(
         name=name, image=TRAINING.reference, tracking_uri=TRACKING_URI, arguments=json.dumps(options)
     )

@@ -108,7 +108,7 @@ def run(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) ->
     def run(*argv: str) -> Result:
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            code = main(argv)
+            code = main(["train", *argv])
         errors = [record.getMessage() for record in caplog.records if record.name == "training"]
         return Result(code, capsys.readouterr().out, errors)
 

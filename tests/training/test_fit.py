@@ -5,15 +5,14 @@ import math
 import numpy as np
 import pytest
 import xgboost as xgb
-from pydantic_settings import CliApp
 
 from training.data import load, split
 from training.fit import Fitted, fit, measure
-from training.settings import Settings
+from training.options import TrainOptions
 
 
 def fitted(*argv: str) -> Fitted:
-    settings = CliApp.run(Settings, cli_args=["--mlflow-tracking-uri=http://unused", *argv])
+    settings = TrainOptions.load("train", ["--mlflow-tracking-uri=http://unused", *argv])
     data = load()
     return fit(data, split(data, settings.split_seed), settings)
 

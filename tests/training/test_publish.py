@@ -19,7 +19,8 @@ import yaml
 from app.contract import Contract
 from tests.training.conftest import Result, Server
 from training.data import load
-from training.publish import PublishError, verify
+from training.errors import TrackingError
+from training.publish import verify
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 # Warnings of MLflow 3.17 about its own code: comparing columns with a range (pandas 3), Any in its type hints.
@@ -35,7 +36,7 @@ QUICK = ("--rounds=10", "--early-stopping-rounds=0")
 def published(server: Server) -> dict[str, Any]:
     """Run the program as a Job would: by its command line and environment, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "training", "--model-name=first", *QUICK],
+        [sys.executable, "-m", "training", "train", "--model-name=first", *QUICK],
         env=os.environ | {"MLFLOW_TRACKING_URI": server.uri, "GIT_COMMIT": COMMIT},
         capture_output=True,
         text=True,
@@ -159,8 +160,8 @@ def test_failure_leaves_a_failed_run_and_no_version(
     assert not server.client.search_registered_models("name='failing'")
 
 
-def test_stopped_run_is_failed(server: Server) -> None:
-    command = [sys.executable, "-m", "training", "--model-name=stopped", "--rounds=10000000"]
+def test_stopped_run_is_killed(server: Server) -> None:
+    command = [sys.executable, "-m", "training", "train", "--model-name=stopped", "--rounds=10000000"]
     with subprocess.Popen(
         [*command, "--early-stopping-rounds=0", f"--mlflow-tracking-uri={server.uri}"],
         stderr=subprocess.DEVNULL,
@@ -173,7 +174,7 @@ def test_stopped_run_is_failed(server: Server) -> None:
         code = process.wait(timeout=30)
 
     assert code == 143
-    assert run_status(server, "stopped") == "FAILED"
+    assert run_status(server, "stopped") == "KILLED"
 
 
 def test_tampered_file_is_refused(server: Server, published: dict[str, Any]) -> None:
@@ -181,7 +182,7 @@ def test_tampered_file_is_refused(server: Server, published: dict[str, Any]) -> 
     good = file.read_bytes()
     try:
         file.write_bytes(good + b"\0")
-        with pytest.raises(PublishError, match=r"holds a model\.ubj with sha256"):
+        with pytest.raises(TrackingError, match=r"holds a model\.ubj with sha256"):
             verify(published["uri"], published["sha256"])
     finally:
         file.write_bytes(good)

@@ -1,12 +1,13 @@
 """What a run can be told, and what it refuses."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from pydantic_settings import CliApp
 
 from tests.training.conftest import Result
-from training.settings import Settings
+from training.__main__ import main
+from training.options import TrainOptions
 
 URI = "--mlflow-tracking-uri=http://mlflow:5000"
 
@@ -15,7 +16,7 @@ def test_flag_wins_over_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRAINING_MAX_DEPTH", "3")
     monkeypatch.setenv("TRAINING_SEED", "3")
 
-    settings = CliApp.run(Settings, cli_args=[URI, "--max-depth", "5"])
+    settings = TrainOptions.load("train", [URI, "--max-depth", "5"])
 
     assert (settings.max_depth, settings.seed) == (5, 3)
 
@@ -24,9 +25,57 @@ def test_tracking_uri_and_commit_keep_their_usual_names(monkeypatch: pytest.Monk
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000/")
     monkeypatch.setenv("GIT_COMMIT", "abc")
 
-    settings = CliApp.run(Settings, cli_args=[])
+    settings = TrainOptions.load("train", [])
 
     assert (settings.mlflow_tracking_uri, settings.git_commit) == ("http://mlflow:5000", "abc")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.yaml", "rounds: 7\nseed: 5\ntrain: {max-depth: 9}\npromote: {margin: 1}\n"),
+        ("a.toml", "rounds = 7\nseed = 5\n[train]\nmax_depth = 9\n[promote]\nmargin = 1\n"),
+        ("a.json", '{"rounds": 7, "seed": 5, "train": {"max_depth": 9}, "promote": {"margin": 1}}'),
+    ],
+)
+def test_file_comes_after_variables_and_flags(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    monkeypatch.setenv("TRAINING_SEED", "3")
+
+    settings = TrainOptions.load("train", [URI, "--config", str(tmp_path / name), "--rounds=8"])
+
+    assert (settings.max_depth, settings.seed, settings.rounds) == (9, 3, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "cannot be read"),
+        ("a: [", "is not what its name says"),
+        ("[1]", "holds no options by name"),
+        ("train: 1", "section train of"),
+        ("rouns: 1", "rouns is no option of this command"),
+        ("rounds: many", "--rounds (TRAINING_ROUNDS): "),
+    ],
+)
+def test_wrong_file_is_one_sentence_and_exit_code_2(
+    run: Callable[..., Result], tmp_path: Path, text: str | None, problem: str
+) -> None:
+    file = tmp_path / "options.yaml"
+    if text is not None:
+        file.write_text(text)
+
+    result = run(URI, f"--config={file}")
+
+    assert (result.code, len(result.messages)) == (2, 1)
+    assert problem in result.messages[0]
+
+
+def test_command_that_is_none_is_exit_code_2_and_help_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (main([]), main(["trian"]), main(["--help"])) == (2, 2, 0)
+    assert "train a model" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
