@@ -1,5 +1,7 @@
 """Run a real MLflow server for the session, and `python -m training` against it."""
 
+import contextlib
+import io
 import json
 import logging
 import os
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,3 +116,18 @@ def run(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) ->
         return Result(code, capsys.readouterr().out, errors)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def trained() -> Callable[..., dict[str, Any]]:
+    """Return a function that trains and registers a version, and leaves the champion alone."""
+
+    def trained(server: Server, name: str, *argv: str) -> dict[str, Any]:
+        output = io.StringIO()
+        with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(output):
+            code = main([f"--mlflow-tracking-uri={server.uri}", f"--model-name={name}", "--alias=newest", *argv])
+        assert code == 0
+        answer: dict[str, Any] = json.loads(output.getvalue().splitlines()[-1])
+        return answer
+
+    return trained
