@@ -15,7 +15,7 @@ from tests.training.conftest import Server
 from training.decision import Decision
 from training.gate import Rules
 from training.ledger import Ledger
-from training.promote import promote
+from training.promotion import promote
 from training.rollback import rollback
 
 NAME = "gated"
@@ -201,9 +201,7 @@ def race(uri: str, version: str, proof: dict[str, Any], rounds: int, start: Barr
     for _ in range(rounds):
         start.wait()
         # Who comes second compares with the first, or has lost to it: neither is half an AUC better.
-        outcomes.put(
-            (version, promote(client, NAME, version, "raced", replace(RULES, margin=0.5), proof, dry_run=False))
-        )
+        outcomes.put((version, promote(client, NAME, version, "raced", rules, proof, dry_run=False)))
 
 
 @pytest.mark.parametrize("rounds", [5, pytest.param(100, marks=pytest.mark.long)])
