@@ -16,6 +16,7 @@ from app.errors import LoadError
 REALS = frozenset({"double", "float"})
 INTEGER_BITS = {"long": 64, "integer": 32}
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+UNKNOWN_CATEGORY = "must be one of the model's categories"
 LISTED_CATEGORIES = 10  # in a message; the API's description has all
 
 _TYPES = REALS | INTEGER_BITS.keys() | {"boolean", "string"}
@@ -47,7 +48,7 @@ class Column:
             return "" if self.nullable else f"must not be null: a {self.type} has no missing value"
         if self.categories:
             known = not isinstance(value, list | dict) and (type(value), value) in self.codes
-            return "" if known else f"must be one of the model's categories: {self._listed()}"
+            return "" if known else f"{UNKNOWN_CATEGORY}: {self._listed()}"
         if self.type == "boolean":
             return "" if isinstance(value, bool) else f"must be true or false, not {kind(value)}"
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -5,7 +5,7 @@ import contextvars
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from http import HTTPStatus
@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from app import body
 from app.errors import (
+    CellError,
     ClientGoneError,
     ModelFaultError,
     NotReadyError,
@@ -65,8 +66,8 @@ class Endpoint(ABC):
         """Record that a request has its turn now that it has waited for since then."""
 
     @abstractmethod
-    def failed(self, metrics: ModelMetrics, reason: str) -> None:
-        """Count a request that got no answer, for one of `metrics.REASONS`."""
+    def failed(self, loaded: Loaded, reason: str, cells: Sequence[CellError] = ()) -> None:
+        """Count a request that got no answer, for one of `metrics.REASONS`, and the first cells that were wrong."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; never raise."""
@@ -77,11 +78,11 @@ class Endpoint(ABC):
             content = await self._answer(loaded, scope, receive)
         except ProblemError as problem:
             if problem.reason and loaded:
-                self.failed(loaded.metrics, problem.reason)
+                self.failed(loaded, problem.reason, problem.errors)
             answer = problem_response(problem.document(), problem.headers)
         except ClientGoneError:
             if loaded:
-                self.failed(loaded.metrics, "cancelled")
+                self.failed(loaded, "cancelled")
             answer = Response(status_code=CLIENT_CLOSED_REQUEST)
         except Exception:
             log.error("unexpected failure in a prediction", exc_info=True)

@@ -7,7 +7,7 @@ one processor is ever busy with explanations, and no prediction waits for a slot
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -17,7 +17,7 @@ import orjson
 
 from app.booster import Matrix
 from app.endpoint import Endpoint, Work, fault, timed_out
-from app.errors import TooLargeError
+from app.errors import CellError, TooLargeError
 from app.limits import Limits
 from app.loading import Loaded, Service
 from app.metrics import ModelMetrics
@@ -57,9 +57,10 @@ class Explain(Endpoint):
         del metrics
         note("queue_seconds", time.perf_counter() - begin)
 
-    def failed(self, metrics: ModelMetrics, reason: str) -> None:
+    def failed(self, loaded: Loaded, reason: str, cells: Sequence[CellError] = ()) -> None:
         """Count a request without an explanation."""
-        metrics.explanation_errors[reason].inc()
+        del cells
+        loaded.metrics.explanation_errors[reason].inc()
 
 
 def _content(loaded: Loaded, rows: Rows, in_time: Callable[[], None]) -> bytes:

@@ -10,10 +10,15 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from app import model, registry
+from app.booster import Matrix
 from app.coalescing import Coalescer
+from app.contract import CONTRACT_FILE
+from app.drift import DISTRIBUTIONS, Drift
 from app.errors import LoadError
 from app.limits import Limits
 from app.metrics import ModelMetrics
@@ -38,6 +43,11 @@ class Loaded:
     reader: Reader
     coalescer: Coalescer
     payloads: PayloadLog | None  # None: nothing is logged of any payload
+    drift: Drift | None  # None: the model has no reference profile, or nothing is to be counted
+
+    def predict(self, rows: Matrix) -> list[Any]:
+        """Return one JSON value per row, and count what was asked and answered, as Model.predict does."""
+        return _counted(self.model, self.drift, rows)
 
 
 class Service:
@@ -91,16 +101,19 @@ class Service:
                 loaded = self._attempt(deadline)
                 sampled = settings.payload_sample_ratio > 0
                 payloads = PayloadLog(settings, loaded.provenance, loaded.signature.names) if sampled else None
+                drift = _drift(loaded, settings.drift_max_features)
             except LoadError as error:
                 problem = error
             except Exception as error:
                 log.error("unexpected failure while loading", exc_info=True)
                 problem = LoadError(f"unexpected {type(error).__name__}", "see the log", retryable=True)
             else:
-                metrics = ModelMetrics(loaded)
+                metrics = ModelMetrics(loaded, time.monotonic() - started)
                 reader = Reader(loaded.signature, settings.max_rows)
-                coalescer = Coalescer(loaded.predict, metrics.predict.observe)
-                self.loaded = Loaded(loaded, metrics, reader, coalescer, payloads)
+                coalescer = Coalescer(partial(_counted, loaded, drift), metrics.predict.observe)
+                if drift:
+                    DISTRIBUTIONS.add(drift)
+                self.loaded = Loaded(loaded, metrics, reader, coalescer, payloads, drift)
                 # What is there now stays: the collector need not walk through it again and again.
                 gc.collect()
                 gc.freeze()
@@ -138,6 +151,27 @@ class Service:
         settings = self.settings
         where = "" if isinstance(settings.source, ModelFolder) else f" from {settings.tracking_address}"
         return f"Cannot load {settings.model_uri}{where}: {error}."
+
+
+def _drift(loaded: Model, most_features: int) -> Drift | None:
+    """Return what counts the model's inputs and answers against its reference profile, when it has one."""
+    if not most_features:
+        return None
+    profile = loaded.contract.profile if loaded.contract else None
+    if profile is None:
+        log.info("no drift is counted", extra={"why": f"{CONTRACT_FILE} has no reference profile"})
+        return None
+    labels = (loaded.provenance.name, loaded.provenance.version)
+    drift = Drift(profile, loaded.signature.columns, loaded.output, labels, most_features)
+    log.info("drift is counted", extra={"variables": len(drift.variables), "bins": len(drift.counts)})
+    return drift
+
+
+def _counted(loaded: Model, drift: Drift | None, rows: Matrix) -> list[Any]:
+    answer = loaded.answer(rows)
+    if drift:
+        drift.count(rows, answer)
+    return loaded.output.values(answer)
 
 
 def leave_message(path: Path, sentence: str) -> None:

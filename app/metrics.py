@@ -20,13 +20,18 @@ STAGE_BUCKETS_SECONDS = (
     *(0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03),
     *(0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
+ROW_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 _MODEL = ("model_name", "model_version")
 
 MODEL_INFO = Gauge("model_info", "The loaded model; always 1.", [*_MODEL, "run_id", "sha256"])
+TRAINED = Gauge("model_trained_timestamp_seconds", "When the model was logged, as Unix time.", _MODEL)
+LOADED = Gauge("model_loaded_timestamp_seconds", "When this process had the model, as Unix time.", _MODEL)
+LOAD_SECONDS = Gauge("model_load_duration_seconds", "From the start of loading until the model could answer.", _MODEL)
 WAITING = Gauge("model_requests_waiting", "Requests that wait for one of the slots.", ["model_name"])
 LIMIT = Gauge("model_concurrency_limit", "Requests that are predicted at the same time at most.", ["model_name"])
 PREDICTIONS = Counter("model_predictions_total", "Rows predicted.", _MODEL)
+ROWS = Histogram("model_request_rows", "Rows of a request that got its predictions.", _MODEL, buckets=ROW_BUCKETS)
 ERRORS = Counter("model_errors_total", "Requests to /predict that got no prediction.", [*_MODEL, "reason"])
 EXPLANATIONS = Counter("model_explanations_total", "Rows explained.", _MODEL)
 EXPLANATION_ERRORS = Counter(
@@ -43,9 +48,9 @@ STAGE_SECONDS = Histogram(
 class ModelMetrics:
     """The children of one model's metrics, made once: looking one up costs more than using it."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, load_seconds: float) -> None:
         labels = (model.provenance.name, model.provenance.version)
-        self.predictions = PREDICTIONS.labels(*labels)
+        self._predictions, self._rows = PREDICTIONS.labels(*labels), ROWS.labels(*labels)
         self.explanations = EXPLANATIONS.labels(*labels)
         # Made at load, because rate() does not see a counter that is born with its first error.
         self.errors = {reason: ERRORS.labels(*labels, reason) for reason in REASONS}
@@ -54,6 +59,15 @@ class ModelMetrics:
             STAGE_SECONDS.labels(*labels, stage) for stage in STAGES
         )
         MODEL_INFO.labels(*labels, model.provenance.run_id, model.sha256).set(1)
+        LOADED.labels(*labels).set(model.loaded_at.timestamp())
+        LOAD_SECONDS.labels(*labels).set(load_seconds)
+        if model.trained_at:
+            TRAINED.labels(*labels).set(model.trained_at.timestamp())
+
+    def predicted(self, rows: int) -> None:
+        """Count the rows of a request."""
+        self._predictions.inc(rows)
+        self._rows.observe(rows)
 
 
 async def metrics_endpoint(request: Request) -> Response:

@@ -46,6 +46,7 @@ class Model:
     contract: Contract | None
     example: dict[str, Any] | None
     sha256: str
+    trained_at: datetime | None  # as MLflow wrote it when the model was logged
     loaded_at: datetime
     booster: Booster
 
@@ -59,7 +60,11 @@ class Model:
             BoosterError: the booster failed.
             ValueError: its output is NaN or infinite.
         """
-        return self.output.values(_finite(self.booster.predict(rows)))
+        return self.output.values(self.answer(rows))
+
+    def answer(self, rows: Matrix) -> Matrix:
+        """Return the booster's own numbers, shape (rows, outputs), as `predict` does."""
+        return _finite(self.booster.predict(rows))
 
     def document(self) -> dict[str, Any]:
         """Return all that is known, as JSON."""
@@ -71,6 +76,7 @@ class Model:
             "classes": list(self.output.classes),
             "signature": self.signature.document(),
             "input_example": self.example,
+            "trained_at": self.trained_at.isoformat(timespec="seconds") if self.trained_at else None,
             "loaded_at": self.loaded_at.isoformat(timespec="seconds"),
         }
 
@@ -120,7 +126,8 @@ def load(folder: Path, provenance: Provenance, pinned: str = "") -> Model:
     rows_of = "the input example" if example else "missing values, as there is no input example"
     seconds = round(time.monotonic() - begin, 3)
     log.info("warmed up", extra={"rows": len(rows), "rows_of": rows_of, "seconds": seconds})
-    return Model(provenance, signature, output, contract, example, sha256, datetime.now(UTC), booster)
+    trained_at, now = _trained_at(mlmodel), datetime.now(UTC)
+    return Model(provenance, signature, output, contract, example, sha256, trained_at, now, booster)
 
 
 def folder_provenance(source: ModelFolder, uri: str, served_name: str) -> Provenance:
@@ -142,6 +149,13 @@ def _mlmodel(folder: Path) -> dict[str, Any]:
     if (data := flavors["xgboost"].get("data")) != MODEL_FILE:
         raise LoadError(f"MLmodel names {str(data)[:100]!r} as its file instead of {MODEL_FILE}", _LOG_AGAIN)
     return dict(mlmodel)
+
+
+def _trained_at(mlmodel: dict[str, Any]) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(mlmodel.get("utc_time_created"))).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _contract(folder: Path) -> Contract | None:

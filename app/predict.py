@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import orjson
 
 from app.booster import Matrix
+from app.columns import UNKNOWN_CATEGORY
 from app.endpoint import Endpoint, Work, fault, took
+from app.errors import CellError
 from app.loading import Loaded, Service
 from app.metrics import ModelMetrics
 from app.rows import Rows
@@ -41,9 +44,11 @@ class Predict(Endpoint):
         """Record a stage of the prediction."""
         took(metrics.queue, "queue", begin)
 
-    def failed(self, metrics: ModelMetrics, reason: str) -> None:
-        """Count a request without a prediction."""
-        metrics.errors[reason].inc()
+    def failed(self, loaded: Loaded, reason: str, cells: Sequence[CellError] = ()) -> None:
+        """Count a request without a prediction, and the categories in it that training never saw."""
+        loaded.metrics.errors[reason].inc()
+        if loaded.drift and cells:
+            loaded.drift.count_unseen(cell.column for cell in cells if cell.problem.startswith(UNKNOWN_CATEGORY))
 
 
 async def _coalesced(loaded: Loaded, rows: Rows, read: float) -> list[Any]:
@@ -63,7 +68,7 @@ def _alone(loaded: Loaded, rows: Rows, read: float) -> bytes:
     matrix = _validated(loaded, rows, read)
     begin = time.perf_counter()
     try:
-        predictions = loaded.model.predict(matrix)
+        predictions = loaded.predict(matrix)
     except Exception as error:
         raise fault(error, rows.count) from error
     took(loaded.metrics.predict, "predict", begin)

@@ -91,6 +91,11 @@ class Settings(BaseSettings):
         default=LATENCY_BUCKETS_SECONDS,
         description="Bounds of the request latency histogram, in seconds: a JSON list or separated by commas.",
     )
+    drift_max_features: int = Field(
+        default=20,
+        ge=0,
+        description="Features that are counted for drift, the most important first; 0: nothing is.",
+    )
     image: str = Field(default="", description="Reference of the image we run in; only told to those who ask.")
     git_commit: str = Field(default="", validation_alias="GIT_COMMIT", description="Of the service's own code.")
     app_name: str = Field(default="model-service", description="Label app_name of the HTTP metrics: the release.")

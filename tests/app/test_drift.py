@@ -1,18 +1,27 @@
 """Live values are counted into the reference's bins: few rows or many, alike, and exactly."""
 
+import json
+import logging
 import threading
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry
+import xgboost as xgb
+from prometheus_client import REGISTRY, CollectorRegistry
+from starlette.testclient import TestClient
 
 from app.columns import Column
-from app.contract import Profile, Variable
+from app.contract import CONTRACT_FILE, Profile, Variable
 from app.drift import MISSING, OTHER, UNSEEN, Distributions, Drift
 from app.errors import LoadError
+from app.loading import Service
 from app.output import Output
+from tests.app.harness import serving, settings_for, until
+from tests.app.kinds import KINDS, ROWS
+from training.profile import Feature, predictions_of, profile_of
 
 BINARY = Output("binary", "probabilities", ("no", "yes"), 1)
 COLUMNS = (
@@ -165,3 +174,93 @@ def test_every_series_is_there_from_the_start() -> None:
     assert value("model_feature_out_of_range_total", variable="age", side="above") == 1
     assert value("model_feature_out_of_range_total", variable="age", side="below") == 0
     assert value("model_reference_positive_ratio", variable="score", bin="01") == 0.9
+
+
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a model with categories, and the profile that training makes of its own data."""
+    kind, folder = KINDS["categorical"], tmp_path_factory.mktemp("profiled") / "model"
+    booster = kind.save(folder)
+    matrix = xgb.DMatrix(kind.frame, enable_categorical=True)
+    coded = kind.frame.apply(lambda column: column.cat.codes if column.dtype == "category" else column)
+    values = coded.to_numpy(dtype=np.float32)
+    values[kind.frame.isna().to_numpy()] = np.nan
+    features = [
+        Feature(str(name), tuple(column.cat.categories) if column.dtype == "category" else ())
+        for name, column in kind.frame.items()
+    ]
+    predictions = predictions_of("binary", ("no", "yes"), booster.predict(matrix))
+    profile = profile_of(features, values, booster.get_score(importance_type="total_gain"), predictions)
+    contract = {"target": "y", **kind.contract, "profile": profile.model_dump(mode="json")}
+    (folder / CONTRACT_FILE).write_text(json.dumps(contract))
+    return folder
+
+
+def live(client: TestClient, name: str = "model_distribution_values_total") -> dict[tuple[str, str], float]:
+    """Return what /metrics says by variable and bin."""
+    version = client.get("/model").json()["version"]
+    return {
+        (sample.labels["variable"], sample.labels["bin"]): sample.value
+        for family in REGISTRY.collect()
+        for sample in family.samples
+        if sample.name == name and sample.labels["model_version"] == version
+    }
+
+
+@pytest.mark.parametrize("at_once", [1, 7, ROWS])
+def test_the_training_data_itself_has_no_drift(profiled: Path, tmp_path: Path, at_once: int) -> None:
+    body = KINDS["categorical"].body()
+    with serving(settings_for(profiled.as_uri(), tmp_path)) as client:
+        assert set(live(client).values()) == {0.0}
+        for i in range(0, ROWS, at_once):
+            answer = client.post("/predict", json={"columns": body["columns"], "data": body["data"][i : i + at_once]})
+            assert answer.status_code == 200
+        counted, shares = live(client), live(client, "model_reference_distribution_ratio")
+    assert counted.keys() == shares.keys()
+    assert {name for name, _ in counted} == {*KINDS["categorical"].frame.columns, "score"}
+    for place, count in counted.items():
+        assert count == pytest.approx(shares[place] * ROWS), place
+
+
+def test_refused_categories_are_counted_and_nothing_else_of_the_request(profiled: Path, tmp_path: Path) -> None:
+    body = KINDS["categorical"].body()
+    wrong = [*body["data"][0]]
+    wrong[body["columns"].index("colour")] = "octarine"
+    with serving(settings_for(profiled.as_uri(), tmp_path)) as client:
+        before = live(client)
+        assert client.post("/predict", json={"columns": body["columns"], "data": [wrong]}).status_code == 422
+        after = live(client)
+    assert {place: after[place] - before[place] for place in after if after[place] != before[place]} == {
+        ("colour", UNSEEN): 1
+    }
+
+
+def test_a_model_without_a_profile_is_served_and_says_so(
+    saved: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO), serving(settings_for(saved.as_uri(), tmp_path)) as client:
+        assert live(client) == {}
+    (said,) = [record for record in caplog.records if "drift" in record.message]
+    assert (said.message, vars(said)["why"]) == ("no drift is counted", "contract.json has no reference profile")
+
+
+def test_nothing_is_counted_when_it_is_switched_off(profiled: Path, tmp_path: Path) -> None:
+    body = KINDS["categorical"].body()
+    with serving(settings_for(profiled.as_uri(), tmp_path, drift_max_features=0)) as client:
+        before = live(client)
+        assert client.post("/predict", json=body).status_code == 200
+        assert live(client) == before
+
+
+def test_a_profile_that_does_not_fit_keeps_the_model_from_loading(profiled: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "model"
+    wrong.mkdir()
+    for path in profiled.iterdir():
+        (wrong / path.name).write_bytes(path.read_bytes())
+    contract = json.loads((wrong / CONTRACT_FILE).read_text())
+    contract["profile"]["features"][0]["name"] = "mass"
+    (wrong / CONTRACT_FILE).write_text(json.dumps(contract))
+    said: list[str] = []
+    Service(settings_for(wrong.as_uri(), tmp_path), said.append).start()
+    until(lambda: said)
+    assert "the profile in contract.json has mass, which is no column of the model" in said[0]

@@ -108,10 +108,11 @@ def test_each_step_from_start_to_end_is_one_line(saved: Path, tmp_path: Path, ch
 
     lines = own_lines(running.log)
     assert [line.pop("message") for line in lines] == [
-        *("loading", "model found", "model read", "booster built", "warmed up", "ready"),
+        *("loading", "model found", "model read", "booster built", "warmed up", "no drift is counted", "ready"),
         *("draining", "ended"),
     ]
-    loading, found, read, built, warmed, ready, draining, ended = lines
+    loading, found, read, built, warmed, drift, ready, draining, ended = lines
+    assert drift == {"why": "contract.json has no reference profile"}
     assert loading == {"uri": saved.as_uri(), "most_seconds": 120.0}
     assert found == {"version": digest[:12], "folder": str(saved)}
     assert read == {"sha256": digest, "pinned": checked, "bytes": len(content)}
@@ -162,7 +163,14 @@ def test_steps_from_the_registry_are_lines_without_credentials(
         "digest": "as registered" if tagged else "none registered",
     }
     assert (read["message"], read["pinned"]) == ("model read", False)
-    assert [line["message"] for line in rest] == ["booster built", "warmed up", "ready", "draining", "ended"]
+    assert [line["message"] for line in rest] == [
+        "booster built",
+        "warmed up",
+        "no drift is counted",
+        "ready",
+        "draining",
+        "ended",
+    ]
     assert "geheim" not in running.log.read_text()
 
 
