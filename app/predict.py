@@ -87,7 +87,7 @@ def _content(loaded: Loaded, predictions: list[Any], rows: Rows) -> bytes:
     begin = time.perf_counter()
     content = orjson.dumps({"model": loaded.model.provenance.identity, "predictions": predictions})
     took(loaded.metrics.respond, "respond", begin)
-    loaded.metrics.predictions.inc(len(predictions))
+    loaded.metrics.predicted(len(predictions))
     if loaded.payloads:
         loaded.payloads.offer(rows.payload, predictions)
     return content
