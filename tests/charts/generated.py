@@ -20,6 +20,7 @@ from tests.charts.harness import CHARTS, MLFLOW, MODEL_SERVICE, OBSERVABILITY, p
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = sorted((MODEL_SERVICE / "ci").glob("*-values.yaml"))
+MLFLOW_CASES = sorted((MLFLOW / "ci").glob("*-values.yaml"))
 
 
 def schema(chart: Path) -> str:
@@ -65,7 +66,7 @@ def dashboard(code: Path) -> str:
 
 def golden(case: Path) -> str:
     """Return what the chart renders with a ci case; version labels and the files in ConfigMaps are masked."""
-    objects = render(MODEL_SERVICE, files=[case])
+    objects = render(case.parents[1], files=[case])
     for item in objects:
         if item["kind"] == "ConfigMap":
             item |= {key: dict.fromkeys(item[key], "<masked>") for key in ("binaryData", "data") if key in item}
@@ -85,6 +86,8 @@ def outputs() -> dict[Path, Callable[[], str]]:
             files[chart / "files" / "dashboards" / f"{code.stem}.json"] = partial(dashboard, code)
     for case in CASES:
         files[GOLDEN / case.name.replace("-values", "")] = partial(golden, case)
+    for case in MLFLOW_CASES:
+        files[GOLDEN / "mlflow" / case.name.replace("-values", "")] = partial(golden, case)
     return files
 
 

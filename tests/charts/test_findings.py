@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.charts.generated import CASES
-from tests.charts.harness import MODEL_SERVICE, template
+from tests.charts.generated import CASES, MLFLOW_CASES
+from tests.charts.harness import template
 from tests.charts.scanners import findings
 
 ACCEPTED = Path(__file__).with_name("accepted_findings.yaml")
@@ -32,9 +32,10 @@ def explained() -> list[str]:
 def lines(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """The findings in all examples and in the bad DaemonSet; one run, because checkov takes seconds to start."""
     folder = tmp_path_factory.mktemp("rendered")
-    for case in CASES:
-        text = template(("demo", str(MODEL_SERVICE), "--namespace=models", "--values", str(case)), "{}")
-        (folder / f"{case.stem}.yaml").write_text(text)
+    for case in CASES + MLFLOW_CASES:
+        chart = case.parents[1]
+        text = template(("demo", str(chart), "--namespace=models", "--values", str(case)), "{}")
+        (folder / f"{chart.name}-{case.stem}.yaml").write_text(text)
     (folder / "bad.yaml").write_text(BAD)
     return set(findings(sorted(folder.iterdir())))
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.charts.generated import CASES
-from tests.charts.harness import MODEL_SERVICE
+from tests.charts.generated import CASES, MLFLOW_CASES
 from tests.cluster.programs import HELM3_VERSION, HELM_VERSION, cluster_programs
 
 
@@ -23,9 +22,9 @@ def test_both_are_there() -> None:
     assert versions == [f"v{HELM_VERSION}", f"v{HELM3_VERSION}"]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("case", CASES + MLFLOW_CASES, ids=lambda path: path.stem)
 def test_manifests_are_the_same_bytes(case: Path) -> None:
-    arguments = ["template", "demo", str(MODEL_SERVICE), "--namespace=models", f"--values={case}"]
+    arguments = ["template", "demo", str(case.parents[1]), "--namespace=models", f"--values={case}"]
 
     # Between two manifests Helm 4 leaves the blank line in which a template ends; Helm 3 does not.
     new, old = (

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.charts.generated import CASES
+from tests.charts.generated import CASES, MLFLOW_CASES
 from tests.charts.harness import CHARTS, MLFLOW, MODEL_SERVICE, OBSERVABILITY, program, template
 
 TEMPLATED = [MODEL_SERVICE, MLFLOW]
@@ -55,9 +55,9 @@ def test_templates_depend_on_values_alone(chart: Path) -> None:
         assert not calls, f"{path.name} calls {calls}"
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("case", CASES + MLFLOW_CASES, ids=lambda path: path.stem)
 def test_two_renders_are_equal(case: Path) -> None:
-    arguments = ("demo", str(MODEL_SERVICE), "--values", str(case))
+    arguments = ("demo", str(case.parents[1]), "--values", str(case))
 
     first = template.__wrapped__(arguments, "{}")
     second = template.__wrapped__(arguments, "{}")
@@ -84,7 +84,7 @@ def test_versions_are_equal() -> None:
         assert {metadata["version"], metadata.get("appVersion", project)} == {project}, chart.name
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("case", CASES + MLFLOW_CASES, ids=lambda path: path.stem)
 def test_case_says_what_it_shows(case: Path) -> None:
     assert case.read_text().startswith("# ")
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.charts.generated import CASES
+from tests.charts.generated import CASES, MLFLOW_CASES
 from tests.charts.harness import MLFLOW, MODEL_SERVICE, Object, Values, kinds, render, rendered, template
 from tests.charts.schemas import KUBERNETES_VERSIONS, problems, problems_of_text
 
@@ -109,9 +109,9 @@ def test_objects_are_valid(values: Values, kubernetes: str) -> None:
     assert problems(rendered(values), kubernetes) == []
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("case", CASES + MLFLOW_CASES, ids=lambda path: path.stem)
 def test_case_is_valid(case: Path, kubernetes: str) -> None:
-    manifests = template(("demo", str(MODEL_SERVICE), "--values", str(case)), "{}")
+    manifests = template(("demo", str(case.parents[1]), "--values", str(case)), "{}")
 
     assert problems_of_text(manifests, kubernetes) == []
 
