@@ -93,7 +93,7 @@ def test_mlflow_is_reachable_by_the_agreed_name(umbrella: Path) -> None:
 
 
 def test_umbrella_watches_mlflow_and_adds_nothing_else(umbrella: Path) -> None:
-    watched = [*kinds(render(MLFLOW)), "PrometheusRule", "ServiceMonitor"]
+    watched = [*kinds(render(MLFLOW)), "ConfigMap", "PrometheusRule", "ServiceMonitor"]
 
     assert kinds(render(umbrella, WITHOUT_STACK)) == sorted(watched)
 

@@ -60,6 +60,8 @@ PRODUCTS = (APP, TRAINING, MLFLOW)
 
 _PROGRAMS = ROOT / "tests" / "cluster" / "kubernetes"
 PROMETHEUS = Image("prometheus", LOCAL / "prometheus.Dockerfile", ())
+ALERTMANAGER = Image("alertmanager", LOCAL / "alertmanager.Dockerfile", ())
+NODE_EXPORTER = Image("node-exporter", LOCAL / "node-exporter.Dockerfile", ())
 OPERATOR = Image("prometheus-operator", LOCAL / "prometheus-operator.Dockerfile", (_PROGRAMS,), ("operator",))
 RELOADER = Image(
     "prometheus-config-reloader",

@@ -21,6 +21,7 @@ SERVICE = f"service/{RELEASE}-model-service"
 OBSERVABILITY, MONITORING = "obs", "monitoring"
 TRACKING_URI = f"http://{OBSERVABILITY}-mlflow.{MONITORING}.svc.cluster.local:5000"
 MANIFESTS = Path(__file__).parent / "manifests"
+PROMETHEUS_VERSION = "v2.53.3"  # Debian's; the operator writes the flags and the configuration that it knows
 REQUEST_RATE = f'sum(rate(http_server_requests_total{{namespace="{NAMESPACE}",path="/predict"}}[1m])) > 0'
 
 
@@ -85,7 +86,8 @@ def install_prometheus(access: Access) -> None:
         access.kubectl(*apply, "-f", "-", stdin=json.dumps(namespace))
         images = {image.name.rpartition("-")[2]: image.reference for image in (OPERATOR, RELOADER, PROMETHEUS)}
         access.kubectl("wait", "crd", "prometheuses.monitoring.coreos.com", "--for=condition=Established")
-        manifest_text = Template((MANIFESTS / "prometheus.yaml").read_text()).substitute(images)
+        names = {**images, "version": PROMETHEUS_VERSION, "namespace": MONITORING}
+        manifest_text = Template((MANIFESTS / "prometheus.yaml").read_text()).substitute(names)
         access.kubectl(*apply, "-f", "-", stdin=manifest_text)
 
 
@@ -97,12 +99,9 @@ def install_observability(access: Access, *, with_stack: bool) -> None:
             access.helm("dependency", "build", str(chart))
         else:
             chart = copy_umbrella(Path(work))
-        values = [
-            f"--set=kube-prometheus-stack.enabled={str(with_stack).lower()}",
-            *image_values(MLFLOW, "mlflow.image"),
-        ]
-        monitor = "--set=mlflow.serviceMonitor.enabled=true"
-        install(access, OBSERVABILITY, chart, MONITORING, *values, monitor, timeout="10m")
+        profile = "kind" if with_stack else "existing-prometheus"
+        values = [f"--values={chart / f'values-{profile}.yaml'}", *image_values(MLFLOW, "mlflow.image")]
+        install(access, OBSERVABILITY, chart, MONITORING, *values, timeout="10m")
 
 
 def train(access: Access, name: str, *arguments: str) -> dict[str, Any]:
