@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from app import body
 from app.errors import (
+    CLIENT_CLOSED_REQUEST,
     CellError,
     ClientGoneError,
     ModelFaultError,
@@ -32,8 +33,6 @@ from app.settings import Settings
 from app.tracing import note
 
 Work = Callable[[], bytes]
-
-CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody is left to read it, but the metrics count it
 
 log = logging.getLogger(__name__)
 

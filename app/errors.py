@@ -28,6 +28,7 @@ from app.logs import REQUEST_ID
 
 LISTED_ERRORS = 20  # a wrong column is wrong in every row: the first ones say it all
 RETRY_AFTER_SECONDS = 5
+CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody is left to read it, but the metrics count it
 OVERLOAD_RETRY_SECONDS = 1  # a queue drains faster than a model loads
 
 

@@ -20,6 +20,7 @@ from app.coalescing import Coalescer
 from app.contract import CONTRACT_FILE
 from app.drift import DISTRIBUTIONS, Drift
 from app.errors import LoadError
+from app.feedback import Feedback
 from app.limits import Limits
 from app.metrics import ModelMetrics
 from app.model import Model
@@ -43,6 +44,7 @@ class Loaded:
     reader: Reader
     coalescer: Coalescer
     payloads: PayloadLog | None  # None: nothing is logged of any payload
+    feedback: Feedback | None  # None: predictions carry no tokens, and no labels are taken
     drift: Drift | None  # None: the model has no reference profile, or nothing is to be counted
 
     def predict(self, rows: Matrix) -> list[Any]:
@@ -101,6 +103,7 @@ class Service:
                 loaded = self._attempt(deadline)
                 sampled = settings.payload_sample_ratio > 0
                 payloads = PayloadLog(settings, loaded.provenance, loaded.signature.names) if sampled else None
+                feedback = Feedback(loaded, settings) if settings.feedback_keys_dir else None
                 drift = _drift(loaded, settings.drift_max_features)
             except LoadError as error:
                 problem = error
@@ -113,7 +116,7 @@ class Service:
                 coalescer = Coalescer(partial(_counted, loaded, drift), metrics.predict.observe)
                 if drift:
                     DISTRIBUTIONS.add(drift)
-                self.loaded = Loaded(loaded, metrics, reader, coalescer, payloads, drift)
+                self.loaded = Loaded(loaded, metrics, reader, coalescer, payloads, feedback, drift)
                 # What is there now stays: the collector need not walk through it again and again.
                 gc.collect()
                 gc.freeze()

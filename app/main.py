@@ -18,6 +18,7 @@ from starlette_exporter import PrometheusMiddleware
 from app import __version__, api, auth, logs, metrics, openapi
 from app.errors import ProblemError, problem_document, problem_response
 from app.explain import EXPLAIN, Explain
+from app.feedback import FEEDBACK, FeedbackEndpoint
 from app.front import PREDICT, Front, PredictSeries
 from app.loading import Service, leave_message
 from app.predict import Predict
@@ -52,6 +53,9 @@ class Application(FastAPI):
         # The front takes the POSTs; the route is for what else is tried.
         self.router.routes.append(Route(PREDICT, predict, methods=["POST"], include_in_schema=False))
         self.router.routes.append(Route(EXPLAIN, Explain(service), methods=["POST"], include_in_schema=False))
+        if settings.feedback_keys_dir:
+            feedback = FeedbackEndpoint(lambda: service.loaded.feedback if service.loaded else None)
+            self.router.routes.append(Route(FEEDBACK, feedback, methods=["POST"], include_in_schema=False))
         if settings.api_keys_dir:
             known = auth.Keys(settings.api_keys_dir)
             application = auth.Guard(application, known, settings.root_path)

@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 from app.auth import OPEN_PATHS
 from app.columns import FLOAT32_MAX, INTEGER_BITS, Column
 from app.explain import EXPLAIN
+from app.feedback import FEEDBACK
 from app.loading import Service
 from app.model import Model
 from app.output import Output
@@ -60,6 +61,12 @@ def document(app: FastAPI, service: Service) -> Json:
     text = "Predict each row of the body, and say what each column adds: SHAP values, which sum to the margin."
     explain = _operation("explain", text, model, min(settings.max_rows, settings.max_explain_rows))
     explain["responses"]["200"] |= _answer("One explanation per row, in the order of the rows.", "Explanations")
+    if settings.feedback_keys_dir:
+        schemas |= {"Labels": _labels(model, settings.max_rows), "Scored": _scored()}
+        openapi["paths"][FEEDBACK] = {"post": _feedback()}
+        tokens = {"type": "array", "items": {"type": "string"}, "description": "One a prediction, for POST /feedback."}
+        schemas["Predictions"]["properties"]["tokens"] = tokens
+        schemas["Predictions"]["required"].append("tokens")
     openapi |= {"paths": {"/predict": {"post": predict}, EXPLAIN: {"post": explain}} | openapi["paths"]}
     return _secured(openapi) if service.settings.api_keys_dir else openapi
 
@@ -145,6 +152,32 @@ def _model_name() -> Json:
 def _predictions(model: Model | None) -> Json:
     items = _prediction(model.output) if model else {}
     return _object("Predictions", "", model=_model_name(), predictions={"type": "array", "items": items})
+
+
+def _labels(model: Model | None, most: int) -> Json:
+    label: Json = {}
+    if model:
+        label = {"type": "number"} if model.output.form == "number" else {"enum": list(model.output.classes)}
+    entry = _object("Label", "", token={"type": "string"}, label=label | {"description": "What turned out to be true."})
+    return _object("Labels", "", labels={"type": "array", "items": entry, "minItems": 1, "maxItems": most})
+
+
+def _scored() -> Json:
+    rejected: Json = {"type": "array", "items": _ref("CellProblem"), "description": "Which were not, and why."}
+    accepted: Json = {"type": "integer", "description": "How many labels were scored."}
+    return _object("Scored", "", accepted=accepted, rejected=rejected)
+
+
+def _feedback() -> Json:
+    answers: Json = {str(status): problem(HTTPStatus(status).phrase) for status in (400, 408, 413, 415, 422, 503)}
+    answers["200"] = _answer("Some or all of the labels were scored.", "Scored")
+    return {
+        "operationId": "feedback",
+        "summary": "Feedback",
+        "description": "Say what turned out to be true of earlier predictions, by their tokens.",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _ref("Labels")}}},
+        "responses": answers,
+    }
 
 
 def _explanations(model: Model | None) -> Json:

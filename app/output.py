@@ -47,6 +47,14 @@ class Output:
             return output.argmax(axis=1)[:, None].astype(np.float32)
         return output
 
+    def answers(self, predictions: list[Any]) -> list[float]:
+        """Return the one number of each prediction that a label is compared with: score, place of a class or value."""
+        if self.form == "number":
+            return predictions
+        if self.task == "binary" and self.form == "probabilities":
+            return [prediction["probabilities"][self.classes[1]] for prediction in predictions]
+        return [self.classes.index(prediction["label"]) for prediction in predictions]
+
     def margins(self, count: int) -> list[dict[str, str]]:
         """Say what each of a booster's margins is for: of a classifier, the class that it speaks for."""
         classes = self.classes[1:] if self.task == "binary" else self.classes

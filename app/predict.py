@@ -85,7 +85,10 @@ def _validated(loaded: Loaded, rows: Rows, read: float) -> Matrix:
 def _content(loaded: Loaded, predictions: list[Any], rows: Rows) -> bytes:
     """Write the answer, and the payload log where it is on."""
     begin = time.perf_counter()
-    content = orjson.dumps({"model": loaded.model.provenance.identity, "predictions": predictions})
+    answer = {"model": loaded.model.provenance.identity, "predictions": predictions}
+    if loaded.feedback:
+        answer["tokens"] = loaded.feedback.tokens(predictions)
+    content = orjson.dumps(answer)
     took(loaded.metrics.respond, "respond", begin)
     loaded.metrics.predicted(len(predictions))
     if loaded.payloads:

@@ -96,6 +96,14 @@ class Settings(BaseSettings):
         ge=0,
         description="Features that are counted for drift, the most important first; 0: nothing is.",
     )
+    feedback_keys_dir: Path | None = Field(
+        default=None,
+        description="Folder with one key a file, the last of which signs the tokens that come with predictions; "
+        "empty: there are none, and no labels are taken.",
+    )
+    feedback_max_age_seconds: int = Field(
+        default=2_592_000, ge=1, description="Time after a prediction in which its label is taken."
+    )
     image: str = Field(default="", description="Reference of the image we run in; only told to those who ask.")
     git_commit: str = Field(default="", validation_alias="GIT_COMMIT", description="Of the service's own code.")
     app_name: str = Field(default="model-service", description="Label app_name of the HTTP metrics: the release.")
@@ -130,7 +138,7 @@ class Settings(BaseSettings):
             )
         return value
 
-    @field_validator("api_keys_dir")
+    @field_validator("api_keys_dir", "feedback_keys_dir")
     @classmethod
     def _keys_are_there(cls, value: Path | None) -> Path | None:
         if value is None:
@@ -140,7 +148,7 @@ class Settings(BaseSettings):
         except OSError as error:
             raise ValueError(f"the folder cannot be read ({error.strerror}); mount the Secret there") from None
         if not found:
-            raise ValueError("; ".join(["it holds no usable API key, one a file", *unusable]))
+            raise ValueError("; ".join(["it holds no usable key, one a file", *unusable]))
         return value
 
     @field_validator("payload_redact", mode="before")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from app.contract import MOST_BINS, Profile, Task, Variable
+from app.contract import MOST_BINS, SCORE_BINS, Profile, Task, Variable
 
 Numbers = NDArray[np.float32]
 
@@ -29,6 +29,7 @@ def profile_of(
     rows: Numbers,
     importance: Mapping[str, float],
     predictions: Sequence[Variable],
+    score_edges: Sequence[float] = (),
 ) -> Profile:
     """Describe the rows that a model was trained on.
 
@@ -37,6 +38,7 @@ def profile_of(
         rows: shape (rows, features), NaN is missing.
         importance: gain by feature, of any unit; features that are never split may be left out.
         predictions: of the held-out rows, by `predictions_of`.
+        score_edges: of a binary model, by `score_edges_of`.
     """
     total = sum(importance.values()) or 1.0
     return Profile(
@@ -46,6 +48,7 @@ def profile_of(
             for i, each in enumerate(features)
         ),
         predictions=tuple(predictions),
+        score_edges=tuple(score_edges),
     )
 
 
@@ -74,6 +77,11 @@ def predictions_of(
         return (score.model_copy(update={"positive": tuple(positive.tolist())}),)
     names = ["value"] if output.shape[1] == 1 else [f"value_{i}" for i in range(output.shape[1])]
     return tuple(_variable(name, output[:, i]) for i, name in enumerate(names))
+
+
+def score_edges_of(scores: Numbers) -> tuple[float, ...]:
+    """Return the bounds by which a binary model's scores, shape (rows,), are counted once their labels come."""
+    return tuple(_quantiles(scores.astype(np.float32), SCORE_BINS).tolist())
 
 
 def _variable(name: str, values: Numbers, categories: tuple[str | int, ...] = (), importance: float = 0.0) -> Variable:
@@ -111,6 +119,10 @@ def _edges(known: Numbers) -> Numbers:
     low, high = known.min(), known.max()
     if low == high:
         return np.array([np.nextafter(low, np.float32(-np.inf)), high], dtype=np.float32)
-    edges = np.unique(np.quantile(known, np.arange(1, MOST_BINS) / MOST_BINS, method="inverted_cdf"))
+    return _quantiles(known, MOST_BINS)
+
+
+def _quantiles(values: Numbers, bins: int) -> Numbers:
+    edges = np.unique(np.quantile(values, np.arange(1, bins) / bins, method="inverted_cdf"))
     # Nothing of the reference lies above its greatest value: as a bound, it would make an empty bin.
-    return edges[edges < high].astype(np.float32)
+    return edges[edges < values.max()].astype(np.float32)

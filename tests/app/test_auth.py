@@ -223,8 +223,8 @@ def test_openapi_says_where_a_key_is_needed(guarded: TestClient, client: TestCli
     ("found", "sentence"),
     [
         (None, "the folder cannot be read (No such file or directory); mount the Secret there"),
-        ({}, "it holds no usable API key, one a file"),
-        ({"web": " \n"}, "it holds no usable API key, one a file; web has not 16 to 1024 characters"),
+        ({}, "it holds no usable key, one a file"),
+        ({"web": " \n"}, "it holds no usable key, one a file; web has not 16 to 1024 characters"),
     ],
 )
 def test_without_any_key_it_does_not_start(

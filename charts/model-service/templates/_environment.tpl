@@ -37,6 +37,12 @@ in: root context   out: YAML list
 - name: MODEL_SERVICE_API_KEYS_DIR
   value: /etc/model-service/api-keys
 {{- end }}
+{{- if .Values.feedback.existingSecret }}
+- name: MODEL_SERVICE_FEEDBACK_KEYS_DIR
+  value: /etc/model-service/feedback-keys
+- name: MODEL_SERVICE_FEEDBACK_MAX_AGE_SECONDS
+  value: {{ .Values.feedback.maxAgeSeconds | int64 | quote }}
+{{- end }}
 {{- with .Values.logging.payload }}
 {{- if .enabled }}
 - name: MODEL_SERVICE_PAYLOAD_SAMPLE_RATIO
