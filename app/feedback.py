@@ -55,6 +55,7 @@ ABSOLUTE_ERROR = Counter(
     "Sum of differences to the label; sign: of prediction minus label. Two, because a counter must not fall.",
     [*_MODEL, "sign"],
 )
+CORRECT = Counter("model_feedback_correct_total", "Labels that were the likeliest class.", _MODEL)
 CONFUSION = Counter("model_feedback_confusion_total", "Labels by predicted class.", [*_MODEL, "predicted", "actual"])
 DELAY = Histogram(
     "model_feedback_delay_seconds", "From a prediction to its label, in seconds.", _MODEL, buckets=DELAY_BUCKETS_SECONDS
@@ -165,9 +166,11 @@ class Feedback:
             if predicted >= len(classes):
                 raise RejectedError("bad_label", "is of a version with other classes")
             CONFUSION.labels(*labels, classes[predicted], label).inc()
+            CORRECT.labels(*labels).inc(classes[predicted] == label)
             return
         positive = label == classes[1]
         outcome = "positive" if positive else "negative"
+        CORRECT.labels(*labels).inc((token.answer > 0.5) == positive)
         SCORES.labels(*labels, outcome, f"{token.bin:02d}").inc()
         for above in range(token.bin, SCORE_BINS):
             CUMULATIVE.labels(*labels, outcome, f"{above:02d}").inc()
@@ -183,7 +186,9 @@ class Feedback:
             SQUARED_ERROR.labels(*labels)
             for sign in ("over", "under"):
                 ABSOLUTE_ERROR.labels(*labels, sign)
-        elif output.form == "label" or output.task == "multiclass":
+            return
+        CORRECT.labels(*labels)
+        if output.form == "label" or output.task == "multiclass":
             for predicted in output.classes:
                 for actual in output.classes:
                     CONFUSION.labels(*labels, predicted, actual)

@@ -18,7 +18,7 @@ from tests.charts.harness import (
 
 KEYS = "/etc/model-service/api-keys"
 COLLECTOR = "http://collector.observability.svc:4318"
-VARIABLES = ("MODEL_SERVICE_API_KEYS_DIR", "MODEL_SERVICE_PAYLOAD_", "OTEL_")
+VARIABLES = ("MODEL_SERVICE_API_KEYS_DIR", "MODEL_SERVICE_FEEDBACK_", "MODEL_SERVICE_PAYLOAD_", "OTEL_")
 
 
 def operations(values: Values | None = None) -> dict[str, Any]:
@@ -55,6 +55,29 @@ def test_keys_are_mounted_in_the_service_and_in_the_test_that_calls_it() -> None
     assert test["volumeMounts"] == [mount]
     assert test["env"] == [{"name": "MODEL_SERVICE_API_KEYS_DIR", "value": KEYS}]
     assert all(volume in spec["volumes"] for spec in pod_specs(objects))
+
+
+def test_feedback_keys_are_mounted_in_the_service_alone() -> None:
+    folder = "/etc/model-service/feedback-keys"
+    values: Values = {"feedback": {"existingSecret": "churn-feedback", "maxAgeSeconds": 3600}}
+    objects = rendered(values)
+
+    assert operations(values) == {
+        "MODEL_SERVICE_FEEDBACK_KEYS_DIR": folder,
+        "MODEL_SERVICE_FEEDBACK_MAX_AGE_SECONDS": "3600",
+    }
+    assert {"name": "feedback-keys", "mountPath": folder, "readOnly": True} in container(objects)["volumeMounts"]
+    volume = {"name": "feedback-keys", "secret": {"secretName": "churn-feedback"}}
+    assert volume in pod_template(objects)["spec"]["volumes"]
+    assert "volumes" not in only(objects, "Pod")["spec"]
+
+
+def test_drift_is_counted_unless_switched_off() -> None:
+    name = "MODEL_SERVICE_DRIFT_MAX_FEATURES"
+
+    assert environment(rendered())[name] == "20"
+    assert environment(rendered({"drift": {"maxFeatures": 5}}))[name] == "5"
+    assert environment(rendered({"drift": {"enabled": False}}))[name] == "0"
 
 
 def test_probes_and_scrapes_need_no_key() -> None:
