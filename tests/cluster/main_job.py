@@ -104,22 +104,26 @@ def install_observability(access: Access, *, with_stack: bool) -> None:
         install(access, OBSERVABILITY, chart, MONITORING, *values, timeout="10m")
 
 
-def train(access: Access, name: str, *arguments: str) -> dict[str, Any]:
+def train(
+    access: Access, name: str, *arguments: str, namespace: str = NAMESPACE, tracking_uri: str = TRACKING_URI
+) -> dict[str, Any]:
     """Run one training Job to its end and return what it printed last: name, version, uri, run_id, sha256, metrics.
+
+    It logs in to MLflow by the Secret `mlflow-login`, when its namespace has one.
 
     Raises:
         Failure: the Job failed; with the end of its log.
     """
     options = ["train", "--model-name", MODEL, "--alias", ALIAS, *arguments]
     text = Template((MANIFESTS / "training-job.yaml").read_text()).substitute(
-        name=name, image=TRAINING.reference, tracking_uri=TRACKING_URI, arguments=json.dumps(options)
+        name=name, image=TRAINING.reference, tracking_uri=tracking_uri, arguments=json.dumps(options)
     )
-    job = ["--namespace", NAMESPACE, f"job/{name}"]
-    access.kubectl("delete", "job", name, "--namespace", NAMESPACE, "--ignore-not-found")
-    access.kubectl("apply", "--namespace", NAMESPACE, "-f", "-", stdin=text)
+    job = ["--namespace", namespace, f"job/{name}"]
+    access.kubectl("delete", "job", name, "--namespace", namespace, "--ignore-not-found")
+    access.kubectl("apply", "--namespace", namespace, "-f", "-", stdin=text)
     access.kubectl("wait", '--for=jsonpath={.status.conditions[?(@.status=="True")].type}', "--timeout=300s", *job)
     log = access.kubectl("logs", *job, "--tail=-1")
-    if not access.get("job", name, NAMESPACE)["status"].get("succeeded"):
+    if not access.get("job", name, namespace)["status"].get("succeeded"):
         raise Failure(f"The training Job failed; the end of its log:\n{log[-1500:]}")
     result: dict[str, Any] = json.loads(log.strip().splitlines()[-1])
     return result

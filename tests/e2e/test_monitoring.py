@@ -2,6 +2,8 @@
 
 import json
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,23 +53,30 @@ def test_sidecar_finds_the_dashboard(access: Access) -> None:
     assert found[0]["data"].keys() == {path.name for path in DASHBOARDS}
 
 
-@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-def test_each_query_of_the_dashboard_returns_data(service: str, prometheus: str, path: Any) -> None:
-    dashboard = json.loads(path.read_text())
-    example = http(f"{service}/model")["input_example"]
+def assert_each_query_has_data(
+    prometheus: str, path: Path, variables: dict[str, str], ask: Callable[[], object]
+) -> None:
+    """Wait until every panel of a dashboard has something to show.
+
+    Args:
+        prometheus: its URL.
+        path: the dashboard.
+        variables: what Grafana fills in, by the name with its $.
+        ask: does what the dashboard is about, again and again.
+    """
     queries = {
         f"{panel['title']}: {target['expr']}": target["expr"]
-        for panel in dashboard["panels"]
+        for panel in json.loads(path.read_text())["panels"]
         for target in panel.get("targets", [])
     }
     for name, query in queries.items():
-        for variable, value in VARIABLES.items():
+        for variable, value in variables.items():
             query = query.replace(variable, value)
         queries[name] = query
     empty = set(queries)
 
     def filled() -> bool:
-        http(f"{service}/predict", example)
+        ask()
         # NaN is what a quantile of nothing is: no data for a reader.
         empty.difference_update(
             name for name in set(empty) if any(s["value"][1] != "NaN" for s in promql(prometheus, queries[name]))
@@ -80,3 +89,10 @@ def test_each_query_of_the_dashboard_returns_data(service: str, prometheus: str,
         wait_for("data in every panel", filled, timeout_seconds=120, remedy="")
     finally:
         assert sorted(empty) == []
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_each_query_of_the_dashboard_returns_data(service: str, prometheus: str, path: Path) -> None:
+    example = http(f"{service}/model")["input_example"]
+
+    assert_each_query_has_data(prometheus, path, VARIABLES, lambda: http(f"{service}/predict", example))
