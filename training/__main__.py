@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from training.errors import ResourceError, Terminated, TrainingError
+from training.errors import RefusedError, ResourceError, Terminated, TrainingError
 
 # What a command is for. Its module, of the same name, has the class `Options` of its settings and `run(options)`,
 # which returns what is printed; it is imported only when it is called, as MLflow alone takes a second.
 COMMANDS = {
     "train": "train a model, log the run and register a version",
+    "promote": "move the alias to a version that passes the gate",
+    "rollback": "move the alias back to the champion before",
 }
 USAGE = "usage: python -m training <command> [options]\n\n" + "".join(
     f"  {name:<10} {purpose}\n" for name, purpose in COMMANDS.items()
@@ -38,7 +40,12 @@ def main(argv: Sequence[str]) -> int:
     command = importlib.import_module(f"training.{argv[0]}")
     try:
         options = command.Options.load(argv[0], argv[1:])
-        line = json.dumps(command.run(options))
+        try:
+            code, answer = 0, command.run(options)
+        except RefusedError as error:
+            log.error("%s", error)
+            code, answer = error.exit_code, error.answer
+        line = json.dumps(answer)
         if options.result:
             _write(options.result, line)
     except TrainingError as error:
@@ -51,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
         log.error("Stopped by SIGTERM.")
         return 128 + signal.SIGTERM
     sys.stdout.write(line + "\n")
-    return 0
+    return code
 
 
 def _write(path: Path, line: str) -> None:

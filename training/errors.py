@@ -6,6 +6,8 @@ TrainingError
 └── ResourceError   1: this machine has no room, memory or right for what is asked
 """
 
+from typing import Any
+
 
 class TrainingError(Exception):
     """The command cannot do what it was asked to."""
@@ -17,6 +19,21 @@ class InputError(TrainingError):
     """The data or a setting cannot be used; names the place: column and row, or the setting."""
 
     exit_code = 2
+
+
+class RefusedError(TrainingError):
+    """The answer to what was asked is no; `answer` is printed all the same.
+
+    Args:
+        text: why.
+        answer: what is printed.
+        exit_code: 3, or another one that the command documents.
+    """
+
+    def __init__(self, text: str, answer: dict[str, Any], exit_code: int = 3) -> None:
+        super().__init__(text)
+        self.answer = answer
+        self.exit_code = exit_code
 
 
 class TrackingError(TrainingError):

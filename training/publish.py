@@ -26,6 +26,7 @@ from training.data import Data, Split
 from training.errors import Terminated, TrackingError
 from training.fit import Fitted
 from training.options import TrainOptions
+from training.tracking import answering
 
 # What MLflow needs to load the model, written out: left to itself it asks for the CUDA build as well.
 MODEL_REQUIREMENTS = ("xgboost-cpu", "numpy", "pandas")
@@ -53,9 +54,8 @@ def started_run(settings: TrainOptions) -> Iterator[str]:
     Raises:
         TrackingError: MLflow does not answer or refuses, here or in the body.
     """
-    mlflow.set_tracking_uri(settings.mlflow_tracking_uri)
     tags = {MLFLOW_GIT_COMMIT: settings.git_commit} if settings.git_commit else {}
-    try:
+    with answering(settings.mlflow_tracking_uri):
         mlflow.set_experiment(settings.model_name)
         with mlflow.start_run(tags=tags) as run:
             log.info("run %s started in %s", run.info.run_id, settings.mlflow_tracking_uri)
@@ -64,8 +64,6 @@ def started_run(settings: TrainOptions) -> Iterator[str]:
             except (KeyboardInterrupt, Terminated):
                 mlflow.end_run("KILLED")
                 raise
-    except (MlflowException, OSError) as error:  # OSError: what requests raises when it moves artifacts
-        raise TrackingError(_sentence(settings.mlflow_tracking_uri, error)) from error
 
 
 def publish(run_id: str, data: Data, split: Split, fitted: Fitted, settings: TrainOptions) -> Published:
@@ -147,18 +145,3 @@ def _provenance(data: Data, split: Split) -> dict[str, str]:
         "env.machine": platform.machine(),
         "env.libc": "-".join(platform.libc_ver()),
     } | {f"env.{name}": installed(name) for name in RECORDED_PACKAGES}
-
-
-def _sentence(where: str, error: MlflowException | OSError) -> str:
-    """Say what the exception means to the person who started the run."""
-    if isinstance(error, OSError):
-        return f"Publishing to MLflow at {where} failed: {' '.join(str(error).split())}"
-    cause: BaseException = error
-    while cause.__context__ is not None:
-        cause = cause.__context__
-    if isinstance(cause, OSError):
-        return (
-            f"MLflow at {where} does not answer ({cause}): check that the server runs and is reachable from "
-            "here, and that MLFLOW_TRACKING_URI is its address."
-        )
-    return f"MLflow at {where} refused ({error.error_code}): {' '.join(str(error).split())}"

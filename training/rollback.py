@@ -1,15 +1,39 @@
-"""Move the alias back to the champion before."""
+"""The command `rollback`: move the alias back to the champion before."""
 
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import mlflow
 from mlflow import MlflowClient
+from pydantic import Field
 
 from training import registered
-from training.decision import Decision, write
+from training.decision import Decision, report, write
 from training.ledger import Entry, Ledger, earlier
 from training.registered import UnusableError
+from training.settings import Alias, Settings
+from training.tracking import answering
+
+
+class Options(Settings):
+    """Move the alias back to the champion before, again and again up to the first."""
+
+    alias: Alias = Field(default="champion", description="Alias that moves.")
+    dry_run: bool = Field(default=False, description="Say what would be done; change nothing.")
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Move the alias back; return the decision.
+
+    Raises:
+        RefusedError: there is nothing to go back to, or its bytes were changed.
+        TrackingError: MLflow does not answer or refuses.
+    """
+    with answering(options.mlflow_tracking_uri):
+        decision = rollback(mlflow.MlflowClient(), options.model_name, options.alias, dry_run=options.dry_run)
+    return report(decision, decision.version)
 
 
 def rollback(client: MlflowClient, name: str, alias: str, *, dry_run: bool) -> Decision:

@@ -14,6 +14,7 @@ import urllib.request
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,17 +106,23 @@ class Result:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[..., Result]:
-    """Return a function that runs training in this process: MLflow's import alone takes seconds."""
+def command(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[..., Result]:
+    """Return a function that runs a command in this process: MLflow's import alone takes seconds."""
 
     def run(*argv: str) -> Result:
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            code = main(["train", *argv])
+            code = main(argv)
         errors = [record.getMessage() for record in caplog.records if record.name == "training"]
         return Result(code, capsys.readouterr().out, errors)
 
     return run
+
+
+@pytest.fixture
+def run(command: Callable[..., Result]) -> Callable[..., Result]:
+    """Return a function that trains."""
+    return partial(command, "train")
 
 
 @pytest.fixture(scope="session")
@@ -125,7 +132,9 @@ def trained() -> Callable[..., dict[str, Any]]:
     def trained(server: Server, name: str, *argv: str) -> dict[str, Any]:
         output = io.StringIO()
         with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(output):
-            code = main([f"--mlflow-tracking-uri={server.uri}", f"--model-name={name}", "--alias=newest", *argv])
+            code = main(
+                ["train", f"--mlflow-tracking-uri={server.uri}", f"--model-name={name}", "--alias=newest", *argv]
+            )
         assert code == 0
         answer: dict[str, Any] = json.loads(output.getvalue().splitlines()[-1])
         return answer
