@@ -67,7 +67,7 @@ class Application(FastAPI):
             application,
             app_name=settings.app_name,
             prefix="http_server",
-            buckets=settings.latency_buckets,
+            buckets=sorted({*settings.latency_buckets, settings.latency_objective_seconds}),
             group_paths=True,
             # Filtering would drop everything that is refused before it reaches a route.
             filter_unhandled_paths=False,

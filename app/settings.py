@@ -91,10 +91,9 @@ class Settings(BaseSettings):
         default=LATENCY_BUCKETS_SECONDS,
         description="Bounds of the request latency histogram, in seconds: a JSON list or separated by commas.",
     )
+    latency_objective_seconds: float = Field(default=0.25, gt=0, description="A bound more, which the alerts ask for.")
     drift_max_features: int = Field(
-        default=20,
-        ge=0,
-        description="Features that are counted for drift, the most important first; 0: nothing is.",
+        default=20, ge=0, description="Features counted for drift, the most important first."
     )
     feedback_keys_dir: Path | None = Field(
         default=None,

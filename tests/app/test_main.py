@@ -183,6 +183,13 @@ def own_lines(log: Path) -> list[dict[str, Any]]:
     return [{key: line[key] for key in line.keys() - {"time", "level", "logger"}} for line in own]
 
 
+def test_latency_objective_is_a_bucket_by_itself(saved: Path, tmp_path: Path) -> None:
+    with running_service(saved.as_uri(), tmp_path, MODEL_SERVICE_LATENCY_OBJECTIVE_SECONDS="0.3") as running:
+        answers(f"{running.address}/model")  # a series of it is there once there was a request
+        until(lambda: b'le="0.3"' in metrics(running.port))
+        assert b'le="0.25"' in metrics(running.port)
+
+
 def test_sigterm_lets_a_request_finish_and_ends_with_0(saved: Path, tmp_path: Path) -> None:
     variables = environment(saved.as_uri(), tmp_path, MODEL_SERVICE_SHUTDOWN_SECONDS="20")
     port = int(variables["MODEL_SERVICE_PORT"])

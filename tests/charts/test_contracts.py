@@ -42,6 +42,7 @@ def test_values_reach_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         "api": {"maxRows": 5, "maxBodyBytes": 104857600},
         "logging": {"level": "debug"},
         "metrics": {"latencyBuckets": [0.00001, 2]},
+        "slo": {"latency": {"thresholdSeconds": 0.3}},
     }
 
     read = settings(monkeypatch, values)
@@ -50,7 +51,7 @@ def test_values_reach_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read.tracking_address == "https://mlflow.example"
     assert (read.load_timeout_seconds, read.max_rows, read.max_body_bytes) == (7, 5, 104_857_600)
     assert read.log_level == "debug"
-    assert read.latency_buckets == (0.00001, 2)
+    assert (read.latency_buckets, read.latency_objective_seconds) == ((0.00001, 2), 0.3)
 
 
 def test_log_levels_are_those_of_the_service() -> None:

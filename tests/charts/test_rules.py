@@ -16,9 +16,9 @@ RUNBOOKS = (Path(__file__).parents[2] / "docs" / "runbooks.md").read_text()
 SELECTOR = 'namespace="models",job="demo-model-service"'
 
 
-def rule_spec(**settings: Any) -> dict[str, Any]:
+def rule_spec(values: Values | None = None, **settings: Any) -> dict[str, Any]:
     """Return the spec of the PrometheusRule that a release `demo` in namespace `models` renders."""
-    rule = only(rendered({"prometheusRule": {"enabled": True, **settings}}), "PrometheusRule")
+    rule = only(rendered({**(values or {}), "prometheusRule": {"enabled": True, **settings}}), "PrometheusRule")
     spec: dict[str, Any] = rule["spec"]
     return spec
 
@@ -74,7 +74,7 @@ def test_each_alert_is_tested_firing_and_quiet() -> None:
 
 @pytest.mark.parametrize("seconds", [0.0005, 0.1, 1, 10])
 def test_latency_objective_selects_a_bucket_as_the_service_writes_it(seconds: float, tmp_path: Path) -> None:
-    spec = rule_spec(slo={"latencySeconds": seconds})
+    spec = rule_spec({"slo": {"latency": {"thresholdSeconds": seconds}}})
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(spec))
 
     promtool(tmp_path, "check", "rules", "rules.yaml")
@@ -84,7 +84,9 @@ def test_latency_objective_selects_a_bucket_as_the_service_writes_it(seconds: fl
 def test_every_selector_names_the_release() -> None:
     for rule in rules(rule_spec()):
         selectors = re.findall(r"\{(.*?)\}", rule["expr"])
-        assert selectors, rule
+        assert selectors or (rule["labels"]["namespace"], rule["labels"]["job"]) == ("models", "demo-model-service"), (
+            rule
+        )
         assert all(selector.startswith(SELECTOR) for selector in selectors), rule["expr"]
 
 
@@ -108,14 +110,14 @@ def test_runbooks_are_for_the_alerts_and_say_what_to_do() -> None:
 
 
 def test_thresholds_and_times_are_values() -> None:
-    spec = rule_spec(
-        alerts={"overloaded": {"ratio": 0.5, "for": "1h"}, "restarting": {"restarts": 9}},
-        slo={"availability": 0.9},
-    )
+    alerts_changed = {"overloaded": {"ratio": 0.5, "for": "1h"}, "restarting": {"restarts": 9}}
+    spec = rule_spec({"slo": {"availability": 0.9}}, alerts=alerts_changed, drift={"window": "5m", "minSamples": 60})
 
     assert alerts(spec)["ModelServiceOverloaded"]["expr"].strip().endswith("> 0.5")
     assert alerts(spec)["ModelServiceOverloaded"]["for"] == "1h"
     assert alerts(spec)["ModelServiceRestarting"]["expr"].endswith(">= 9")
+    assert "[5m]" in next(rule["expr"] for rule in rules(spec) if rule.get("record", "").endswith("increase_short"))
+    assert alerts(spec)["ModelFeatureMissing"]["expr"].strip().endswith(">= 60")
     assert "> 1 - 0.9\n" in alerts(spec)["ModelServiceErrorBudgetBurn"]["expr"]
 
 

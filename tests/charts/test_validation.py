@@ -98,11 +98,6 @@ def budget(replicas: int = 2, **rule: Any) -> Values:
             {**MINIMAL, "autoscaling": {"enabled": True}, "keda": {"enabled": True, **TRIGGERS}},
             "autoscaling.enabled=true and keda.enabled=true would both set the number of pods: set one of them to",
         ),
-        (
-            MODEL_SERVICE,
-            {**MINIMAL, "prometheusRule": {"enabled": True, "slo": {"latencySeconds": 0.3}}},
-            "prometheusRule.slo.latencySeconds=0.3 is none of metrics.latencyBuckets",
-        ),
         (MODEL_SERVICE, {**MINIMAL, "keda": {"enabled": True}}, "keda.enabled=true has nothing to scale by: list"),
         (
             MODEL_SERVICE,

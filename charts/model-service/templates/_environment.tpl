@@ -25,6 +25,8 @@ in: root context   out: YAML list
   value: {{ .Values.logging.level | quote }}
 - name: MODEL_SERVICE_LATENCY_BUCKETS
   value: {{ .Values.metrics.latencyBuckets | toJson | quote }}
+- name: MODEL_SERVICE_LATENCY_OBJECTIVE_SECONDS
+  value: {{ toJson .Values.slo.latency.thresholdSeconds | quote }}
 - name: MODEL_SERVICE_DRIFT_MAX_FEATURES
   value: {{ ternary .Values.drift.maxFeatures 0 .Values.drift.enabled | int64 | quote }}
 - name: MODEL_SERVICE_SHUTDOWN_SECONDS
