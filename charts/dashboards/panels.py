@@ -5,22 +5,27 @@ writes that to `<chart>/files/dashboards/<name>.json`, which is what the chart s
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
-from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.builders import barchart, common, dashboard, heatmap, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common as models
 from grafana_foundation_sdk.models.dashboard import (
     DashboardLinkType,
     DataSourceRef,
+    DataTransformerConfig,
     Threshold,
     ThresholdsMode,
     VariableRefresh,
 )
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-type Panel = timeseries.Panel | stat.Panel | heatmap.Panel | table.Panel
+type Panel = timeseries.Panel | stat.Panel | heatmap.Panel | table.Panel | barchart.Panel
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 PODS = 'namespace=~"$namespace",job=~"$job",instance=~"$instance"'
+_TIMES = ("Time", *(f"Time {number}" for number in range(1, 9)))
+RELEASES = 'namespace=~"$namespace",job=~"$job"'  # of recording rules, which add up over the pods
 RATE = "[$__rate_interval]"
 
 
@@ -36,6 +41,27 @@ def graph(title: str, description: str, unit: str, *queries: prometheus.Dataquer
     panel = timeseries.Panel().title(title).description(description).unit(unit).datasource(SOURCE).min(0)
     panel = panel.legend(legend.placement(models.LegendPlacement.BOTTOM)).fill_opacity(8).targets(list(queries))
     return panel.tooltip(common.VizTooltipOptions().mode(models.TooltipDisplayMode.MULTI)).span(8).height(8)
+
+
+def joined(
+    panel: table.Panel | barchart.Panel, by: str, columns: Mapping[str, str], *expressions: str
+) -> table.Panel | barchart.Panel:
+    """Give a panel the current values of several queries, side by side.
+
+    Args:
+        panel: shows them.
+        by: the label that each value has one of.
+        columns: what the queries' values are called, by Grafana's name for them: `Value #A`, ...
+        expressions: each must have no other label than `by`.
+    """
+    for number, expression in enumerate(expressions):
+        made = query(expression, instant=True).format(PromQueryFormat.TABLE).ref_id("ABCDEFGH"[number])
+        panel = panel.with_target(made)
+    transform = DataTransformerConfig(id_val="joinByField", options={"byField": by, "mode": "outer"})
+    names = {"excludeByName": dict.fromkeys(_TIMES, True), "renameByName": dict(columns)}
+    panel = panel.with_transformation(transform)
+    panel = panel.with_transformation(DataTransformerConfig(id_val="organize", options=names))
+    return panel.datasource(SOURCE)
 
 
 def number(title: str, description: str, unit: str, expression: str, *steps: float) -> stat.Panel:
@@ -59,7 +85,14 @@ def quantile(share: float, metric: str, selector: str, by: str = "le") -> str:
     return f"histogram_quantile({share}, sum by ({by}) (rate({metric}_bucket{{{selector}}}{RATE})))"
 
 
-def build(title: str, uid: str, description: str, metric: str, rows: Mapping[str, Sequence[Panel]]) -> str:
+def build(
+    title: str,
+    uid: str,
+    description: str,
+    metric: str,
+    rows: Mapping[str, Sequence[Panel]],
+    choices: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Return a dashboard as the JSON that Grafana reads.
 
     Args:
@@ -68,8 +101,9 @@ def build(title: str, uid: str, description: str, metric: str, rows: Mapping[str
         description: one sentence.
         metric: that every pod has; its labels are what the choices offer.
         rows: the panels by the title of their row.
+        choices: more of them, as queries of label values by the name of the variable.
     """
-    choices = ("namespace", "job", "instance")
+    pods = ("namespace", "job", "instance")
     made = (
         dashboard.Dashboard(title)
         .uid(uid)
@@ -87,9 +121,11 @@ def build(title: str, uid: str, description: str, metric: str, rows: Mapping[str
             .target_blank(True)
         )
     )
-    for index, name in enumerate(choices):
-        before = ",".join(f'{earlier}=~"${earlier}"' for earlier in choices[:index])
+    for index, name in enumerate(pods):
+        before = ",".join(f'{earlier}=~"${earlier}"' for earlier in pods[:index])
         values = f"label_values({metric}{{{before}}}, {name})" if before else f"label_values({metric}, {name})"
+        made = made.with_variable(variable(name, name.capitalize(), values))
+    for name, values in choices.items():
         made = made.with_variable(variable(name, name.capitalize(), values))
     for row, panels in rows.items():
         made = made.with_row(dashboard.Row(row))

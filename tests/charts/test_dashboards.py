@@ -10,13 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from prometheus_client import Counter, Gauge, Histogram
 
-from app import metrics
+from app import feedback, metrics
+from app.drift import Distributions
 from tests.charts.harness import MLFLOW, MODEL_SERVICE, Object, only, render, rendered
 
 DASHBOARDS = {chart: sorted((chart / "files" / "dashboards").glob("*.json")) for chart in (MODEL_SERVICE, MLFLOW)}
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 VARIABLES = {"namespace": "Namespace", "job": "Job", "instance": "Instance"}
+
+_COLLECTORS = [
+    Distributions(),
+    *(
+        each
+        for module in (metrics, feedback)
+        for each in vars(module).values()
+        if isinstance(each, Counter | Gauge | Histogram)
+    ),
+]
 
 type Dashboard = dict[str, Any]
 
@@ -90,7 +103,8 @@ def test_template_datasource_job_instance(dashboard: Dashboard) -> None:
     assert (source["name"], source["type"], source["query"], source["label"]) == (
         "datasource", "datasource", "prometheus", "Data source"
     )  # fmt: skip
-    assert {item["name"]: item["label"] for item in others} == VARIABLES
+    own = {"feature": "Feature"} if dashboard["uid"] == "model-drift" else {}
+    assert {item["name"]: item["label"] for item in others} == VARIABLES | own
     for item in others:
         assert item["datasource"] == SOURCE
         assert (item["multi"], item["includeAll"], item["allValue"]) == (True, True, ".+")
@@ -122,7 +136,7 @@ def test_panels_do_not_overlap(dashboard: Dashboard) -> None:
 
 def test_target_job_instance(dashboard: Dashboard) -> None:
     for expression in expressions(dashboard):
-        selectors = re.findall(r"(\w+)\{(.*?)\}", expression)
+        selectors = re.findall(r"([\w:]+)\{(.*?)\}", expression)
         assert selectors
         for metric, selector in selectors:
             ours = 'namespace=~"$namespace",job=~"$job",instance=~"$instance"'
@@ -131,6 +145,8 @@ def test_target_job_instance(dashboard: Dashboard) -> None:
             ):  # which know the names of pods and claims, and not the job
                 ours = 'namespace=~"$namespace",p'
                 assert '=~"$job' in selector, expression
+            if ":" in metric:  # recorded over all pods of a release: there is no instance
+                ours = 'namespace=~"$namespace",job=~"$job"'
             assert selector.startswith(ours), expression
 
 
@@ -146,8 +162,20 @@ def test_target_counter_agg(dashboard: Dashboard) -> None:
 
 
 def test_metrics_are_the_services_own(dashboard: Dashboard) -> None:
-    ours = {metric.name for collected in (metrics.MODEL_INFO, metrics.WAITING, metrics.LIMIT, metrics.PREDICTIONS,
-            metrics.ERRORS, metrics.STAGE_SECONDS) for metric in collected.describe()}  # fmt: skip
+    ours = {metric.name for collected in _COLLECTORS for metric in collected.collect()} | {"model_reference_metric"}
     for expression in expressions(dashboard):
         for name in re.findall(r"\bmodel_\w+(?=\{)", expression):
-            assert re.sub(r"_(total|bucket|count|sum)$", "", name) in ours, name
+            assert {name, re.sub(r"_(total|bucket|count|sum)$", "", name)} & ours, name
+
+
+def test_recorded_series_are_those_of_the_rules(dashboard: Dashboard) -> None:
+    texts = [path.read_text() for path in (MODEL_SERVICE / "files" / "rules").glob("*.yaml")]
+    recorded = {
+        rule["record"]
+        for text in texts
+        for group in yaml.safe_load(text)["groups"]
+        for rule in group["rules"]
+        if "record" in rule
+    }
+    for expression in expressions(dashboard):
+        assert set(re.findall(r"\b\w+:[\w:]+(?=\{)", expression)) <= recorded
