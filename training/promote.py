@@ -40,6 +40,9 @@ class Options(Settings):
     )
     resamples: int = Field(default=1000, ge=100, le=100_000, description="Of the bootstrap.")
     bootstrap_seed: Seed = Field(default=0, description="Of the bootstrap.")
+    same_holdout: bool = Field(
+        default=True, description="Compare only models with the same held-out rows; else on the candidate's."
+    )
     dry_run: bool = Field(default=False, description="Judge and say what would be done; change nothing.")
 
     @model_validator(mode="after")
@@ -95,6 +98,7 @@ def run(options: Options) -> dict[str, Any]:
         confidence=options.confidence,
         resamples=options.resamples,
         seed=options.bootstrap_seed,
+        same_holdout=options.same_holdout,
     )
     with answering(options.mlflow_tracking_uri):
         client = mlflow.MlflowClient()

@@ -89,7 +89,12 @@ def read(client: MlflowClient, name: str, version: str, folder: Path) -> Registe
         raise UnusableError(f"has no {Path(str(error.filename)).name}: train it with python -m training") from None
     except (ValueError, xgb.core.XGBoostError) as error:
         raise UnusableError(f"cannot be read: {' '.join(str(error).split())[:300]}") from None
-    return Registered(name, version, str(known.run_id or ""), hashlib.sha256(content).hexdigest(), contract, booster)
+    return Registered(name, version, str(known.run_id or ""), sha256_of(content), contract, booster)
+
+
+def sha256_of(content: bytes) -> str:
+    """Return the digest that names a model file."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def alias_version(client: MlflowClient, name: str, alias: str) -> str:

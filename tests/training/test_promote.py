@@ -140,6 +140,15 @@ def test_as_good_a_model_passes_where_that_is_enough(client: mlflow.MlflowClient
     assert try_to_promote(client, versions["as good"], "enough", margin=-0.05).outcome == "promoted"
 
 
+def test_other_rows_are_compared_where_that_is_wanted(client: mlflow.MlflowClient, versions: dict[str, str]) -> None:
+    assert try_to_promote(client, versions["poor"], "retrained").outcome == "promoted"
+
+    found = try_to_promote(client, versions["other rows"], "retrained", same_holdout=False)
+
+    assert found.outcome == "promoted"
+    assert tags(client, versions["other rows"])["compared_with"] == versions["poor"]
+
+
 def test_the_same_bytes_are_nothing_to_do(client: mlflow.MlflowClient, versions: dict[str, str]) -> None:
     assert try_to_promote(client, versions["good"], "same").outcome == "promoted"
 
