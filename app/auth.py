@@ -13,9 +13,10 @@ from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import keys
+from app import keys, pages
 from app.errors import UnauthorizedError, problem_response
 from app.logs import CALLER
+from app.settings import Settings
 
 # What Kubernetes and Prometheus ask, which have no key; it tells nothing about the model's data.
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
@@ -76,13 +77,14 @@ class Guard:
     Args:
         app: asked by those who have a key.
         known: the keys.
-        root_path: what the proxy stripped from all paths.
+        settings: what the proxy stripped from all paths, and whether there are pages.
     """
 
-    def __init__(self, app: ASGIApp, known: Keys, root_path: str) -> None:
+    def __init__(self, app: ASGIApp, known: Keys, settings: Settings) -> None:
         self._app = app
         self._keys = known
-        self._open = frozenset(root_path + path for path in OPEN_PATHS)
+        open_paths = OPEN_PATHS | pages.OPEN_PATHS if settings.pages_enabled else OPEN_PATHS
+        self._open = frozenset(settings.root_path + path for path in open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on the request, or refuse it without a hint what is wrong with its key."""

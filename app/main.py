@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_exporter import PrometheusMiddleware
 
-from app import __version__, api, auth, logs, metrics, openapi
+from app import __version__, api, auth, logs, metrics, openapi, pages
 from app.errors import ProblemError, problem_document, problem_response
 from app.explain import EXPLAIN, Explain
 from app.feedback import FEEDBACK, FeedbackEndpoint
@@ -43,12 +43,16 @@ class Application(FastAPI):
             description="Predictions of one MLflow model.",
             version=__version__,
             lifespan=_lifespan,
+            docs_url=None,  # app.pages has it
+            redoc_url=None,
             telemetry={"tracing": False, "metrics": False, "logs": False},  # app.tracing sees what it does not
         )
         self.state.service = service
         application: ASGIApp = super().__call__
         predict: ASGIApp = Predict(service)
         self.include_router(api.router)
+        if settings.pages_enabled:
+            self.router.routes.extend(pages.routes())
         self.add_route("/metrics", metrics.metrics_endpoint, include_in_schema=False)
         # The front takes the POSTs; the route is for what else is tried.
         self.router.routes.append(Route(PREDICT, predict, methods=["POST"], include_in_schema=False))
@@ -58,8 +62,8 @@ class Application(FastAPI):
             self.router.routes.append(Route(FEEDBACK, feedback, methods=["POST"], include_in_schema=False))
         if settings.api_keys_dir:
             known = auth.Keys(settings.api_keys_dir)
-            application = auth.Guard(application, known, settings.root_path)
-            predict = auth.Guard(predict, known, settings.root_path)
+            application = auth.Guard(application, known, settings)
+            predict = auth.Guard(predict, known, settings)
         self.add_exception_handler(ProblemError, _answer_problem)
         self.add_exception_handler(HTTPException, _answer_http_error)
         self.add_exception_handler(Exception, _answer_bug)

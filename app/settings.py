@@ -103,6 +103,7 @@ class Settings(BaseSettings):
     feedback_max_age_seconds: int = Field(
         default=2_592_000, ge=1, description="Time after a prediction in which its label is taken."
     )
+    pages_enabled: bool = Field(default=True, description="Serve the pages for people, / and /docs.")
     image: str = Field(default="", description="Reference of the image we run in; only told to those who ask.")
     git_commit: str = Field(default="", validation_alias="GIT_COMMIT", description="Of the service's own code.")
     app_name: str = Field(default="model-service", description="Label app_name of the HTTP metrics: the release.")

@@ -13,7 +13,7 @@ COPY pyproject.toml uv.lock ./
 RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-package scipy
 # Packages' own tests and headers are never run here; bytecode is made now, as the root is read-only later.
 RUN find /opt/venv/lib -type d \( -name tests -o -name include \) -prune -exec rm -rf {} + \
-    && find /opt/venv/lib -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.cpp' -o -name '*.h' \) -delete \
+    && find /opt/venv/lib -type f \( -name redoc.standalone.js -o -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.cpp' -o -name '*.h' \) -delete \
     && /opt/venv/bin/python -m compileall -q /opt/venv/lib
 COPY app /app/app
 # Readable by everyone: a checkout made under a strict umask keeps its modes in COPY.

@@ -20,11 +20,10 @@ GUARDED = [
     ("POST", "/predict"),
     ("POST", "/explain"),
     ("GET", "/model"),
-    ("GET", "/docs"),
     ("GET", "/openapi.json"),
     ("GET", "/nothing"),
 ]
-OPEN = ["/health", "/health/live", "/health/ready", "/metrics"]
+OPEN = ["/health", "/health/live", "/health/ready", "/metrics", "/", "/docs", "/pages/page.js"]
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -93,17 +92,31 @@ def test_with_a_key_everything_answers(guarded: TestClient, scheme: str) -> None
     headers = {"Authorization": f"{scheme} {FIRST}"}
     found = [guarded.request(*each, json=BODY, headers=headers).status_code for each in GUARDED]
 
-    assert found == [200, 200, 200, 200, 200, 404]
+    assert found == [200, 200, 200, 200, 404]
 
 
 @pytest.mark.parametrize("path", OPEN)
-def test_kubernetes_and_prometheus_need_no_key(guarded: TestClient, path: str) -> None:
+def test_kubernetes_prometheus_and_pages_need_no_key(guarded: TestClient, path: str) -> None:
     assert guarded.get(path).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/health/", "/metrics/", "//metrics", "/metrics;x", "/health%2Flive/x", "/METRICS"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/health/",
+        "/metrics/",
+        "//metrics",
+        "/metrics;x",
+        "/health%2Flive/x",
+        "/METRICS",
+        "/pages/",
+        "/pages/index.html",
+        "/pages/../model",
+        "/docs/",
+    ],
+)
 def test_what_looks_like_an_open_path_is_guarded(guarded: TestClient, path: str) -> None:
-    assert guarded.get(path).status_code == 401
+    assert guarded.get(f"http://testserver{path}").status_code == 401
 
 
 def test_open_paths_are_those_behind_the_root_path(saved: Path, folder: Path, tmp_path: Path) -> None:

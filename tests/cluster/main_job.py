@@ -201,7 +201,7 @@ def _report(access: Access, answer: dict[str, Any], provenance: dict[str, Any], 
     keys = ("name", "version", "alias", "run_id", "sha256", "git_commit", "data_digest")
     origin = "\n".join(f"    {key}: {provenance.get(key)}" for key in keys)
     places = {
-        "API docs": (SERVICE, NAMESPACE, 8000, 80, "/docs"),
+        "model": (SERVICE, NAMESPACE, 8000, 80, "/"),
         "MLflow": (f"service/{OBSERVABILITY}-mlflow", MONITORING, 5000, 5000, "/"),
         "Prometheus": ("service/prometheus-operated", MONITORING, 9090, 9090, "/"),
     }

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,23 @@ def test_split_form_answers_like_records(service: str, rows: list[dict[str, floa
     split = {"columns": list(rows[0]), "data": [list(row.values()) for row in rows]}
 
     assert http(f"{service}/predict", split) == http(f"{service}/predict", {"instances": rows})
+
+
+def test_explanations_and_pages_come_from_a_pod(service: str, rows: list[dict[str, float]]) -> None:
+    explained = http(f"{service}/explain", {"instances": rows})["explanations"]
+    pages = {}
+    for path in ("/", "/docs", "/pages/page.js", "/pages/swagger-ui-bundle.js"):
+        with urllib.request.urlopen(service + path, timeout=10) as answer:  # noqa: S310 - the cluster's own service
+            pages[path] = answer.read().decode()
+
+    for row, given in zip(explained, rows, strict=True):
+        [output] = row["outputs"]
+        assert list(output["contributions"]) == list(given)
+        total = output["base_value"] + sum(output["contributions"].values())
+        assert total == pytest.approx(output["margin"], abs=1e-4)
+    assert 'id="form"' in pages["/"]
+    assert 'src="pages/swagger-ui-bundle.js"' in pages["/docs"]
+    assert all(len(content) > 1000 for content in pages.values())
 
 
 def test_prometheus_counts_each_request(service: str, prometheus: str, rows: list[dict[str, float]]) -> None:

@@ -21,6 +21,8 @@ in: root context   out: YAML list
 - name: MODEL_SERVICE_{{ snakecase $key | upper }}
   value: {{ toJson $value | quote }}
 {{- end }}
+- name: MODEL_SERVICE_PAGES_ENABLED
+  value: {{ .Values.pages.enabled | quote }}
 - name: MODEL_SERVICE_LOG_LEVEL
   value: {{ .Values.logging.level | quote }}
 - name: MODEL_SERVICE_LATENCY_BUCKETS

@@ -1,0 +1,86 @@
+// A field for each column of the model's signature, and the row that they hold.
+
+import { byId, make } from "./dom.js";
+
+const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+const MISSING = "missing";
+const KINDS = { double: "number", float: "number", long: "integer", integer: "integer", boolean: "true or false" };
+
+// Returns the fields in the order of the columns: {column, input, problem, read, write}.
+export function fields(signature) {
+  return signature.map((column, place) => {
+    const choices = column.categories || (column.type === "boolean" ? [true, false] : undefined);
+    return choices ? select(column, place, choices) : text(column, place);
+  });
+}
+
+function text(column, place) {
+  const numeric = ["number", "integer"].includes(KINDS[column.type]);
+  const mode = numeric ? "decimal" : "text"; // "numeric" would have no minus on some phones
+  const input = make("input", { type: "text", inputMode: mode, autocomplete: "off", spellcheck: false });
+  input.placeholder = MISSING;
+  const read = () => {
+    const value = input.value.trim();
+    if (value === "") return null;
+    return numeric && NUMBER.test(value) ? Number(value) : value; // what is no number is for the service to refuse
+  };
+  return field(column, place, input, read, (value) => (input.value = value ?? ""));
+}
+
+function select(column, place, choices) {
+  const input = make("select", {}, ...choices.map((choice, number) => make("option", { value: number }, String(choice))));
+  input.append(make("option", { value: "" }, MISSING)); // the service knows whether it may be, and says so
+  const read = () => (input.value === "" ? null : choices[Number(input.value)]);
+  return field(column, place, input, read, (value) => {
+    const found = choices.indexOf(value);
+    input.value = found < 0 ? "" : String(found);
+  });
+}
+
+function field(column, place, input, read, write) {
+  const id = `field-${place}`;
+  Object.assign(input, { id, name: id });
+  input.setAttribute("aria-describedby", `${id}-problem`);
+  const problem = make("span", { id: `${id}-problem`, className: "problem" });
+  const kind = column.categories ? "category" : KINDS[column.type] || column.type;
+  const label = make("label", { htmlFor: id }, make("span", { className: "column" }, column.name));
+  label.append(make("span", { className: "kind" }, column.required ? kind : `${kind}, optional`));
+  byId("fields").append(make("div", { className: "field" }, label, input, problem));
+  return { column, input, problem, read, write };
+}
+
+// The row as the service takes it.
+export function row(all) {
+  return { columns: all.map((each) => each.column.name), data: [all.map((each) => each.read())] };
+}
+
+export function fill(all, columns, values) {
+  clear(all);
+  for (const each of all) {
+    const place = columns.indexOf(each.column.name);
+    each.write(place < 0 ? null : values[place]);
+  }
+}
+
+export function clear(all) {
+  byId("problem").textContent = "";
+  for (const each of all) mark(each, "");
+}
+
+// Shows each problem at its field, and what has none above; the first wrong field gets the focus.
+export function complain(all, problem) {
+  const elsewhere = [];
+  for (const error of problem.errors) {
+    const found = all.find((each) => each.column.name === error.column);
+    if (found) mark(found, `${error.problem}.`);
+    else elsewhere.push(`${error.column ?? "the row"}: ${error.problem}.`);
+  }
+  byId("problem").textContent = [problem.message, ...elsewhere].join(" ");
+  (all.find((each) => each.problem.textContent)?.input ?? byId("predict")).focus();
+}
+
+function mark(each, problem) {
+  each.problem.textContent = problem;
+  if (problem) each.input.setAttribute("aria-invalid", "true");
+  else each.input.removeAttribute("aria-invalid");
+}
