@@ -25,8 +25,8 @@ MANIFEST = Path(__file__).parent / "manifests" / "stores.yaml"
 def install_stores(access: Access, cluster: ModuleType, namespace: str) -> None:
     """Install both in a namespace, which is made, with an empty database and no bucket, and wait until they answer.
 
-    They are `database:5432` and `bucket:7070` there. The Secret `database` has the keys password and uri, the Secret
-    `bucket` the two AWS_… variables.
+    They are `database:5432` and `bucket:7070` there. The Secrets are those of values-production.yaml: `mlflow-database`
+    with the keys password and uri, `mlflow-bucket` with the two AWS_… variables.
 
     Args:
         access: the cluster.
@@ -36,18 +36,22 @@ def install_stores(access: Access, cluster: ModuleType, namespace: str) -> None:
     for image in (POSTGRESQL, VERSITYGW):
         cluster.build(image)
         cluster.load(image)
-    secrets = {"database": {"password": PASSWORD, "uri": DATABASE_URI}, "bucket": KEYS}
-    objects = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}] + [
-        {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}, "stringData": data}
-        for name, data in secrets.items()
-    ]
-    for item in objects:
-        access.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(item))
+    made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    access.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(made))
+    put_secret(access, namespace, "mlflow-database", {"password": PASSWORD, "uri": DATABASE_URI})
+    put_secret(access, namespace, "mlflow-bucket", KEYS)
     images = {"postgresql": POSTGRESQL.reference, "versitygw": VERSITYGW.reference}
     manifest = Template(MANIFEST.read_text()).substitute(images)
     access.kubectl("apply", "--server-side", "--namespace", namespace, "-f", "-", stdin=manifest)
     for name in ("database", "bucket"):
         access.kubectl("rollout", "status", f"deployment/{name}", "--namespace", namespace, "--timeout=120s")
+
+
+def put_secret(access: Access, namespace: str, name: str, data: dict[str, str]) -> None:
+    """Make a Secret, or change it."""
+    metadata = {"name": name, "namespace": namespace}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data}
+    access.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(secret))
 
 
 def scale(access: Access, name: str, namespace: str, pods: int) -> None:
