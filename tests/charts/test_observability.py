@@ -17,11 +17,12 @@ from tests.charts.umbrella import DEPENDENCY, copy_umbrella, pinned_version
 CHART = yaml.safe_load((OBSERVABILITY / "Chart.yaml").read_text())
 VALUES = yaml.safe_load((OBSERVABILITY / "values.yaml").read_text())
 WITHOUT_STACK = {DEPENDENCY: {"enabled": False}}
+PRODUCTION = "values-production.yaml"
 # The files that do without the stack, with what they leave to the user.
 FILES: dict[str, Values] = {
     "ci/mlflow-values.yaml": {},
     "values-existing-prometheus.yaml": {},
-    "values-production.yaml": {**WITHOUT_STACK, "mlflow": {"mlflow": {"artifactsDestination": "s3://models/mlflow"}}},
+    PRODUCTION: {**WITHOUT_STACK, "mlflow": {"mlflow": {"artifactsDestination": "s3://models/mlflow"}}},
 }
 NOTES = """apiVersion: v1
 kind: ConfigMap
@@ -114,8 +115,7 @@ def test_existing_prometheus_finds_mlflow_by_its_label(umbrella: Path) -> None:
 
 
 def test_production_has_two_pods_without_a_volume(umbrella: Path) -> None:
-    name = "values-production.yaml"
-    objects = render(umbrella, FILES[name], files=[umbrella / name])
+    objects = render(umbrella, FILES[PRODUCTION], files=[umbrella / PRODUCTION])
 
     assert only(objects, "Deployment")["spec"]["replicas"] == 2
     assert "PodDisruptionBudget" in kinds(objects)
@@ -124,7 +124,7 @@ def test_production_has_two_pods_without_a_volume(umbrella: Path) -> None:
 
 def test_production_asks_for_the_bucket(umbrella: Path) -> None:
     with pytest.raises(HelmError, match="artifactsDestination"):
-        render(umbrella, WITHOUT_STACK, files=[umbrella / "values-production.yaml"])
+        render(umbrella, WITHOUT_STACK, files=[umbrella / PRODUCTION])
 
 
 @pytest.mark.parametrize(
@@ -175,6 +175,19 @@ def test_notes_say_what_auth_asks_of_a_model(umbrella: Path) -> None:
     text = next(item for item in objects if item["metadata"]["name"] == "notes")["data"]["text"]
     assert "existingSecret: <a Secret with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in text
     assert "MLflow itself is not scraped" in text
+
+
+def test_notes_say_who_needs_a_way_to_the_bucket(umbrella: Path) -> None:
+    shutil.move(umbrella / "templates" / "NOTES.txt", umbrella / "NOTES.txt")
+    (umbrella / "templates" / "notes.yaml").write_text(NOTES)
+
+    texts = []
+    for values, files in ((WITHOUT_STACK, []), (FILES[PRODUCTION], [umbrella / PRODUCTION])):
+        objects = render(umbrella, values, files=files)
+        notes = next(item for item in objects if item["metadata"]["name"] == "notes")
+        texts.append("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=false" in notes["data"]["text"])
+
+    assert texts == [False, True]
 
 
 def test_ct_lints_the_umbrella(umbrella: Path) -> None:

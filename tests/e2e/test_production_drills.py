@@ -34,7 +34,7 @@ from tests.e2e.production import (
 pytestmark = pytest.mark.long
 
 OLD_VERSION = "2.22.4"  # the last of MLflow 2
-OLD_PACKAGES = (f"mlflow=={OLD_VERSION}", "psycopg[binary]", "boto3")
+OLD_PACKAGES = (f"mlflow=={OLD_VERSION}", "sqlalchemy<2.1", "psycopg[binary]", "boto3")
 REGISTER = """
 import sys
 from mlflow import MlflowClient
