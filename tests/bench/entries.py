@@ -1,5 +1,6 @@
 """Who is measured: the service and its rivals, how each is started, asked and understood."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,15 @@ from tests.bench.models import Model, probability
 OURS, NOOP = "model-service", "noop"
 XGBOOST = "xgboost==3.4.1"
 _UVICORN = "{bin}/python -m uvicorn --app-dir {rivals} {module}:app --host 127.0.0.1 --port {port} --no-access-log"
+
+
+@dataclass(frozen=True)
+class Way:
+    """Another way to ask a server; each argument as an Entry's."""
+
+    path: str
+    body: Callable[[Model, int], Any]
+    answer: Callable[[Any], list[float]] | None
 
 
 @dataclass(frozen=True)
@@ -23,7 +33,7 @@ class Entry:
         body: makes the request for some rows of a model.
         answer: finds the probabilities of the second class, one per row; None: it does not predict.
         python: the newest version that it supports, up to the service's.
-        other_bodies: forms that it also takes, by name.
+        others: ways in which it is measured besides, by name.
     """
 
     name: str
@@ -35,7 +45,13 @@ class Entry:
     answer: Callable[[Any], list[float]] | None
     python: str = "3.13"
     environment: dict[str, str] = field(default_factory=dict)
-    other_bodies: dict[str, Callable[[Model, int], Any]] = field(default_factory=dict)
+    others: dict[str, Way] = field(default_factory=dict)
+
+    @property
+    def ways(self) -> dict[str, Way]:
+        """All ways to ask it, by the name under which each is measured."""
+        first = {self.name: Way(self.path, self.body, self.answer)}
+        return first | {f"{self.name}, {form}": way for form, way in self.others.items()}
 
 
 def _split(model: Model, rows: int) -> Any:
@@ -44,6 +60,20 @@ def _split(model: Model, rows: int) -> Any:
 
 def _records(model: Model, rows: int) -> list[dict[str, float]]:
     return [dict(zip(model.columns, row, strict=True)) for row in model.rows(rows)]
+
+
+def _probabilities(answer: Any) -> list[float]:
+    return [probability(each) for each in answer["predictions"]]
+
+
+def _explained(answer: Any) -> list[float]:
+    """Return the probabilities that the margins of explanations stand for, when these add up to them."""
+    found = []
+    for each in answer["explanations"]:
+        [output] = each["outputs"]
+        total = output["base_value"] + sum(output["contributions"].values())
+        found.append(1 / (1 + math.exp(-total)))
+    return found
 
 
 def _infer(model: Model, rows: int) -> Any:
@@ -60,7 +90,7 @@ ENTRIES = (
         "{bin}/python -m app",
         "/predict",
         _split,
-        lambda answer: [probability(each) for each in answer["predictions"]],
+        _probabilities,
         environment={
             "MODEL_SERVICE_MODEL_URI": "file://{model}",
             "MODEL_SERVICE_PORT": "{port}",
@@ -68,7 +98,10 @@ ENTRIES = (
             "MODEL_SERVICE_CACHE_DIR": "{place}/cache",
             "MODEL_SERVICE_TERMINATION_MESSAGE_PATH": "{place}/termination",
         },
-        other_bodies={"records": lambda model, rows: {"instances": _records(model, rows)}},
+        others={
+            "records": Way("/predict", lambda model, rows: {"instances": _records(model, rows)}, _probabilities),
+            "explain": Way("/explain", _split, _explained),
+        },
     ),
     Entry(
         NOOP,

@@ -4,14 +4,14 @@ import json
 import os
 from pathlib import Path
 
-from tests.bench.entries import OURS, Entry
+from tests.bench.entries import OURS
 from tests.bench.models import Model, encode
 from tests.bench.servers import CLIENT_CORE, Server
 from tests.cluster.console import Failure, run
 from tests.cluster.preflight import install_packages
 
 LOADS = ((1, 1), (1, 16), (1, 64), (100, 16), (1000, 4))  # rows, connections
-OTHER_LOADS = ((1, 16), (100, 16))  # of the other forms of the body that a server takes
+OTHER_LOADS = ((1, 16), (100, 16))  # of the other ways to ask a server
 WARM_UP_SECONDS = 1
 _SCRIPT = Path(__file__).with_name("load.lua")
 _TIMEOUT = "10s"  # of one request: slower ones count as failed
@@ -33,33 +33,32 @@ def label(rows: int, connections: int) -> str:
 
 
 def visit(server: Server, model: Model, seconds: int, place: Path) -> dict[str, dict[str, dict[str, float]]]:
-    """Return the figures of each load, by the server's name and, for other forms of the body, that with the form."""
-    entry = server.entry
-    found: dict[str, dict[str, dict[str, float]]] = {entry.name: {}}
-    for rows, connections in LOADS:
-        figures = measure(server, _file(entry, model, rows, "", place), connections, seconds)
-        found[entry.name][label(rows, connections)] = figures
-    for form in entry.other_bodies:
-        found[f"{entry.name}, {form}"] = {
-            label(rows, connections): measure(server, _file(entry, model, rows, form, place), connections, seconds)
-            for rows, connections in OTHER_LOADS
+    """Return the figures of each load, by the name of each way to ask the server."""
+    return {
+        name: {
+            label(rows, connections): measure(
+                server, name, _file(server, name, model, rows, place), connections, seconds
+            )
+            for rows, connections in (LOADS if name == server.entry.name else OTHER_LOADS)
         }
-    return found
+        for name in server.entry.ways
+    }
 
 
 def warm_up(server: Server, model: Model, place: Path) -> None:
-    _wrk(server, _file(server.entry, model, 1, "", place), 16, WARM_UP_SECONDS)
+    name = server.entry.name
+    _wrk(server, name, _file(server, name, model, 1, place), 16, WARM_UP_SECONDS)
 
 
-def measure(server: Server, body: Path, connections: int, seconds: int) -> dict[str, float]:
-    """Put one load on the server and return its figures.
+def measure(server: Server, way: str, body: Path, connections: int, seconds: int) -> dict[str, float]:
+    """Put one load on the server, by one of the entry's ways, and return its figures.
 
     Raises:
         Failure: no request succeeded, or one of the service's own failed.
     """
     for longer in (1, 5):  # a few requests at least, of whoever is slow
         cpu = server.cpu_seconds()
-        said = _wrk(server, body, connections, seconds * longer)
+        said = _wrk(server, way, body, connections, seconds * longer)
         cpu = server.cpu_seconds() - cpu
         if (good := said["requests"] - said["failed"]) >= 10:
             break
@@ -75,16 +74,16 @@ def measure(server: Server, body: Path, connections: int, seconds: int) -> dict[
     }
 
 
-def _file(entry: Entry, model: Model, rows: int, form: str, place: Path) -> Path:
-    file = place / f"{form or 'body'}-{rows}.json"
+def _file(server: Server, way: str, model: Model, rows: int, place: Path) -> Path:
+    file = place / f"{way}-{rows}.json"
     if not file.exists():
-        file.write_bytes(encode((entry.other_bodies[form] if form else entry.body)(model, rows)))
+        file.write_bytes(encode(server.entry.ways[way].body(model, rows)))
     return file
 
 
-def _wrk(server: Server, body: Path, connections: int, seconds: int) -> dict[str, float]:
+def _wrk(server: Server, way: str, body: Path, connections: int, seconds: int) -> dict[str, float]:
     wrk = ["taskset", "-c", CLIENT_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", _TIMEOUT]
-    command = [*wrk, "-s", str(_SCRIPT), server.url, "--", str(body)]
+    command = [*wrk, "-s", str(_SCRIPT), server.url(way), "--", str(body)]
     output = run(command, timeout_seconds=seconds + 60)
     said: dict[str, float] = json.loads(output.strip().rpartition("\n")[2])
     return said

@@ -64,7 +64,7 @@ def measured(seconds: int) -> dict[str, Any]:
                 body = place / f"body-{rows}.json"
                 body.write_bytes(encode(entry.body(model, rows)))
                 with step(f"profile {name}"):
-                    cpu = load.measure(server, body, connections, seconds)["cpu_us"]
+                    cpu = load.measure(server, entry.name, body, connections, seconds)["cpu_us"]
                     stacks = _sampled(server, body, connections, seconds, place)
                 shares = stages(stacks)
                 count = sum(each.total() for each in shares.values())
@@ -109,7 +109,7 @@ def _sampled(server: Server, body: Path, connections: int, seconds: int, place: 
     ]
     arguments = ["--rate", str(HERTZ), "--duration", str(seconds), "--pid", str(server.pid)]
     with subprocess.Popen([*program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as spy:
-        load.measure(server, body, connections, seconds + 2)
+        load.measure(server, server.entry.name, body, connections, seconds + 2)
         said = spy.communicate(timeout=60)[0]
     if spy.returncode or not raw.exists():
         raise Failure(f"py-spy cannot look at the service: {said[-300:]} Run as root, or allow ptrace.")

@@ -33,18 +33,22 @@ class Server:
     """A running server, with all the processes below this one."""
 
     entry: Entry
-    url: str
+    address: str
     pid: int
     ready_seconds: float
 
-    def ask(self, body: bytes) -> Any:
+    def url(self, way: str) -> str:
+        """Return where one of the entry's ways leads."""
+        return self.address + self.entry.ways[way].path
+
+    def ask(self, way: str, body: bytes) -> Any:
         """Return the answer to one request.
 
         Raises:
             Failure: there is none, or not a good one.
         """
         try:
-            return json.loads(_post(self.url, body))
+            return json.loads(_post(self.url(way), body))
         except (OSError, ValueError) as error:
             raise Failure(f"{self.entry.name} gives no good answer: {_said(error)}.") from error
 
@@ -54,13 +58,13 @@ class Server:
         Raises:
             Failure: they differ.
         """
-        if self.entry.answer is None:
-            return
         for rows in PROBES:
-            for body in (self.entry.body, *self.entry.other_bodies.values()):
-                said = self.ask(encode(body(model, rows)))
+            for name, way in self.entry.ways.items():
+                if way.answer is None:
+                    continue
+                said = self.ask(name, encode(way.body(model, rows)))
                 try:
-                    model.check(self.entry.answer(said), rows)
+                    model.check(way.answer(said), rows)
                 except (KeyError, TypeError, ValueError) as error:
                     raise Failure(f"{self.entry.name} predicts something else: {error!r}.") from error
 
@@ -112,10 +116,10 @@ def running(entry: Entry, environment: Path, model: Model, place: Path) -> Itera
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    url = f"http://127.0.0.1:{port}{entry.path}"
+    address = f"http://127.0.0.1:{port}"
     try:
-        _wait(entry, process, url, encode(entry.body(model, 1)), log)
-        yield Server(entry, url, process.pid, time.monotonic() - begin)
+        _wait(entry, process, address + entry.path, encode(entry.body(model, 1)), log)
+        yield Server(entry, address, process.pid, time.monotonic() - begin)
     finally:
         _end(process)
 
