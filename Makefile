@@ -39,7 +39,7 @@ types: ## Check types
 	@$(PYTHON) -m mypy
 
 unit: ## Test the service and the training code
-	@$(PYTHON) -m pytest -m "not long" tests/app tests/bench tests/training
+	@$(PYTHON) -m pytest -m "not long" tests/app tests/bench tests/mlflow_server tests/training
 
 charts: ## Test the charts without a cluster
 	@$(RUN) python -m pytest -m "not long" tests/charts

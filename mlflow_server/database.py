@@ -39,14 +39,14 @@ def parse(uri: str, key: str) -> URL:
         url.get_dialect().import_dbapi()
         if "@" in (url.host or ""):
             raise ValueError("the end of a password stands where the host should")
-    except (ArgumentError, ValueError) as error:
-        raise NotReadyError(
-            f"{key} holds no database URI: write it as {form}, with special characters of the password percent-encoded."
-        ) from error
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         scheme = uri.partition(":")[0]
         raise NotReadyError(
             f"{key} starts with {scheme}://, for which this image has no driver: write {form} or sqlite:////<file>."
+        ) from error
+    except (ArgumentError, ValueError) as error:
+        raise NotReadyError(
+            f"{key} holds no database URI: write it as {form}, with special characters of the password percent-encoded."
         ) from error
     return url
 

@@ -27,7 +27,10 @@ def security_utils() -> Path:
     return Path(package.origin).parent / "server" / "security_utils.py"
 
 
-is_allowed_host_header = runpy.run_path(str(security_utils()))["is_allowed_host_header"]
+SECURITY = runpy.run_path(str(security_utils()))
+is_allowed_host_header, should_block_cors_request = (
+    SECURITY["is_allowed_host_header"], SECURITY["should_block_cors_request"]
+)  # fmt: skip
 
 
 def rendered(values: Values | None = None) -> list[Object]:
@@ -197,3 +200,112 @@ def test_names_fit_with_the_longest_release() -> None:
     objects = render(MLFLOW, release="a" * 53)
 
     assert {item["metadata"]["name"] for item in objects} == {"a" * 53 + "-m", "a" * 53 + "-m-check"}
+
+
+def test_auth_reaches_server_preparation_scrape_and_jobs() -> None:
+    auth = {"enabled": True, "existingSecret": "login", "passwordKey": "word"}
+    values = {"auth": auth, "garbageCollection": {"enabled": True}, "serviceMonitor": {"enabled": True}}
+    objects = rendered(values)
+    (preparation,) = pod_template(objects)["spec"]["initContainers"]
+    password = {"secretKeyRef": {"name": "login", "key": "word"}}
+
+    names = {entry["name"] for entry in preparation["env"]}
+    endpoint = only(objects, "ServiceMonitor")["spec"]["endpoints"][0]
+    collection = only(objects, "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    checker = only(objects, "Pod")["spec"]["containers"][0]
+
+    read = {"AUTH_DEFAULT_PERMISSION", "AUTH_CACHE_TTL_SECONDS", "PREPARE_TIMEOUT_SECONDS", "PREPARE_DATABASE_KEY"}
+    assert {*read, "MLFLOW_AUTH_CONFIG_PATH", "MLFLOW_FLASK_SERVER_SECRET_KEY"} <= names
+    assert environment(objects)["MLFLOW_AUTH_ADMIN_PASSWORD"] == password
+    assert container(objects)["command"][-2:] == ["--app-name", "basic-auth"]
+    assert endpoint["basicAuth"]["password"] == password["secretKeyRef"]
+    for client in (collection, checker):
+        assert {"name": "MLFLOW_TRACKING_PASSWORD", "valueFrom": password} in client["env"]
+
+
+def test_no_login_anywhere_by_default() -> None:
+    objects = rendered({"garbageCollection": {"enabled": True}, "serviceMonitor": {"enabled": True}})
+
+    assert "MLFLOW_AUTH" not in str(objects)
+    assert "MLFLOW_TRACKING_PASSWORD" not in str(objects)
+    assert "basicAuth" not in str(objects)
+
+
+def test_outer_hosts_and_their_origins_are_allowed() -> None:
+    values: Values = {
+        "ingress": {"enabled": True, "hosts": [{"host": "ml.example"}]},
+        "httpRoute": {"enabled": True, "hostnames": ["*.ml.example"], "parentRefs": [{"name": "public"}]},
+        "server": {"corsAllowedOrigins": ["https://portal.example"]},
+    }
+    origins = environment(rendered(values))["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
+
+    for host in ("ml.example", "ml.example:8443", "a.ml.example"):
+        assert is_allowed_host_header(allowed_hosts(values), host)
+    assert not is_allowed_host_header(allowed_hosts(values), "ml.example.evil")
+    for origin in ("https://ml.example", "https://ml.example:8443", "https://a.ml.example", "https://portal.example"):
+        assert not should_block_cors_request(origin, "POST", origins), origin
+    assert should_block_cors_request("https://evil.example", "POST", origins)
+    assert "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS" not in environment(rendered())
+
+
+def test_two_pods_have_a_budget_spread_and_no_volume() -> None:
+    objects = rendered({**REMOTE, "replicaCount": 2})
+    spec = pod_template(objects)["spec"]
+
+    assert only(objects, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+    assert {item["topologyKey"] for item in spec["topologySpreadConstraints"]} == {
+        "kubernetes.io/hostname", "topology.kubernetes.io/zone"
+    }  # fmt: skip
+    assert only(objects, "Deployment")["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    assert "data" not in {volume["name"] for volume in spec["volumes"]}
+    assert "PodDisruptionBudget" not in kinds(rendered(REMOTE))
+
+
+def test_bucket_takes_endpoint_region_and_login_of_values() -> None:
+    objects = rendered({**REMOTE, "s3": {"existingSecret": "keys", "endpointUrl": "http://s3:9000", "region": "eu"}})
+
+    assert environment(objects)["MLFLOW_S3_ENDPOINT_URL"] == "http://s3:9000"
+    assert environment(objects)["AWS_DEFAULT_REGION"] == "eu"
+    for item in (container(objects), *pod_template(objects)["spec"]["initContainers"]):
+        assert item["envFrom"] == [{"secretRef": {"name": "keys"}}]
+
+
+@pytest.mark.parametrize(("values", "beside"), [({}, True), (REMOTE, False)], ids=["sqlite", "database"])
+def test_garbage_collection_sits_beside_a_sqlite_file_alone(values: Values, beside: bool) -> None:
+    job = only(rendered({**values, "garbageCollection": {"enabled": True}}), "CronJob")["spec"]
+    pod = job["jobTemplate"]["spec"]["template"]
+
+    assert ("affinity" in pod["spec"]) is beside
+    assert ("data" in {volume["name"] for volume in pod["spec"]["volumes"]}) is beside
+    assert pod["metadata"]["labels"]["app.kubernetes.io/name"] == "mlflow-gc", "the Service must not select it"
+    assert pod["spec"]["containers"][0]["command"][-2:] == ["--older-than", "30d"]
+    assert job["concurrencyPolicy"] == "Forbid"
+
+
+def test_policy_lets_in_who_is_named_and_out_where_values_say() -> None:
+    policy = {
+        "enabled": True,
+        "ingressFrom": [{"podSelector": {}}],
+        "additionalEgressRules": [{"ports": [{"port": 5432}]}],
+    }
+    values = {
+        **REMOTE,
+        "networkPolicy": policy,
+        "serviceMonitor": {"enabled": True},
+        "garbageCollection": {"enabled": True},
+    }
+
+    spec = only(rendered(values), "NetworkPolicy")["spec"]
+
+    names = [
+        item["podSelector"].get("matchLabels", {}).get("app.kubernetes.io/name") for item in spec["ingress"][0]["from"]
+    ]
+    assert names == [None, "prometheus", "mlflow-gc", "mlflow-test"]
+    assert [rule["ports"][0]["port"] for rule in spec["egress"]] == [53, 5432]
+
+
+def test_claim_of_the_users_own_is_mounted_and_none_made() -> None:
+    objects = rendered({"storage": {"existingClaim": "mine"}})
+
+    assert "PersistentVolumeClaim" not in kinds(objects)
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": "mine"}} in pod_template(objects)["spec"]["volumes"]

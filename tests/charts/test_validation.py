@@ -10,6 +10,7 @@ from tests.charts.harness import MINIMAL, MLFLOW, MODEL_SERVICE, HelmError, Valu
 DIGEST = "sha256:abc"
 TRIGGERS = {"triggers": [{"type": "cpu", "metadata": {"value": "60"}}]}
 TRACKED = {"mlflow": {"trackingUri": "http://mlflow:5000"}}
+LOGIN = {"enabled": True, "existingSecret": "login"}
 POSTGRES = {"backendStoreUriFrom": {"secretKeyRef": {"name": "db", "key": "uri"}}}
 S3 = {"artifactsDestination": "s3://models"}
 
@@ -168,6 +169,47 @@ def budget(replicas: int = 2, **rule: Any) -> Values:
             {"mlflow": {"backendStoreUri": "postgresql+psycopg://me:secret@db/mlflow"}},
             "mlflow.backendStoreUri holds a password",
         ),
+        (MLFLOW, {"mlflow": {"backendStoreUri": "postgres://db/mlflow"}}, "write postgresql+psycopg://"),
+        (MLFLOW, {"mlflow": {"backendStoreUri": "sqlite:///mlflow.db"}}, "is not on the volume, and would be lost"),
+        (
+            MLFLOW,
+            {"mlflow": {"artifactsDestination": "/data/a"}},
+            "mlflow.artifactsDestination=/data/a is not on the volume",
+        ),
+        (MLFLOW, {"mlflow": {"artifactsDestination": "s3://"}}, "mlflow.artifactsDestination=s3:// names no bucket"),
+        (MLFLOW, {"s3": {"existingSecret": "keys"}}, "s3.existingSecret=keys is for a bucket, but"),
+        (MLFLOW, {"server": {"workers": 9}}, "resources.limits.memory=1536Mi is too little for server.workers=9"),
+        (
+            MLFLOW,
+            {"auth": {"enabled": True}},
+            "auth.enabled=true needs an administrator, and no password has a default",
+        ),
+        (
+            MLFLOW,
+            {"auth": LOGIN, "serviceMonitor": {"enabled": True, "namespace": "elsewhere"}},
+            "serviceMonitor.namespace=elsewhere has no Secret login for the scrape",
+        ),
+        (MLFLOW, {"ingress": {"enabled": True}}, "ingress.enabled=true leads nowhere"),
+        (MLFLOW, {"ingress": {"enabled": True, "hosts": [{}]}}, "ingress.hosts has an entry without host"),
+        (MLFLOW, {"httpRoute": {"enabled": True}}, "httpRoute.enabled=true joins no gateway"),
+        (MLFLOW, {"httpRoute": {"enabled": True, "parentRefs": [{"name": "a"}]}}, "needs httpRoute.hostnames"),
+        (
+            MLFLOW,
+            {"networkPolicy": {"enabled": True}, "ingress": {"enabled": True, "hosts": [{"host": "a.example"}]}},
+            "networkPolicy.enabled=true keeps the ingress controller or gateway out",
+        ),
+        (
+            MLFLOW,
+            {"networkPolicy": {"enabled": True}, "mlflow": POSTGRES},
+            "networkPolicy.enabled=true keeps the server from its database or bucket",
+        ),
+        (
+            MLFLOW,
+            {"garbageCollection": {"enabled": True}, "storage": {"accessMode": "ReadWriteOncePod"}},
+            "garbageCollection.enabled=true opens the SQLite database from a second pod",
+        ),
+        (MLFLOW, {"preStopSleepSeconds": 50}, "terminationGracePeriodSeconds=60 leaves the server too little time"),
+        (MLFLOW, {"env": [{"name": "MLFLOW_WORKERS", "value": "9"}]}, "env sets MLFLOW_WORKERS, which the chart sets"),
         (MLFLOW, {"deploymentStrategy": {"type": "RollingUpdate"}}, "would open the SQLite database from two pods"),
         (MLFLOW, {"fullnameOverride": "a" * 60}, "has 60 characters: shorten it to 55"),
         (MLFLOW, {"fullnameOverride": "7days"}, "named 7days, but a Service's name starts with a letter"),
