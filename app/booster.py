@@ -97,6 +97,10 @@ class Booster:
             json.dumps(arguments | {"type": kind}).encode() for kind in (0, 1, 2)
         )
 
+    def use_threads(self, count: int) -> None:
+        """Predict with this many threads from now on, for many rows at once; not while another thread predicts."""
+        _call("XGBoosterSetParam", self._handle, b"nthread", str(count).encode())
+
     def predict(self, rows: Matrix) -> Matrix:
         """Return what the objective answers, shape (rows, outputs). Safe in several threads at once.
 

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from app import model, registry
+from app import model
 from app.booster import Matrix
 from app.coalescing import Coalescer
 from app.contract import CONTRACT_FILE
@@ -27,7 +27,6 @@ from app.model import Model
 from app.payload import PayloadLog
 from app.rows import Reader
 from app.settings import ModelFolder, Settings
-from app.tracking import Tracking
 
 FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 10.0  # so a pod is ready soon after MLflow is back
@@ -100,7 +99,7 @@ class Service:
         while not self._stopping.is_set():
             attempt += 1
             try:
-                loaded = self._attempt(deadline)
+                loaded = model.obtain(settings, deadline)
                 sampled = settings.payload_sample_ratio > 0
                 payloads = PayloadLog(settings, loaded.provenance, loaded.signature.names) if sampled else None
                 feedback = Feedback(loaded, settings) if settings.feedback_keys_dir else None
@@ -134,15 +133,6 @@ class Service:
             log.warning(self._last_problem, extra=extra)
             self._stopping.wait(pause)
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
-
-    def _attempt(self, deadline: float) -> Model:
-        settings, source = self.settings, self.settings.source
-        if isinstance(source, ModelFolder):
-            provenance = model.folder_provenance(source, settings.model_uri, settings.served_name)
-            return model.load(source.path, provenance, settings.model_sha256)
-        tracking = Tracking(settings, deadline)
-        folder, provenance = registry.fetch(tracking, source, settings.served_name, settings.cache_dir)
-        return model.load(folder, provenance, settings.model_sha256)
 
     def _give_up(self) -> None:
         log.error(self._last_problem)

@@ -24,9 +24,10 @@ from app.columns import columns_of
 from app.contract import CONTRACT_FILE, MODEL_FILE, Contract
 from app.errors import InvalidInputError, LoadError
 from app.output import Output, output_of
-from app.registry import EXAMPLE_FILE, MLMODEL_FILE, Provenance
-from app.settings import ModelFolder
+from app.registry import EXAMPLE_FILE, MLMODEL_FILE, Provenance, fetch
+from app.settings import ModelFolder, Settings
 from app.signature import Signature
+from app.tracking import Tracking
 
 # Of an answer: processors of other kinds round exp() in the last of float32's 24 bits, and no more.
 SAME_ANSWER = 1e-5
@@ -79,6 +80,23 @@ class Model:
             "trained_at": self.trained_at.isoformat(timespec="seconds") if self.trained_at else None,
             "loaded_at": self.loaded_at.isoformat(timespec="seconds"),
         }
+
+
+def obtain(settings: Settings, deadline: float) -> Model:
+    """Return the model that the settings name, downloaded first when it is a registered one.
+
+    Args:
+        deadline: on the clock of time.monotonic, seconds; no call to MLflow outlasts it.
+
+    Raises:
+        LoadError: it cannot be had, or does not load.
+    """
+    source = settings.source
+    if isinstance(source, ModelFolder):
+        provenance = folder_provenance(source, settings.model_uri, settings.served_name)
+        return load(source.path, provenance, settings.model_sha256)
+    folder, provenance = fetch(Tracking(settings, deadline), source, settings.served_name, settings.cache_dir)
+    return load(folder, provenance, settings.model_sha256)
 
 
 def load(folder: Path, provenance: Provenance, pinned: str = "") -> Model:

@@ -14,7 +14,7 @@ RUN /opt/uv/bin/uv sync --frozen --no-default-groups --group training
 RUN find /opt/venv/lib -type d \( -name tests -o -name include \) -prune -exec rm -rf {} + \
     && find /opt/venv/lib -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' \) -delete \
     && /opt/venv/bin/python -m compileall -q /opt/venv/lib
-COPY app/__init__.py app/contract.py /opt/model-service/app/
+COPY app /opt/model-service/app
 COPY training /opt/model-service/training
 # Readable by everyone: a checkout made under a strict umask keeps its modes in COPY.
 RUN find /opt/model-service -name __pycache__ -prune -exec rm -rf {} + \

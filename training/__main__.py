@@ -21,6 +21,7 @@ COMMANDS = {
     "train": "train a model, log the run and register a version",
     "promote": "move the alias to a version that passes the gate",
     "rollback": "move the alias back to the champion before",
+    "score": "score a data set to Parquet files with a registered model",
 }
 USAGE = "usage: python -m training <command> [options]\n\n" + "".join(
     f"  {name:<10} {purpose}\n" for name, purpose in COMMANDS.items()

@@ -54,7 +54,7 @@ def _product(name: str, dockerfile: str, *inputs: str) -> Image:
 
 
 APP = _product("model-service", "app.Dockerfile", "app")
-TRAINING = _product("model-service-training", "training.Dockerfile", "app/__init__.py", "app/contract.py", "training")
+TRAINING = _product("model-service-training", "training.Dockerfile", "app", "training")
 MLFLOW = _product("model-service-mlflow", "mlflow.Dockerfile", "mlflow_server")
 PRODUCTS = (APP, TRAINING, MLFLOW)
 
