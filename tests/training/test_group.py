@@ -1,0 +1,200 @@
+"""Three workers train one model: the same bytes each time, also after one of them was killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import xgboost as xgb
+from sklearn.metrics import roc_auc_score
+
+from tests.app.harness import free_port
+from training.boost import Checkpoints, boost, key
+from training.errors import InputError
+from training.group import Group, joined
+from training.shards import read
+from training.storage import place
+
+COLUMNS = [f"f{i}" for i in range(10)]
+PARAMETERS = {"objective": "binary:logistic", "max_depth": 4, "subsample": 0.8, "seed": 3, "nthread": 1}
+ROUNDS = 20
+
+# What each worker runs: its own row groups, and the program's own way to boost. Rank 1 dies where it is told to.
+WORKER = """
+import hashlib, json, logging, os, signal, sys
+import numpy as np, xgboost as xgb
+from training.boost import Checkpoints, boost
+from training.errors import TrainingError
+from training.group import joined
+from training.shards import read
+from training.storage import place
+
+logging.basicConfig(level=logging.INFO)
+data, checkpoints, parameters, rounds, dies = json.loads(sys.argv[1])
+try:
+    with joined() as group:
+        shard = read(place(data), group)
+        matrix = xgb.DMatrix(
+            np.stack([shard.table[f"f{i}"].to_numpy() for i in range(10)], 1).astype(np.float32),
+            label=shard.table["y"].to_numpy(),
+        )
+        def after(number, metrics):
+            if number == dies and group.rank == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return False
+        kept = Checkpoints(place(checkpoints), 5, "the same data and settings") if checkpoints else None
+        booster = boost(parameters, matrix, rounds, group=group, after=after, checkpoints=kept)
+        content = bytes(booster.save_raw("ubj"))
+        everyones = group.joined(shard.rows)
+        print(json.dumps({"sha256": hashlib.sha256(content).hexdigest(), "rows": len(shard.rows),
+                          "all": sorted(everyones.tolist()) == list(range(len(everyones)))}))
+        if group.first and checkpoints:
+            open(os.path.join(checkpoints, "model.ubj"), "wb").write(content)
+except TrainingError as error:
+    sys.exit(str(error))
+"""
+
+
+def table(rows: int, seed: int) -> pd.DataFrame:
+    drawn = np.random.default_rng(seed)
+    frame = pd.DataFrame(drawn.random((rows, 10)), columns=COLUMNS)
+    return frame.assign(y=(frame["f0"] + frame["f1"] * frame["f2"] + drawn.random(rows) / 2 > 1).astype(float))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("group") / "data"
+    folder.mkdir()
+    table(12_000, 0).to_parquet(folder / "a.parquet", row_group_size=1000)
+    return folder
+
+
+def trained(data: Path, checkpoints: str = "", dies: int = -1) -> list[tuple[int, dict[str, Any], str]]:
+    """Run three workers; return the exit code, the printed line and the log of each."""
+    told = json.dumps([str(data), checkpoints, PARAMETERS, ROUNDS, dies])
+    environment = os.environ | {
+        "DMLC_NUM_WORKER": "3",
+        "DMLC_TRACKER_URI": "localhost",
+        "DMLC_TRACKER_PORT": str(free_port()),
+    }
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, told],
+            env=environment | {"DMLC_TASK_ID": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(3)
+    ]
+    said = [worker.communicate(timeout=300) for worker in workers]
+    return [
+        (worker.returncode, json.loads(out.splitlines()[-1]) if not worker.returncode else {}, err)
+        for worker, (out, err) in zip(workers, said, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """The digest of the model of three workers, and the folder with it."""
+    folder = tmp_path_factory.mktemp("model")
+    workers = trained(data, str(folder))
+    assert [code for code, _, _ in workers] == [0, 0, 0], workers
+    assert [line["rows"] for _, line, _ in workers] == [4000, 4000, 4000]
+    assert all(line["all"] for _, line, _ in workers), "each row is somebody's, once"
+    (digest,) = {line["sha256"] for _, line, _ in workers}
+    return digest, folder
+
+
+def test_three_workers_make_one_model_as_good_as_one_makes_alone(undisturbed: tuple[str, Path]) -> None:
+    together, whole, fresh = xgb.Booster(model_file=undisturbed[1] / "model.ubj"), table(12_000, 0), table(4000, 1)
+    alone = boost(PARAMETERS, xgb.DMatrix(whole[COLUMNS].astype(np.float32), whole["y"]), ROUNDS, group=Group())
+
+    rows = fresh[COLUMNS].to_numpy(np.float32)
+    auc = [roc_auc_score(fresh["y"], b.inplace_predict(rows, validate_features=False)) for b in (together, alone)]
+
+    assert abs(auc[0] - auc[1]) < 0.02, auc
+
+
+@pytest.mark.long
+def test_killed_worker_is_said_and_a_restart_gives_the_same_bytes(
+    data: Path, undisturbed: tuple[str, Path], tmp_path: Path
+) -> None:
+    killed = trained(data, str(tmp_path), dies=13)
+
+    assert killed[1][0] == -signal.SIGKILL
+    for rank in (0, 2):
+        code, _, log = killed[rank]
+        assert code == 1
+        assert f"Worker {rank} of 3 lost another one, whose own log says why" in log.splitlines()[-1]
+        assert "go on from the last checkpoint" in log.splitlines()[-1]
+    again = trained(data, str(tmp_path))
+    assert [code for code, _, _ in again] == [0, 0, 0], again
+    assert "going on behind round 10 of 20, from the checkpoint" in again[0][2]
+    assert {line["sha256"] for _, line, _ in again} == {undisturbed[0]}
+
+
+def test_alone_there_is_no_group_and_a_checkpoint_gives_the_same_bytes(data: Path, tmp_path: Path) -> None:
+    with joined() as group:
+        assert group == Group()
+    shard = read(place(str(data)), group)
+    matrix = xgb.DMatrix(shard.table.select(COLUMNS).to_pandas().astype(np.float32), shard.table["y"].to_numpy())
+    kept = Checkpoints(place(str(tmp_path)), 4, key(parameters=PARAMETERS, rounds=ROUNDS))
+
+    whole = boost(PARAMETERS, matrix, ROUNDS, group=group)
+    boost(PARAMETERS, matrix, ROUNDS, group=group, checkpoints=kept, after=lambda number, _: number == 13)
+    resumed = boost(PARAMETERS, matrix, ROUNDS, group=group, checkpoints=kept)
+
+    assert resumed.save_raw("ubj") == whole.save_raw("ubj")
+    assert Checkpoints(place(str(tmp_path)), 4, key(parameters=PARAMETERS, rounds=21)).last() is None
+    kept.clear()
+    assert kept.last() is None
+
+
+def test_metrics_of_a_round_are_xgboosts_own() -> None:
+    frame = table(500, 2)
+    matrix = xgb.DMatrix(frame[COLUMNS], frame["y"])
+    parameters = PARAMETERS | {"eval_metric": ["auc", "logloss"], "seed_per_iteration": True}
+    seen: list[dict[str, float]] = []
+    wanted: dict[str, dict[str, list[float]]] = {}
+
+    def after(_: int, metrics: dict[str, float]) -> bool:
+        seen.append(metrics)
+        return False
+
+    boost(parameters, matrix, 3, group=Group(), watched=((matrix, "train"),), after=after)
+    xgb.train(parameters, matrix, 3, evals=[(matrix, "train")], evals_result=wanted, verbose_eval=False)
+
+    for name, values in wanted["train"].items():
+        assert [each[f"train-{name}"] for each in seen] == pytest.approx(values, abs=1e-5)
+
+
+def test_too_few_row_groups_and_other_files_are_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has 12 row groups for 13 workers: write it with smaller row groups"):
+        read(place(str(data)), Group(0, 13))
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    with pytest.raises(InputError, match="is no Parquet, of which each worker could read its own part"):
+        read(place(str(tmp_path / "a.csv")), Group(0, 2))
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"DMLC_NUM_WORKER": "3"}, "DMLC_TASK_ID is missing: who starts several workers gives each the four"),
+        ({"DMLC_NUM_WORKER": "many"}, "DMLC_NUM_WORKER must be a whole number"),
+    ],
+)
+def test_incomplete_variables_are_named(
+    variables: dict[str, str], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(InputError, match=sentence), joined():
+        pass

@@ -1,0 +1,149 @@
+"""The workers that train one model together, by XGBoost's own collective: who we are, and what the others know.
+
+Kubeflow Trainer, XGBoost's documentation and the chart's Job say it by the same variables: DMLC_NUM_WORKER,
+DMLC_TASK_ID, DMLC_TRACKER_URI and DMLC_TRACKER_PORT. Without them there is one worker, and nothing here does anything.
+
+Source: https://xgboost.readthedocs.io/en/release_3.4.0/tutorials/kubernetes.html
+"""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from xgboost import collective
+from xgboost.core import XGBoostError
+from xgboost.tracker import RabitTracker
+
+from training.errors import InputError, TrainingError
+
+START_SECONDS = 600  # for images to be pulled and data to be read before the others are there
+_GOODBYE_SECONDS = 30
+ANSWER_SECONDS = 300  # of silence, until a worker that does not say goodbye counts as lost
+
+log = logging.getLogger(__name__)
+
+
+class GroupError(TrainingError):
+    """Another worker was lost, or did not come. Starting all of them again goes on from the last checkpoint."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Our number, from 0, and how many we are."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether we are the one that talks to MLflow."""
+        return self.rank == 0
+
+    def joined(self, numbers: NDArray[Any]) -> NDArray[Any]:
+        """Return the numbers of all workers, shape (rows, …), in the order of the workers; the same to each."""
+        if self.size == 1:
+            return numbers
+        counts = np.zeros(self.size, dtype=np.int64)
+        counts[self.rank] = len(numbers)
+        counts = collective.allreduce(counts, collective.Op.SUM)
+        start = int(counts[: self.rank].sum())
+        everything = np.zeros((int(counts.sum()), *numbers.shape[1:]), dtype=numbers.dtype)
+        everything[start : start + len(numbers)] = numbers
+        return np.asarray(collective.allreduce(everything, collective.Op.SUM)).reshape(everything.shape)
+
+    def from_first(self, content: bytes | None) -> bytes | None:
+        """Return what the first worker has; the others' own does not matter."""
+        if self.size == 1:
+            return content
+        mine = np.frombuffer(content or b"", dtype=np.uint8) if self.first else np.zeros(0, dtype=np.uint8)
+        return self.joined(mine).tobytes() or None
+
+
+@contextmanager
+def joined() -> Iterator[Group]:
+    """Join the group that the environment names; the first worker keeps the list of the others.
+
+    Raises:
+        InputError: the variables are incomplete.
+        GroupError: a worker did not come, or was lost.
+    """
+    size = _number("DMLC_NUM_WORKER", 1)
+    if size <= 1:
+        yield Group()
+        return
+    group, host, port = Group(_number("DMLC_TASK_ID"), size), _text("DMLC_TRACKER_URI"), _number("DMLC_TRACKER_PORT")
+    tracker = None
+    if group.first:
+        tracker = _tracker(size, port)
+    try:
+        address = "127.0.0.1" if group.first else _address(host)
+        log.info("worker %d of %d: waiting for the others at %s:%d", group.rank, size, host, port)
+        with collective.CommunicatorContext(
+            dmlc_communicator="rabit",
+            dmlc_tracker_uri=address,
+            dmlc_tracker_port=port,
+            dmlc_task_id=f"{group.rank:05d}",  # the tracker counts in the order of these texts
+            dmlc_retry=20,
+            dmlc_timeout=ANSWER_SECONDS,
+        ):
+            log.info("worker %d of %d: all are there", group.rank, size)
+            yield group
+        if tracker:
+            tracker.wait_for(_GOODBYE_SECONDS)
+    except XGBoostError as error:
+        if "/collective/" not in str(error):
+            raise
+        raise GroupError(
+            f"Worker {group.rank} of {size} lost another one, whose own log says why ({_first_line(error)}): start all "
+            "of them again; they go on from the last checkpoint."
+        ) from None
+    finally:
+        if tracker:
+            with suppress(XGBoostError):  # a worker that is gone did not say goodbye
+                tracker.free()
+
+
+def _tracker(size: int, port: int) -> RabitTracker:
+    """Start the list of the workers."""
+    tracker = RabitTracker(n_workers=size, host_ip="0.0.0.0", port=port, sortby="task", timeout=START_SECONDS)  # noqa: S104
+    tracker.start()
+    return tracker
+
+
+def _first_line(error: XGBoostError) -> str:
+    """Return what XGBoost says, without its C++ stack."""
+    return " ".join(str(error).partition("Stack trace")[0].split())[:500]
+
+
+def _address(host: str) -> str:
+    """Wait until the first worker's name is known: its pod may not have started."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return socket.gethostbyname(host)
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise GroupError(f"The first worker, {host}, is not known after {START_SECONDS} s ({error}).") from None
+            time.sleep(1)
+
+
+def _text(name: str) -> str:
+    if not (value := os.environ.get(name, "")):
+        raise InputError(f"{name} is missing: who starts several workers gives each the four DMLC_ variables.")
+    return value
+
+
+def _number(name: str, default: int | None = None) -> int:
+    text = os.environ.get(name, "") if default is not None else _text(name)
+    if not text and default is not None:
+        return default
+    if not text.isdecimal():
+        raise InputError(f"{name} must be a whole number.")
+    return int(text)
