@@ -25,6 +25,7 @@ from tests.cluster.programs import CLUSTER, KUBERNETES_VERSION, only_one
 KUBERNETES_VERSIONS = ("1.30.14", KUBERNETES_VERSION)
 KEDA = "github.com/kedacore/keda/v2@v2.21.0"
 GATEWAY_API = "sigs.k8s.io/gateway-api@v1.4.0"
+TRAINER = "github.com/kubeflow/trainer/v2@v2.3.0"
 OPERATOR = "github.com/prometheus-operator/prometheus-operator"
 
 type Schema = dict[str, Any]
@@ -110,6 +111,7 @@ def custom_resources() -> Iterator[Object]:
     for kind in ("alertmanagers", "prometheuses", "prometheusrules", "servicemonitors"):
         yield from definitions_in(operator, f"example/prometheus-operator-crd/monitoring.coreos.com_{kind}.yaml")
     yield from definitions_in(KEDA, "config/crd/bases/keda.sh_scaledobjects.yaml")
+    yield from definitions_in(TRAINER, "manifests/base/crds/trainer.kubeflow.org_trainjobs.yaml")
     yield from definitions_in(GATEWAY_API, "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml")
 
 

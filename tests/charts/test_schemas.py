@@ -92,10 +92,63 @@ KEDA: Values = {
         "annotations": {"autoscaling.keda.sh/paused": "false"},
     }
 }
+# Of training and batch: once for each change, by a schedule, and as a TrainJob.
+JOBS: Values = {
+    "model": {"uri": "models:/churn@champion"},
+    "mlflow": {
+        "trackingUri": "https://mlflow.ml.svc",
+        "existingSecret": "login",
+        "caBundle": {"existingConfigMap": "ca"},
+    },
+    "networkPolicy": {"enabled": True, "extraEgress": [{"ports": [{"port": 443}]}]},
+    "training": {
+        "enabled": True,
+        "settings": {"data": "s3://lake/churn/", "target": "left", "promote": {"min_gain": 0.001}},
+        "workers": 3,
+        "checkpoints": {"existingClaim": "checkpoints"},
+        "existingSecrets": ["s3"],
+        "extraEnv": [{"name": "AWS_REGION", "value": "eu-west-1"}],
+        "extraVolumes": [{"name": "data", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "data", "mountPath": "/data"}],
+        "rerun": "2026-11-24",
+    },
+    "batch": {
+        "enabled": True,
+        "data": "s3://lake/customers/",
+        "output": "/batch/scores",
+        "existingClaim": "scores",
+        "model": "models:/churn/7",
+        "keep": ["customer"],
+        "existingSecrets": ["s3"],
+        "extraEnv": [{"name": "AWS_REGION", "value": "eu-west-1"}],
+    },
+    "priorityClassName": "high",
+    "nodeSelector": {"disk": "ssd"},
+    "podLabels": {"sidecar": "none"},
+}
+_NIGHTLY: Values = {
+    "schedule": "0 3 * * 1-5",
+    "timeZone": "Europe/Lisbon",
+    "suspend": True,
+    "ttlSecondsAfterFinished": 86400,
+}
+SCHEDULED: Values = {**JOBS, "training": {**JOBS["training"], **_NIGHTLY}, "batch": {**JOBS["batch"], **_NIGHTLY}}
+TRAIN_JOB: Values = {
+    **JOBS,
+    "training": {**JOBS["training"], "trainJob": {"enabled": True}, "existingSecrets": []},
+}
 NULLS: Values = {"podSecurityContext": None, "securityContext": None, "resources": {"limits": None}}
 
 
-SAMPLES = {"default": {}, "everything": EVERYTHING, "keda": KEDA, "nulls": NULLS}
+SAMPLES = {
+    "default": {},
+    "everything": EVERYTHING,
+    "keda": KEDA,
+    "nulls": NULLS,
+    "jobs": JOBS,
+    "scheduled": SCHEDULED,
+    "trainjob": TRAIN_JOB,
+}
 
 
 @pytest.fixture(params=KUBERNETES_VERSIONS)
@@ -121,9 +174,10 @@ def test_mlflow_is_valid(kubernetes: str) -> None:
 
 
 def test_every_kind_of_the_chart_is_checked() -> None:
-    names = {path.stem for path in (MODEL_SERVICE / "templates").glob("*.yaml")} - {"extraobjects", "validate"}
+    names = {path.stem for path in (MODEL_SERVICE / "templates").rglob("[!_]*.yaml") if path.parent.name != "tests"}
+    names -= {"extraobjects", "validate"}
 
-    checked = kinds(rendered(EVERYTHING)) + kinds(rendered(KEDA))
+    checked = [kind for values in SAMPLES.values() for kind in kinds(rendered(values))]
 
     assert names <= {kind.lower() for kind in checked}
 

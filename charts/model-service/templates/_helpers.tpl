@@ -70,11 +70,9 @@ in: root context   out: a name
 {{- end -}}
 
 {{/*
-model-service.image: reference the kubelet pulls. A digest, when set, wins over the tag.
-in: root context   out: "registry/repository:tag" or "registry/repository@sha256:…"
+model-service.image: reference of the service's image.
+in: root context   out: as of model-service.reference
 */}}
 {{- define "model-service.image" -}}
-{{- with .Values.image -}}
-{{- with .registry }}{{ . }}/{{ end }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ coalesce .tag $.Chart.AppVersion }}{{ end -}}
-{{- end -}}
+{{- include "model-service.reference" (list . .Values.image) -}}
 {{- end -}}
