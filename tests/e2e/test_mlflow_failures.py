@@ -102,13 +102,13 @@ CASES: dict[str, tuple[list[str], Callable[[Access], Any], str, Callable[[Access
         lambda access: secret(access, "wrong", {"uri": DATABASE_URI}),
     ),
     "no-database": (
-        [DATABASE % "database"],
+        [DATABASE % "mlflow-database"],
         lambda access: scale(access, "database", NAMESPACE, 0),
         "Is it up, may this pod reach it, and is mlflow.backendStoreUriFrom right?",
         lambda access: scale(access, "database", NAMESPACE, 1),
     ),
     "no-bucket": (
-        [f"--set=mlflow.artifactsDestination=s3://{BUCKET}/a", "--set=s3.existingSecret=bucket", "--set=s3.endpointUrl=http://bucket:7070"],
+        [f"--set=mlflow.artifactsDestination=s3://{BUCKET}/a", "--set=s3.existingSecret=mlflow-bucket", "--set=s3.endpointUrl=http://bucket:7070"],
         lambda _: None,
         f"The bucket {BUCKET} (mlflow.artifactsDestination) at http://bucket:7070 does not exist: create it",
         lambda access: make_bucket(access, NAMESPACE),
