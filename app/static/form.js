@@ -3,12 +3,14 @@
 import { byId, make } from "./dom.js";
 
 const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i;
+const NESTED = ["array", "map", "object", "any"];
 const MISSING = "missing";
 const KINDS = { double: "number", float: "number", long: "integer", integer: "integer", boolean: "true or false" };
 
 // Returns the fields in the order of the columns: {column, input, problem, read, write}.
 export function fields(signature) {
   return signature.map((column, place) => {
+    if (column.shape || NESTED.includes(column.type)) return nested(column, place);
     const choices = column.categories || (column.type === "boolean" ? [true, false] : undefined);
     return choices ? select(column, place, choices) : text(column, place);
   });
@@ -25,6 +27,19 @@ function text(column, place) {
     return numeric && NUMBER.test(value) ? Number(value) : value; // what is no number is for the service to refuse
   };
   return field(column, place, input, read, (value) => (input.value = value ?? ""));
+}
+
+// A list or an object, as JSON; what is none is for the service to refuse.
+function nested(column, place) {
+  const input = make("textarea", { rows: 2, autocomplete: "off", spellcheck: false, placeholder: MISSING });
+  const read = () => {
+    try {
+      return input.value.trim() === "" ? null : JSON.parse(input.value);
+    } catch {
+      return input.value;
+    }
+  };
+  return field(column, place, input, read, (value) => (input.value = value === null ? "" : JSON.stringify(value)));
 }
 
 function select(column, place, choices) {

@@ -231,6 +231,21 @@ def test_hostile_names_are_text(browser: Browser, tmp_path: Path) -> None:
             assert page.locator("main img[src=x], main script").count() == 0
 
 
+def test_cell_that_is_a_list_is_json(browser: Browser, here: Running) -> None:
+    script = """async (typed) => {
+      const { fields } = await import("./pages/form.js");
+      const [one] = fields([{ name: "image", type: "float", required: true, shape: [2, 2] }]);
+      one.write([[1, 2], [3, 4]]);
+      const before = one.input.value;
+      one.input.value = typed;
+      return [before, one.read()];
+    }"""
+    with visiting(browser, here.address + "/") as page:
+        assert page.evaluate(script, "[[0.5]]") == ["[[1,2],[3,4]]", [[0.5]]]
+        assert page.evaluate(script, "[0.5")[1] == "[0.5"
+        assert page.evaluate(script, " ")[1] is None
+
+
 def test_what_cannot_be_explained_is_predicted_all_the_same(browser: Browser, here: Running) -> None:
     refusal = {"status": 501, "detail": "This model has no trees."}
     with visiting(browser, here.address + "/") as page:
