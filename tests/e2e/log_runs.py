@@ -40,6 +40,11 @@ def log_run(client: MlflowClient, experiment_id: str, number: int, folder: str) 
     return {"run_id": run_id, "number": number, "sha256": hashlib.sha256(content(number)).hexdigest()}
 
 
+def say(line: str) -> None:
+    """Write a whole line at once: MLflow's client prints as well, from each thread."""
+    os.write(1, f"{line}\n".encode())
+
+
 def main(uri: str, clients: int, runs: int, experiment: str) -> None:
     """Run the clients to their end."""
     first = MlflowClient(uri)
@@ -63,7 +68,7 @@ def main(uri: str, clients: int, runs: int, experiment: str) -> None:
                 continue
             with lock:
                 logged += 1
-                print(said, flush=True)
+            say(said)
 
     with tempfile.TemporaryDirectory() as folder:
         threads = [threading.Thread(target=work, args=(folder,)) for _ in range(clients)]
@@ -72,9 +77,10 @@ def main(uri: str, clients: int, runs: int, experiment: str) -> None:
         for thread in threads:
             thread.join()
     seconds = time.monotonic() - started
-    print(json.dumps({"runs": logged, "seconds": round(seconds, 2), "per_second": round(logged / seconds, 2)}))
+    say(json.dumps({"runs": logged, "seconds": round(seconds, 2), "per_second": round(logged / seconds, 2)}))
 
 
 if __name__ == "__main__":
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    sys.stdout = sys.stderr  # what MLflow prints
     main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -34,7 +34,7 @@ from tests.e2e.production import (
 pytestmark = pytest.mark.long
 
 OLD_VERSION = "2.22.4"  # the last of MLflow 2
-OLD_PACKAGES = (f"mlflow=={OLD_VERSION}", "sqlalchemy<2.1", "psycopg[binary]", "boto3")
+OLD_PACKAGES = (f"mlflow=={OLD_VERSION}", "sqlalchemy<2.1", "psycopg2-binary", "boto3")
 REGISTER = """
 import sys
 from mlflow import MlflowClient
@@ -96,7 +96,8 @@ def old_server(access: Access, namespace: str) -> Iterator[str]:
         access.forward("service/bucket", 7070, namespace) as bucket,
         (LOGS / "old-mlflow.log").open("w") as log,
     ):
-        uri = DATABASE_URI.replace("database:5432", database.removeprefix("http://"))
+        uri = DATABASE_URI.replace("+psycopg", "+psycopg2")  # MLflow 2 knows no other driver
+        uri = uri.replace("database:5432", database.removeprefix("http://"))
         places = [f"--backend-store-uri={uri}", f"--artifacts-destination=s3://{BUCKET}/artifacts"]
         command = [str(old_python()), "-m", "mlflow", "server", *places, f"--port={port}", "--workers=1"]
         environment = {**os.environ, **KEYS, "MLFLOW_S3_ENDPOINT_URL": bucket, "AWS_DEFAULT_REGION": "us-east-1"}
