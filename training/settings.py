@@ -59,6 +59,7 @@ class Settings(BaseSettings):
         env_prefix="TRAINING_",
         env_ignore_empty=True,  # an empty variable is what a chart renders for "not set"
         cli_kebab_case=True,
+        cli_implicit_flags=True,  # --dry-run, and --no-dry-run
         frozen=True,
     )
 

@@ -31,7 +31,7 @@ def test_from_candidate_to_champion_and_back(
     verify = ["-m", "app.verify", f"--candidate={files['candidate']}", f"--result={files['verified']}"]
     tracking = {"MODEL_SERVICE_MLFLOW_TRACKING_URI": server.uri}
     with process([*verify, "--max-p99-ms=2000"], tmp_path / "log", **environment("", tmp_path) | tracking) as running:
-        assert running.wait(60) == 0, (tmp_path / "log").read_text()
+        assert running.wait(180) == 0, (tmp_path / "log").read_text()
     given = [f"--candidate={files['candidate']}", f"--verification={files['verified']}"]
     address = f"--mlflow-tracking-uri={server.uri}"
 
@@ -39,6 +39,10 @@ def test_from_candidate_to_champion_and_back(
     assert refused.code == 3
     assert json.loads(files["promoted"].read_text())["outcome"] == "refused"
     assert refused.messages[-1].endswith("at least 1.5 is required.")
+
+    dry = command("promote", address, *given, "--dry-run")
+    assert (dry.code, dry.published["outcome"]) == (0, "would be promoted")
+    assert server.client.get_registered_model(NAME).aliases.get("champion") is None
 
     promoted = command("promote", address, *given, '--limits={"auc": 0.9}', f"--result={files['promoted']}")
     assert promoted.code == 0, promoted.messages
