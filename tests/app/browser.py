@@ -1,6 +1,7 @@
 """Chromium, and proxies in front of the service, for the tests of the pages."""
 
 import re
+import shutil
 import threading
 import urllib.error
 import urllib.request
@@ -24,7 +25,7 @@ def chromium() -> Iterator[Browser]:
     install_packages({"chromium": "chromium"})
     with sync_playwright() as playwright:
         # Without its sandbox, which root cannot have: it only ever opens the pages of this checkout.
-        yield playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        yield playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
 
 
 @contextmanager
