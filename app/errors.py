@@ -11,6 +11,7 @@ ServiceError
     ├── UnsupportedMediaError 415   says what is taken
     ├── InvalidInputError 422   names rows and columns
     ├── ModelFaultError   500   says nothing about the payload or the code
+    ├── NotExplainableError 501 the model cannot say what a column adds
     ├── NotReadyError     503   with Retry-After
     ├── OverloadedError   503   with Retry-After
     └── TimedOutError     504   with Retry-After
@@ -145,6 +146,16 @@ class ModelFaultError(ProblemError):
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     slug = "model-fault"
     reason = "model_error"
+
+
+class NotExplainableError(ProblemError):
+    """The model is none whose predictions can be explained."""
+
+    status = HTTPStatus.NOT_IMPLEMENTED
+    slug = "not-explainable"
+
+    def __init__(self, flavor: str) -> None:
+        super().__init__(f"A model of the flavor {flavor} is not explained; only XGBoost's are.")
 
 
 class NotReadyError(ProblemError):

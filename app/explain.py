@@ -17,11 +17,11 @@ import orjson
 
 from app.booster import Matrix
 from app.endpoint import Endpoint, Work, fault, timed_out
-from app.errors import CellError, TooLargeError
+from app.errors import CellError, NotExplainableError, TooLargeError
 from app.limits import Limits
 from app.loading import Loaded, Service
 from app.metrics import ModelMetrics
-from app.model import Model
+from app.model import BoosterModel
 from app.rows import Rows
 from app.tracing import note
 
@@ -40,6 +40,9 @@ class Explain(Endpoint):
 
     async def work(self, loaded: Loaded, content: bytes) -> bytes | Work:
         """Return what explains the rows in the thread."""
+        explained = loaded.model
+        if not isinstance(explained, BoosterModel):
+            raise NotExplainableError(explained.flavor)
         deadline = time.monotonic() + self._settings.request_timeout_seconds
         rows = loaded.reader.read(content)
         note("rows", rows.count)
@@ -50,7 +53,7 @@ class Explain(Endpoint):
             if time.monotonic() > deadline:
                 raise timed_out(self._settings)
 
-        return lambda: _content(loaded, rows, in_time)
+        return lambda: _content(loaded, explained, rows, in_time)
 
     def waited(self, metrics: ModelMetrics, begin: float) -> None:
         """Note it on the span."""
@@ -63,7 +66,7 @@ class Explain(Endpoint):
         loaded.metrics.explanation_errors[reason].inc()
 
 
-def _content(loaded: Loaded, rows: Rows, in_time: Callable[[], None]) -> bytes:
+def _content(loaded: Loaded, model: BoosterModel, rows: Rows, in_time: Callable[[], None]) -> bytes:
     """Validate, explain and write the answer."""
     matrix = rows.matrix()
     begin = time.perf_counter()
@@ -71,7 +74,7 @@ def _content(loaded: Loaded, rows: Rows, in_time: Callable[[], None]) -> bytes:
     for start in range(0, rows.count, CALL_ROWS):
         in_time()
         try:
-            explanations += _explained(loaded.model, matrix[start : start + CALL_ROWS])
+            explanations += _explained(model, matrix[start : start + CALL_ROWS])
         except Exception as error:
             raise fault(error, rows.count) from error
     note("explain_seconds", time.perf_counter() - begin)
@@ -79,7 +82,7 @@ def _content(loaded: Loaded, rows: Rows, in_time: Callable[[], None]) -> bytes:
     return orjson.dumps({"model": loaded.model.provenance.identity, "explanations": explanations})
 
 
-def _explained(model: Model, rows: Matrix) -> list[Any]:
+def _explained(model: BoosterModel, rows: Matrix) -> list[Any]:
     """Return one JSON value per row.
 
     Raises:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from app import model
-from app.booster import Matrix
 from app.coalescing import Coalescer
 from app.contract import CONTRACT_FILE
 from app.drift import DISTRIBUTIONS, Drift
@@ -23,10 +22,12 @@ from app.errors import LoadError
 from app.feedback import Feedback
 from app.limits import Limits
 from app.metrics import ModelMetrics
-from app.model import Model
+from app.model import BoosterModel, Model
+from app.parameters import NO_PARAMETERS, Parameters
 from app.payload import PayloadLog
 from app.rows import Reader
 from app.settings import ModelFolder, Settings
+from app.signature import Cells
 
 FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 10.0  # so a pod is ready soon after MLflow is back
@@ -46,9 +47,9 @@ class Loaded:
     feedback: Feedback | None  # None: predictions carry no tokens, and no labels are taken
     drift: Drift | None  # None: the model has no reference profile, or nothing is to be counted
 
-    def predict(self, rows: Matrix) -> list[Any]:
+    def predict(self, rows: Cells, parameters: Parameters = NO_PARAMETERS) -> list[Any]:
         """Return one JSON value per row, and count what was asked and answered, as Model.predict does."""
-        return _counted(self.model, self.drift, rows)
+        return self.model.predict(rows, parameters) if parameters else _counted(self.model, self.drift, rows)
 
 
 class Service:
@@ -148,7 +149,7 @@ class Service:
 
 def _drift(loaded: Model, most_features: int) -> Drift | None:
     """Return what counts the model's inputs and answers against its reference profile, when it has one."""
-    if not most_features:
+    if not most_features or not isinstance(loaded, BoosterModel):
         return None
     profile = loaded.contract.profile if loaded.contract else None
     if profile is None:
@@ -160,10 +161,11 @@ def _drift(loaded: Model, most_features: int) -> Drift | None:
     return drift
 
 
-def _counted(loaded: Model, drift: Drift | None, rows: Matrix) -> list[Any]:
+def _counted(loaded: Model, drift: Drift | None, rows: Cells) -> list[Any]:
+    if drift is None or not isinstance(loaded, BoosterModel):
+        return loaded.predict(rows)
     answer = loaded.answer(rows)
-    if drift:
-        drift.count(rows, answer)
+    drift.count(rows, answer)
     return loaded.output.values(answer)
 
 

@@ -1,32 +1,35 @@
-"""Load a model from MLflow's folder format and predict with it. No HTTP in here.
+"""What every model is to the service, and the XGBoost model: read from MLflow's folder format. No HTTP in here.
 
 The booster is read from its UBJSON file, never through the class that MLmodel names: whoever can write that
 file would choose what this process imports.
 """
 
 import hashlib
-import json
+import importlib
 import logging
+import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-import yaml
-from pydantic import ValidationError
 
 from app import booster as xgboost
 from app.booster import Booster, BoosterError, Matrix
 from app.columns import columns_of
+from app.compatibility import Mismatch, Mode, of_booster, settle
 from app.contract import CONTRACT_FILE, MODEL_FILE, Contract
 from app.errors import InvalidInputError, LoadError
+from app.folder import LOG_AGAIN, contract_of, example_of, flavor_of, mlmodel_of, read, trained_at
 from app.output import Output, output_of
-from app.registry import EXAMPLE_FILE, MLMODEL_FILE, Provenance, fetch
+from app.parameters import NO_PARAMETERS, Parameters
+from app.registry import Provenance, fetch
 from app.settings import ModelFolder, Settings
-from app.signature import Signature
+from app.signature import Cells, Signature
 from app.tracking import Tracking
 
 # Of an answer: processors of other kinds round exp() in the last of float32's 24 bits, and no more.
@@ -34,12 +37,14 @@ SAME_ANSWER = 1e-5
 
 log = logging.getLogger(__name__)
 
-_LOG_AGAIN = "log the model again with mlflow.xgboost.log_model(model_format='ubj')"
-
 
 @dataclass(frozen=True)
-class Model:
-    """A booster that predicted its own input example, and what is known about it."""
+class Model(ABC):
+    """A model that predicted its own input example, and what is known about it."""
+
+    flavor: ClassVar[str]
+    inline: ClassVar[bool]  # so fast that few rows are predicted on the event loop
+    explainable: ClassVar[bool]  # says what each column adds
 
     provenance: Provenance
     signature: Signature
@@ -49,70 +54,110 @@ class Model:
     sha256: str
     trained_at: datetime | None  # as MLflow wrote it when the model was logged
     loaded_at: datetime
-    booster: Booster
+    mismatches: tuple[Mismatch, ...] | None  # packages of other versions than the model's; None: nobody looked
 
-    def predict(self, rows: Matrix) -> list[Any]:
+    @abstractmethod
+    def predict(self, rows: Cells, parameters: Parameters = NO_PARAMETERS) -> list[Any]:
         """Return one JSON value per row, as `output` describes it.
 
         Args:
-            rows: shape (rows, columns), float32, NaN is missing.
+            rows: as the signature makes them, shape (rows, columns).
+            parameters: of the model's own, checked and with defaults.
+
+        Raises:
+            Exception: the model failed, or its output is none that JSON can say.
+        """
+
+    @property
+    @abstractmethod
+    def objective(self) -> str | None:
+        """What the model was trained for, by its library's name."""
+
+    def document(self) -> dict[str, Any]:
+        """Return all that is known, as JSON."""
+        return asdict(self.provenance) | {
+            "sha256": self.sha256,
+            "flavor": self.flavor,
+            "task": self.output.task,
+            "objective": self.objective,
+            "target": self.contract.target if self.contract else None,
+            "classes": list(self.output.classes),
+            "signature": self.signature.document(),
+            "params": [each.document() for each in self.signature.parameters],
+            "input_example": self.example,
+            "trained_at": self.trained_at.isoformat(timespec="seconds") if self.trained_at else None,
+            "loaded_at": self.loaded_at.isoformat(timespec="seconds"),
+            "mismatches": None if self.mismatches is None else [asdict(each) for each in self.mismatches],
+        }
+
+
+@dataclass(frozen=True)
+class BoosterModel(Model):
+    """A model of XGBoost's, which the library alone predicts with."""
+
+    flavor = "xgboost"
+    inline = True
+    explainable = True
+
+    booster: Booster
+
+    @property
+    def objective(self) -> str:
+        """XGBoost's name of it."""
+        return self.booster.objective
+
+    def predict(self, rows: Cells, parameters: Parameters = NO_PARAMETERS) -> list[Any]:
+        """Return one JSON value per row; NaN in the rows is missing. There are no parameters.
 
         Raises:
             BoosterError: the booster failed.
             ValueError: its output is NaN or infinite.
         """
+        del parameters
         return self.output.values(self.answer(rows))
 
     def answer(self, rows: Matrix) -> Matrix:
         """Return the booster's own numbers, shape (rows, outputs), as `predict` does."""
         return _finite(self.booster.predict(rows))
 
-    def document(self) -> dict[str, Any]:
-        """Return all that is known, as JSON."""
-        return asdict(self.provenance) | {
-            "sha256": self.sha256,
-            "task": self.output.task,
-            "objective": self.booster.objective,
-            "target": self.contract.target if self.contract else None,
-            "classes": list(self.output.classes),
-            "signature": self.signature.document(),
-            "input_example": self.example,
-            "trained_at": self.trained_at.isoformat(timespec="seconds") if self.trained_at else None,
-            "loaded_at": self.loaded_at.isoformat(timespec="seconds"),
-        }
-
 
 def obtain(settings: Settings, deadline: float) -> Model:
     """Return the model that the settings name, downloaded first when it is a registered one.
 
     Args:
+        settings: of the service.
         deadline: on the clock of time.monotonic, seconds; no call to MLflow outlasts it.
 
     Raises:
         LoadError: it cannot be had, or does not load.
     """
-    source = settings.source
+    source, whole = settings.source, settings.model_flavor == "pyfunc"
+    # Imported only when asked for: whatever else a pod serves pays nothing for it.
+    flavor = importlib.import_module("app.pyfunc") if whole else sys.modules[__name__]
     if isinstance(source, ModelFolder):
-        provenance = folder_provenance(source, settings.model_uri, settings.served_name)
-        return load(source.path, provenance, settings.model_sha256)
-    folder, provenance = fetch(Tracking(settings, deadline), source, settings.served_name, settings.cache_dir)
-    return load(folder, provenance, settings.model_sha256)
+        folder, provenance = source.path, flavor.folder_provenance(source, settings.model_uri, settings.served_name)
+    else:
+        tracking = Tracking(settings, deadline)
+        folder, provenance = fetch(tracking, source, settings.served_name, settings.cache_dir, whole=whole)
+    loaded: Model = flavor.load(folder, provenance, settings.model_sha256, settings.model_compatibility)
+    return loaded
 
 
-def load(folder: Path, provenance: Provenance, pinned: str = "") -> Model:
+def load(folder: Path, provenance: Provenance, pinned: str = "", compatibility: Mode = "warn") -> BoosterModel:
     """Read the folder, and let the model predict its input example (or one row of nothing but missing values).
 
     Args:
         folder: in MLflow's format.
         provenance: what the registry says about it.
         pinned: sha256 that the booster's file must have; empty: any.
+        compatibility: what to do when the model was trained with another version of XGBoost.
 
     Raises:
         LoadError: a file is missing or damaged, or the parts do not fit each other.
     """
     mlmodel = _mlmodel(folder)
-    contract = _contract(folder)
-    content = _read(folder, MODEL_FILE)
+    contract = contract_of(folder)
+    content = read(folder, MODEL_FILE)
     sha256 = hashlib.sha256(content).hexdigest()
     if pinned and sha256 != pinned:  # of the bytes in hand: a file that changes later is not looked at again
         raise LoadError(
@@ -125,7 +170,7 @@ def load(folder: Path, provenance: Provenance, pinned: str = "") -> Model:
     facts = {"objective": booster.objective, "features": len(booster.features), "xgboost_version": xgboost.version()}
     log.info("booster built", extra=facts | {"seconds": round(time.monotonic() - begin, 3)})
     signature = Signature(columns_of(mlmodel, contract, booster.features))
-    example = _example(folder)
+    example = example_of(folder, signature.names)
     begin = time.monotonic()
     try:
         rows = _example_rows(signature, example)
@@ -133,57 +178,40 @@ def load(folder: Path, provenance: Provenance, pinned: str = "") -> Model:
     except InvalidInputError as error:
         first = error.errors[0]
         where = f"row {first.row}, column {first.column}: {first.problem}"
-        raise LoadError(f"its own input example is refused ({where})", _LOG_AGAIN) from None
+        raise LoadError(f"its own input example is refused ({where})", LOG_AGAIN) from None
     except (BoosterError, ValueError) as error:
-        raise LoadError(f"it cannot predict its own input example ({error})", _LOG_AGAIN) from None
+        raise LoadError(f"it cannot predict its own input example ({error})", LOG_AGAIN) from None
     if len(found) != len(rows):
-        raise LoadError(f"it answers {len(rows)} rows with {len(found)} predictions", _LOG_AGAIN)
+        raise LoadError(f"it answers {len(rows)} rows with {len(found)} predictions", LOG_AGAIN)
     if contract and contract.example_output:
         _compare(found, contract)
     output = output_of(booster, found.shape[1], contract)
     rows_of = "the input example" if example else "missing values, as there is no input example"
     seconds = round(time.monotonic() - begin, 3)
     log.info("warmed up", extra={"rows": len(rows), "rows_of": rows_of, "seconds": seconds})
-    trained_at, now = _trained_at(mlmodel), datetime.now(UTC)
-    return Model(provenance, signature, output, contract, example, sha256, trained_at, now, booster)
+    mismatches = settle(of_booster(mlmodel, xgboost.version()), compatibility)
+    known = (sha256, trained_at(mlmodel), datetime.now(UTC), mismatches)
+    return BoosterModel(provenance, signature, output, contract, example, *known, booster)
 
 
 def folder_provenance(source: ModelFolder, uri: str, served_name: str) -> Provenance:
     """Describe a model that no registry knows: its version is the beginning of its digest."""
     mlmodel = _mlmodel(source.path)
-    version = hashlib.sha256(_read(source.path, MODEL_FILE)).hexdigest()[:12]
+    version = hashlib.sha256(read(source.path, MODEL_FILE)).hexdigest()[:12]
     log.info("model found", extra={"version": version, "folder": str(source.path)})
     return Provenance(name=served_name, version=version, uri=uri, run_id=str(mlmodel.get("run_id") or ""))
 
 
 def _mlmodel(folder: Path) -> dict[str, Any]:
-    try:
-        mlmodel = yaml.safe_load(_read(folder, MLMODEL_FILE))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise LoadError("MLmodel is no YAML", _LOG_AGAIN) from None
-    flavors = mlmodel.get("flavors") if isinstance(mlmodel, dict) else None
-    if not isinstance(flavors, dict) or not isinstance(flavors.get("xgboost"), dict):
-        raise LoadError("MLmodel has no flavor xgboost, the one that can be served", _LOG_AGAIN)
-    if (data := flavors["xgboost"].get("data")) != MODEL_FILE:
-        raise LoadError(f"MLmodel names {str(data)[:100]!r} as its file instead of {MODEL_FILE}", _LOG_AGAIN)
-    return dict(mlmodel)
-
-
-def _trained_at(mlmodel: dict[str, Any]) -> datetime | None:
-    try:
-        return datetime.fromisoformat(str(mlmodel.get("utc_time_created"))).replace(tzinfo=UTC)
-    except ValueError:
-        return None
-
-
-def _contract(folder: Path) -> Contract | None:
-    if not (folder / CONTRACT_FILE).exists():
-        return None
-    try:
-        return Contract.model_validate_json(_read(folder, CONTRACT_FILE))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))} {e['msg']}".strip() for e in error.errors())
-        raise LoadError(f"{CONTRACT_FILE} is wrong: {problems}", "correct what training writes") from None
+    mlmodel = mlmodel_of(folder)
+    if (flavor := flavor_of(mlmodel, "xgboost")) is None:
+        raise LoadError(
+            "MLmodel has no flavor xgboost, the one that is served without a model's own packages",
+            f"{LOG_AGAIN}, or set model.flavor=pyfunc with an image that has the model's packages",
+        )
+    if (data := flavor.get("data")) != MODEL_FILE:
+        raise LoadError(f"MLmodel names {str(data)[:100]!r} as its file instead of {MODEL_FILE}", LOG_AGAIN)
+    return mlmodel
 
 
 def _booster(content: bytes, mlmodel: dict[str, Any]) -> Booster:
@@ -192,23 +220,9 @@ def _booster(content: bytes, mlmodel: dict[str, Any]) -> Booster:
     try:
         return Booster(content, best_only=wrapped)
     except ValueError as error:
-        raise LoadError(f"{MODEL_FILE} is damaged or no UBJSON: {error}", _LOG_AGAIN) from None
+        raise LoadError(f"{MODEL_FILE} is damaged or no UBJSON: {error}", LOG_AGAIN) from None
     except BoosterError as error:
-        raise LoadError(f"XGBoost {xgboost.version()} cannot serve {MODEL_FILE}: {error}", _LOG_AGAIN) from None
-
-
-def _example(folder: Path) -> dict[str, Any] | None:
-    """Return the logged input example when it is a data frame, which is then a valid request."""
-    if not (folder / EXAMPLE_FILE).exists():
-        return None
-    try:
-        # MLflow writes a missing value as NaN, which is no JSON and would be none in our answers.
-        example = json.loads(_read(folder, EXAMPLE_FILE), parse_constant=lambda _: None)
-    except ValueError:
-        raise LoadError(f"{EXAMPLE_FILE} is no JSON", _LOG_AGAIN) from None
-    if not isinstance(example, dict) or not {"columns", "data"} <= example.keys() or not example["data"]:
-        return None
-    return {"columns": example["columns"], "data": example["data"]}
+        raise LoadError(f"XGBoost {xgboost.version()} cannot serve {MODEL_FILE}: {error}", LOG_AGAIN) from None
 
 
 def _compare(found: Matrix, contract: Contract) -> None:
@@ -230,14 +244,6 @@ def _example_rows(signature: Signature, example: dict[str, Any] | None) -> Matri
         return np.full((1, len(signature.names)), np.nan, dtype=np.float32)
     columns: Sequence[Any] = example["columns"]
     return signature.from_split(columns, example["data"])
-
-
-def _read(folder: Path, name: str) -> bytes:
-    try:
-        return (folder / name).read_bytes()
-    except OSError as error:
-        remedy = "point the URI at the folder that mlflow.xgboost.save_model wrote"
-        raise LoadError(f"{folder / name} cannot be read ({error.strerror})", remedy) from None
 
 
 def _finite(output: Matrix) -> Matrix:

@@ -3,6 +3,7 @@
 What a caller may send is decided in app.signature; this says the same in JSON Schema.
 """
 
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from app.auth import OPEN_PATHS
-from app.columns import FLOAT32_MAX, INTEGER_BITS, Column
+from app.columns import Column
 from app.explain import EXPLAIN
 from app.feedback import FEEDBACK
 from app.loading import Service
@@ -23,6 +24,17 @@ Json = dict[str, Any]
 
 _REFUSALS = (400, 408, 413, 415, 422, 500, 503, 504)
 _TEMPORARY = (503, 504)
+# Of values that are no numbers. What MLflow's own types hold is checked by MLflow.
+_OTHER_TYPES: dict[str, Json] = {
+    "boolean": {"type": "boolean"},
+    "string": {"type": "string"},
+    "datetime": {"type": "string", "format": "date-time"},
+    "binary": {"type": "string", "contentEncoding": "base64"},
+    "array": {"type": "array"},
+    "map": {"type": "object"},
+    "object": {"type": "object"},
+    "any": {},
+}
 
 
 class CellProblem(BaseModel):
@@ -67,7 +79,8 @@ def document(app: FastAPI, service: Service) -> Json:
         tokens = {"type": "array", "items": {"type": "string"}, "description": "One a prediction, for POST /feedback."}
         schemas["Predictions"]["properties"]["tokens"] = tokens
         schemas["Predictions"]["required"].append("tokens")
-    openapi |= {"paths": {"/predict": {"post": predict}, EXPLAIN: {"post": explain}} | openapi["paths"]}
+    explains = {EXPLAIN: {"post": explain}} if model is None or model.explainable else {}
+    openapi |= {"paths": {"/predict": {"post": predict}} | explains | openapi["paths"]}
     return _secured(openapi) if service.settings.api_keys_dir else openapi
 
 
@@ -126,7 +139,7 @@ def _records(model: Model | None, most: int) -> Json:
             "additionalProperties": False,
         }
     rows = {"type": "array", "items": row, "minItems": 1, "maxItems": most}
-    return _object("Records", "A value per column and row.", instances=rows)
+    return _with_params(model, _object("Records", "A value per column and row.", instances=rows))
 
 
 def _split(model: Model | None, most: int) -> Json:
@@ -141,7 +154,20 @@ def _split(model: Model | None, most: int) -> Json:
         "The columns once, then the values: the fast form for many rows. "
         "Another order is taken as well, and columns that are not required may be left out."
     )
-    return _object("Split", text, columns=names, data=rows)
+    return _with_params(model, _object("Split", text, columns=names, data=rows))
+
+
+def _with_params(model: Model | None, form: Json) -> Json:
+    """Add the parameters of the model's own, if it takes any."""
+    if model and model.signature.parameters:
+        properties: Json = {}
+        for each in model.signature.parameters:
+            value = _cell(each.column)
+            properties[each.name] = ({"type": "array", "items": value} if each.many else value) | {
+                "default": each.default
+            }
+        form["properties"]["params"] = {"type": "object", "properties": properties, "additionalProperties": False}
+    return form
 
 
 def _model_name() -> Json:
@@ -206,7 +232,13 @@ def _prediction(output: Output) -> Json:
         return {"type": "number"}
     if output.form == "numbers":
         return {"type": "array", "items": {"type": "number"}, "minItems": output.width, "maxItems": output.width}
-    label = {"type": "string", "enum": list(output.classes), "description": "The likeliest class."}
+    if output.form == "record":
+        return _object(
+            "Record", "The model's numbers and strings by their names.", **{name: {} for name in output.names}
+        )
+    label: Json = {"type": "string", "description": "The likeliest class."}
+    if output.classes:
+        label["enum"] = list(output.classes)
     if output.form == "label":
         return _object("ClassPrediction", "", label=label)
     share = {"type": "number", "minimum": 0, "maximum": 1}
@@ -217,13 +249,22 @@ def _prediction(output: Output) -> Json:
 def _cell(column: Column) -> Json:
     if column.categories:
         return {"enum": [*column.categories, *([None] if column.nullable else [])]}
-    if column.type == "boolean":
-        schema: Json = {"type": "boolean"}
-    elif bits := INTEGER_BITS.get(column.type):
-        schema = {"type": "integer", "minimum": -(2 ** (bits - 1)), "maximum": 2 ** (bits - 1) - 1}
-    else:
-        schema = {"type": "number", "minimum": -FLOAT32_MAX, "maximum": FLOAT32_MAX}
+    if column.shape:
+        return _tensor(replace(column, shape=()), column.shape)
+    if (schema := _OTHER_TYPES.get(column.type)) is None:
+        low, high = column.bounds or (-column.largest, column.largest)
+        schema = {"type": "integer" if column.bounds else "number", "minimum": low, "maximum": high}
+    if "type" not in schema:
+        return schema
     return schema | ({"type": [schema["type"], "null"]} if column.nullable else {})
+
+
+def _tensor(column: Column, shape: tuple[int, ...]) -> Json:
+    """Describe one row of a tensor: nested arrays, of the lengths that are known."""
+    if not shape:
+        return _cell(column)
+    length = {} if shape[0] == -1 else {"minItems": shape[0], "maxItems": shape[0]}
+    return {"type": "array", "items": _tensor(column, shape[1:])} | length
 
 
 def _tuple(items: list[Json]) -> Json:

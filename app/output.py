@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.booster import Booster, Matrix
 from app.contract import CONTRACT_FILE, Contract
@@ -17,7 +18,7 @@ _CLASSIFIERS: dict[str, tuple[str, "Form"]] = {
     "multi:softmax": ("multiclass", "label"),
 }
 
-Form = Literal["number", "numbers", "label", "probabilities"]
+Form = Literal["number", "numbers", "label", "probabilities", "record"]
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,15 @@ class Output:
         task: binary, multiclass, regression, ranking or multilabel (several independent probabilities).
         form: of the JSON value.
         classes: their names in the order of the booster's numbers, of a classifier.
-        width: numbers that the booster answers per row.
+        width: numbers that the model answers per row.
+        names: of these numbers, where the model has some; of a record always.
     """
 
     task: str
     form: Form
     classes: tuple[str, ...]
     width: int
+    names: tuple[str, ...] = ()
 
     @property
     def measures(self) -> int:
@@ -60,8 +63,8 @@ class Output:
         classes = self.classes[1:] if self.task == "binary" else self.classes
         return [{"class": name} for name in classes] or [{}] * count
 
-    def values(self, output: Matrix) -> list[Any]:
-        """Return one JSON value per row of a booster's output, shape (rows, width)."""
+    def values(self, output: NDArray[Any]) -> list[Any]:
+        """Return one JSON value per row of an output of numbers, shape (rows, width); of a record there is none."""
         if self.form == "number":
             return list(output[:, 0].tolist())
         if self.form == "numbers":
@@ -69,7 +72,7 @@ class Output:
         classes = self.classes
         if self.form == "label":
             return [{"label": classes[int(number)]} for number in output[:, 0].tolist()]
-        if self.task == "binary":
+        if self.task == "binary" and self.width == 1:
             no, yes = classes
             shares = output[:, 0]
             both = zip((1 - shares).tolist(), shares.tolist(), strict=True)

@@ -19,8 +19,11 @@ from app.tracking import Tracking, UnknownError
 MLMODEL_FILE = "MLmodel"
 EXAMPLE_FILE = "input_example.json"
 REQUIRED_FILES = (MLMODEL_FILE, MODEL_FILE)
-# The only names that are ever written to disk, so no artifact can choose where it lands.
+# The only names that are ever written to disk, so no artifact can choose where it lands. A model that is served by
+# MLflow is downloaded whole: its names are looked at one by one.
 WANTED_FILES = (*REQUIRED_FILES, EXAMPLE_FILE, CONTRACT_FILE)
+
+MOST_FILES = 10_000
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +49,17 @@ class Provenance:
         return {"name": self.name, "version": self.version}
 
 
-def fetch(tracking: Tracking, wanted: RegisteredModel, served_name: str, cache: Path) -> tuple[Path, Provenance]:
+def fetch(
+    tracking: Tracking, wanted: RegisteredModel, served_name: str, cache: Path, *, whole: bool = False
+) -> tuple[Path, Provenance]:
     """Resolve `wanted`, download its files below `cache` and return their folder.
+
+    Args:
+        tracking: MLflow.
+        wanted: the model.
+        served_name: what it is called here.
+        cache: a folder of this process's own.
+        whole: all files, in folders too; else those that an XGBoost model needs.
 
     Raises:
         LoadError: MLflow does not answer or refuses, or the files are not what it says they are.
@@ -58,7 +70,7 @@ def fetch(tracking: Tracking, wanted: RegisteredModel, served_name: str, cache: 
     run = _run(tracking, run_id)
     data = run.get("data", {})
     run_tags = _pairs(data.get("tags"))
-    folder = _download(tracking, wanted.name, version, tags.get("sha256", ""), cache)
+    folder = _download(tracking, wanted.name, version, tags.get("sha256", ""), cache, whole)
     return folder, Provenance(
         name=served_name,
         version=version,
@@ -100,24 +112,25 @@ def _run(tracking: Tracking, run_id: str) -> dict[str, Any]:
     return run if isinstance(run, dict) else {}
 
 
-def _download(tracking: Tracking, name: str, version: str, sha256: str, cache: Path) -> Path:
+def _download(tracking: Tracking, name: str, version: str, sha256: str, cache: Path, whole: bool) -> Path:
     """Download into a folder that either does not exist or is whole."""
     begin = time.monotonic()
     root = _artifact_root(tracking.get("mlflow/model-versions/get-download-uri", name=name, version=version))
-    sizes = _listing(tracking.get("mlflow-artifacts/artifacts", path=root))
-    if missing := [wanted for wanted in REQUIRED_FILES if wanted not in sizes]:
-        raise LoadError(
-            f"version {version} has no file {' and no file '.join(missing)}",
-            "log an XGBoost model with model_format='ubj' and a signature",
-        )
+    sizes = _everything(tracking, root) if whole else _listing(tracking, root)[0]
+    if missing := [wanted for wanted in REQUIRED_FILES[: 1 if whole else None] if wanted not in sizes]:
+        remedy = "log an XGBoost model with model_format='ubj' and a signature"
+        if not whole:
+            remedy += ", or set model.flavor=pyfunc with an image that has the model's packages"
+        raise LoadError(f"version {version} has no file {' and no file '.join(missing)}", remedy)
     target = cache / f"{name}-{version}"
     partial = cache / f"{target.name}.partial"
     try:
         # The cache is this process's own, so what an earlier container left in it is in nobody's use.
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        files = [file for file in WANTED_FILES if file in sizes]
+        files = [file for file in (sizes if whole else WANTED_FILES) if file in sizes]
         for file in files:
+            (partial / file).parent.mkdir(parents=True, exist_ok=True)
             found = _save(tracking, f"{root}/{file}", sizes[file], partial / file)
             if file == MODEL_FILE and sha256 and found != sha256:
                 raise LoadError(
@@ -159,19 +172,35 @@ def _artifact_root(answer: dict[str, Any]) -> str:
     return unquote(url.path).strip("/")
 
 
-def _listing(answer: dict[str, Any]) -> dict[str, int]:
-    """Return the size in bytes of each file directly in the model's folder."""
-    sizes = {}
-    for entry in answer.get("files", []):
+def _everything(tracking: Tracking, root: str) -> dict[str, int]:
+    """Return the size in bytes of each file of the model's folder, by its path there."""
+    sizes: dict[str, int] = {}
+    folders = [""]
+    while folders:
+        within = folders.pop()
+        files, below = _listing(tracking, root + within)
+        sizes |= {f"{within}/{name}".lstrip("/"): size for name, size in files.items()}
+        folders += [f"{within}/{name}" for name in below]
+        if len(sizes) + len(folders) > MOST_FILES:
+            raise LoadError(f"it has more than {MOST_FILES} files and folders", "log it with fewer")
+    return sizes
+
+
+def _listing(tracking: Tracking, path: str) -> tuple[dict[str, int], list[str]]:
+    """Return the size in bytes of each file directly in a folder, and the folders in it."""
+    sizes, folders = {}, []
+    for entry in tracking.get("mlflow-artifacts/artifacts", path=path).get("files", []):
         name = str(entry.get("path", ""))
         if not name or name in (".", "..") or any(c in name for c in "/\\\0"):
             raise LoadError(
                 f"MLflow lists a file named {name[:100]!r}, which is no plain file name",
                 "find out who wrote it, and register a new version",
             )
-        if not entry.get("is_dir"):
+        if entry.get("is_dir"):
+            folders.append(name)
+        else:
             sizes[name] = int(entry.get("file_size") or 0)
-    return sizes
+    return sizes, folders
 
 
 def _pairs(entries: Any) -> dict[str, str]:

@@ -13,11 +13,11 @@ import simdjson
 from numpy.typing import NDArray
 from pydantic_core import from_json
 
-from app.booster import Matrix
 from app.errors import InvalidInputError, NotJsonError, TooLargeError
-from app.signature import Signature
+from app.parameters import NO_PARAMETERS, Parameters, checked
+from app.signature import Cells, Signature
 
-_FORMS = 'Send {"instances": [{column: value}]} or {"columns": [...], "data": [[...]]}.'
+_FORMS = 'Send {"instances": [{column: value}]} or {"columns": [...], "data": [[...]]}, with "params" if it takes any.'
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,13 @@ class Rows:
         count: how many there are, at least one.
         matrix: validates and returns them, shape (count, columns), float32.
         payload: returns the body as Python objects.
+        parameters: of the model's own, checked and with defaults.
     """
 
     count: int
-    matrix: Callable[[], Matrix]
+    matrix: Callable[[], Cells]
     payload: Callable[[], dict[str, Any]]
+    parameters: Parameters = NO_PARAMETERS
 
 
 class Reader:
@@ -62,7 +64,7 @@ class Reader:
             if narrow is not None:
                 return Rows(len(narrow), lambda: narrow, lambda: _parse(body))
         payload = _parse(body)
-        keys = payload.keys() if isinstance(payload, dict) else set()
+        keys = payload.keys() - {"params"} if isinstance(payload, dict) else set()
         if keys == {"instances"}:
             rows, columns = payload["instances"], None
         elif keys == {"columns", "data"}:
@@ -73,9 +75,10 @@ class Reader:
             raise InvalidInputError(f"There must be at least one row, in lists. {_FORMS}")
         self._check(len(rows))
         signature = self._signature
+        parameters = checked(signature.parameters, payload["params"]) if "params" in payload else signature.defaults
         if columns is None:
-            return Rows(len(rows), lambda: signature.from_records(rows), lambda: payload)
-        return Rows(len(rows), lambda: signature.from_split(columns, rows), lambda: payload)
+            return Rows(len(rows), lambda: signature.from_records(rows), lambda: payload, parameters)
+        return Rows(len(rows), lambda: signature.from_split(columns, rows), lambda: payload, parameters)
 
     def _check(self, count: int) -> None:
         if count > self._most:
@@ -83,7 +86,6 @@ class Reader:
 
     def _numbers(self, body: bytes) -> NDArray[np.float64] | None:
         """Return the values of a body in split form with nothing but numbers; None when it is any other."""
-        names = self._signature.names
         names = self._signature.names
         # The first: a byte order mark, which simdjson passes over. The second: records, not to be read twice.
         if body[:1] != b"{" or b'"columns"' not in body:

@@ -56,7 +56,14 @@ class Settings(BaseSettings):
     model_uri: str = Field(default="", description=f"Model to serve, required: {_GRAMMAR}.")
     model_name: str = Field(default="", description="Name in answers and metrics; empty: taken from the URI.")
     model_sha256: str = Field(
-        default="", description="Digest of model.ubj that alone is served, 64 hexadecimal digits; empty: any."
+        default="",
+        description="Digest that alone is served, 64 hexadecimal digits: model.ubj's, or pyfunc's folder's.",
+    )
+    model_flavor: Literal["xgboost", "pyfunc"] = Field(
+        default="xgboost", description="pyfunc lets MLflow load the model, which runs code that came with it."
+    )
+    model_compatibility: Literal["off", "warn", "fail"] = Field(
+        default="warn", description="What to do with a model that was logged with other packages than are here."
     )
     mlflow_tracking_uri: str = Field(default="", description="MLflow server; needed by models:/ URIs.")
     cache_dir: Path = Field(default=Path("/var/cache/model-service"), description="For downloads, this process's own.")
@@ -126,7 +133,7 @@ class Settings(BaseSettings):
     @classmethod
     def _digest_is_whole(cls, value: str) -> str:
         if value and not _SHA256.fullmatch(value):
-            raise ValueError("give the 64 hexadecimal digits of model.ubj's sha256")
+            raise ValueError("give the 64 hexadecimal digits of the model's sha256")
         return value.lower()
 
     @field_validator("otlp_endpoint")

@@ -11,16 +11,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.booster import Matrix
 from app.columns import FLOAT32_MAX, INTEGER_BITS, REALS, Column, kind
 from app.errors import LISTED_ERRORS, CellError, InvalidInputError
+from app.parameters import NO_PARAMETERS, Parameter, Parameters
+
+# What a model takes, shape (rows, columns): float32 for XGBoost, Python's own values for others (app.pyfunc).
+Cells = NDArray[Any]
 
 _NUMBERS = frozenset({int, float})
 _NUMBERS_OR_NULL = _NUMBERS | {type(None)}
+_WIDE = frozenset({"", "float32", "float64", "int32", "int64"})
 
 
 class Signature:
-    """The columns of a model, in the order of its features."""
+    """The columns of a model, in the order of its features, and the parameters that it takes."""
+
+    parameters: tuple[Parameter, ...] = ()  # XGBoost takes none
+    defaults: Parameters = NO_PARAMETERS
 
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = tuple(columns)
@@ -31,15 +38,17 @@ class Signature:
         self._codes = {i: column.codes for i, column in enumerate(columns) if column.categories}
         numbers = [(i, column) for i, column in enumerate(columns) if not column.categories]
         self._integers = [i for i, column in numbers if column.type in INTEGER_BITS]
-        # With one boolean, or an integer that may be left out, the types of the cells no longer say enough.
-        self._fast = all(c.type in REALS or (c.type in INTEGER_BITS and c.required) for _, c in numbers)
+        # With one boolean, a narrow tensor or an integer that may be left out, the cells' types no longer say enough.
+        self._fast = all(
+            c.type in REALS or (c.type in INTEGER_BITS and c.required) for _, c in numbers
+        ) and _WIDE.issuperset(c.dtype for _, c in numbers)
         self.numeric = self._fast and not self._codes  # every value is a number or null
 
     def document(self) -> list[dict[str, Any]]:
         """The columns as JSON, in MLflow's words."""
         return [column.document() for column in self.columns]
 
-    def from_records(self, records: Sequence[Any]) -> Matrix:
+    def from_records(self, records: Sequence[Any]) -> Cells:
         """Return the rows of `[{column: value}]`, shape (rows, columns); NaN stands for missing.
 
         Raises:
@@ -62,7 +71,7 @@ class Signature:
         errors.raise_if_any()
         return self._matrix(rows)
 
-    def from_split(self, columns: Sequence[Any], data: Sequence[Any]) -> Matrix:
+    def from_split(self, columns: Sequence[Any], data: Sequence[Any]) -> Cells:
         """Return the rows of `{"columns": [..], "data": [[..]]}`, as `from_records` does."""
         width = len(columns)
         if columns == self._in_order and all(type(row) is list and len(row) == width for row in data):
@@ -92,7 +101,7 @@ class Signature:
         order = [place.get(name) for name in self.names]
         return self._matrix([[None if i is None else row[i] for i in order] for row in data])
 
-    def from_numbers(self, wide: NDArray[np.float64]) -> Matrix | None:
+    def from_numbers(self, wide: NDArray[np.float64]) -> NDArray[np.float32] | None:
         """Return rows of numbers as float32, shape (rows, columns); None when one may not fit its column.
 
         Args:
@@ -101,7 +110,7 @@ class Signature:
         infinite = np.abs(wide) > FLOAT32_MAX  # a null is NaN here, which is not above anything
         return None if infinite.any() or not self._whole(wide) else wide.astype(np.float32)
 
-    def _matrix(self, rows: Sequence[list[Any]]) -> Matrix:
+    def _matrix(self, rows: Sequence[list[Any]]) -> Cells:
         """Convert rows of the right length: at once when the types of all cells allow it, else one by one."""
         cells = self._encoded(rows) if self._codes else rows
         types = set(map(type, chain.from_iterable(cells)))
@@ -112,13 +121,17 @@ class Signature:
                 wide = np.full((1, len(self.names)), np.inf)
             if (narrow := self.from_numbers(wide)) is not None:
                 return narrow
+        self._check(rows)
+        return np.array(cells, dtype=np.float64).astype(np.float32)
+
+    def _check(self, rows: Sequence[list[Any]]) -> None:
+        """Look at each cell of rows of the right length, and name those that do not fit."""
         errors = _Errors()
         for number, row in enumerate(rows):
             for column, value in zip(self.columns, row, strict=True):
                 if problem := column.problem(value):
                     errors.add(number, column.name, problem)
         errors.raise_if_any()
-        return np.array(cells, dtype=np.float64).astype(np.float32)
 
     def _encoded(self, rows: Sequence[list[Any]]) -> Sequence[list[Any]]:
         """Return the rows with the booster's numbers instead of categories, or none when one is unknown."""

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from app.booster import BoosterError
 from app.errors import LoadError
-from app.model import Model, obtain
+from app.model import BoosterModel, obtain
 from app.settings import Settings as ServiceSettings
 from app.settings import describe
 from training.errors import InputError, TrackingError, TrainingError
@@ -112,7 +112,7 @@ def place_of_data(uri: str, work: Path) -> Place:
     return download(uri, work) if uri.startswith(("http://", "https://")) else place(uri)
 
 
-def _model(options: Options, before: dict[str, Any] | None, work: Path) -> Model:
+def _model(options: Options, before: dict[str, Any] | None, work: Path) -> BoosterModel:
     """Load the model; a run that goes on keeps the version that it began with, wherever the alias is now."""
     uri, sha256 = options.model_uri, options.model_sha256
     if before and before.get("model", {}).get("asked_for") == uri:
@@ -124,7 +124,10 @@ def _model(options: Options, before: dict[str, Any] | None, work: Path) -> Model
     except ValidationError as error:
         raise InputError(describe(error).replace("The service", "The model").replace("MODEL_SERVICE_", "")) from None
     try:
-        return obtain(service, time.monotonic() + _LOAD_SECONDS)
+        model = obtain(service, time.monotonic() + _LOAD_SECONDS)
     except LoadError as error:
         wrong = InputError if not error.retryable else TrackingError
         raise wrong(f"Cannot load {uri}: {error}.") from None
+    if not isinstance(model, BoosterModel):
+        raise InputError(f"{uri} is loaded by {model.flavor}, and only XGBoost models are scored: unset MODEL_FLAVOR.")
+    return model

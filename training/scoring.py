@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from app.booster import BoosterError, Matrix
 from app.errors import LISTED_ERRORS
-from app.model import Model
+from app.model import BoosterModel
 from app.output import Output
 from training.encode import Bad, Mask, encode
 from training.errors import InputError
@@ -24,7 +24,9 @@ _LOG_SECONDS = 10.0
 log = logging.getLogger(__name__)
 
 
-def score(model: Model, data: DataSet, parts: Parts, part_rows: int, more: tuple[str, ...], *, skip: bool) -> int:
+def score(
+    model: BoosterModel, data: DataSet, parts: Parts, part_rows: int, more: tuple[str, ...], *, skip: bool
+) -> int:
     """Write the parts that are missing; return the number of rows in all.
 
     Args:
@@ -54,7 +56,7 @@ def score(model: Model, data: DataSet, parts: Parts, part_rows: int, more: tuple
     return rows
 
 
-def _predicted(model: Model, piece: Piece, more: tuple[str, ...], *, skip: bool) -> pa.Table:
+def _predicted(model: BoosterModel, piece: Piece, more: tuple[str, ...], *, skip: bool) -> pa.Table:
     """Return the part's table: row, copied columns, prediction, what made it."""
     matrix, bad, reasons = encode(piece.table, model.signature.columns, text=piece.text)
     if bad.any() and not skip:

@@ -140,7 +140,7 @@ def test_mlmodel_chooses_no_file(copied: Path, data: str | None) -> None:
     ("changes", "cause"),
     [
         ({"flavors": {"sklearn": {}}}, "no flavor xgboost"),
-        ({"signature": {"inputs": '[{"type": "tensor", "tensor-spec": {}}]'}}, "is of type tensor"),
+        ({"signature": {"inputs": '[{"type": "tensor", "tensor-spec": {}}]'}}, r"tensor \(unnamed\) is of None"),
         ({"signature": {"inputs": '[{"type": "datetime", "name": "a"}]'}}, "input a is of type datetime"),
         ({"signature": {"inputs": '[{"type": "double", "name": "a"}]'}}, "3 features are not the signature's 1"),
         ({"signature": {"inputs": json.dumps([{"type": "double", "name": "a"}] * 2)}}, "the same name"),

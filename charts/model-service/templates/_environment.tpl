@@ -7,7 +7,7 @@ in: root context   out: YAML list
   value: {{ include "model-service.fullname" . | quote }}
 - name: MODEL_SERVICE_IMAGE
   value: {{ include "model-service.image" . | quote }}
-{{- range $key, $value := pick .Values.model "name" "sha256" "uri" }}
+{{- range $key, $value := pick .Values.model "compatibility" "flavor" "name" "sha256" "uri" }}
 - name: MODEL_SERVICE_MODEL_{{ upper $key }}
   value: {{ $value | quote }}
 {{- end }}

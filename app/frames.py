@@ -1,0 +1,75 @@
+"""Make of checked JSON values what MLflow's models take: a data frame, or tensors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.columns import INTEGER_BITS, REALS, UNNAMED, Column
+from app.errors import InvalidInputError
+from app.signature import Cells
+from app.values import moment, octets
+
+Cell = Any  # what a model takes: MLflow has no type for it
+
+_DTYPES = {"double": "float64", "float": "float32", "long": "int64", "integer": "int32", "boolean": "bool"}
+
+
+def frame_of(rows: Cells, columns: Sequence[Column]) -> Any:
+    """Return a data frame with a column for each of these, of the type that MLflow's signature names.
+
+    A column that is not required is left out when no row has a value.
+
+    Args:
+        rows: checked values, shape (rows, columns).
+        columns: of the signature.
+    """
+    import pandas as pd
+
+    found = {
+        column.name: pd.Series(_series(rows[:, place], column))
+        for place, column in enumerate(columns)
+        if column.required or any(value is not None for value in rows[:, place])
+    }
+    return pd.DataFrame(found, index=range(len(rows)))
+
+
+def tensors_of(rows: Cells, columns: Sequence[Column], *, one: bool) -> Any:
+    """Return the tensors by their names, or the one that has none, each of shape (rows, …).
+
+    Raises:
+        InvalidInputError: of a tensor whose rows may be of any length, two are of different lengths.
+    """
+    if one and not columns[0].shape and columns[0].name != UNNAMED:  # a matrix, whose columns are apart here
+        return np.array(rows.tolist(), dtype=_dtype(columns[0]))
+    found = {}
+    for place, column in enumerate(columns):
+        try:
+            found[column.name] = np.array(list(rows[:, place]), dtype=_dtype(column))
+        except ValueError:
+            raise InvalidInputError(
+                f"The rows of {column.name} have different lengths; a tensor's are the same."
+            ) from None
+    return found[columns[0].name] if one else found
+
+
+def _dtype(column: Column) -> str:
+    return {"str": "str_", "object": "object"}.get(column.dtype, column.dtype)
+
+
+def _series(values: NDArray[Any], column: Column) -> NDArray[Any]:
+    if column.type == "datetime":
+        return np.array([np.datetime64("NaT") if v is None else moment(v) for v in values], dtype="datetime64[ns]")
+    if column.type == "binary":
+        values = np.array([None if value is None else octets(value) for value in values], dtype=object)
+    if column.type in REALS:
+        return np.array(list(values), dtype=_DTYPES[column.type])
+    if column.type not in _DTYPES:
+        return values
+    if any(value is None for value in values):
+        # Of integers and booleans pandas has a type that can be missing, which MLflow's check does not take. What it
+        # takes is a column of objects.
+        whole = column.type in INTEGER_BITS
+        return np.array([None if v is None else int(v) if whole else v for v in values], dtype=object)
+    return np.array(list(values), dtype=_DTYPES[column.type])
