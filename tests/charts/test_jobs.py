@@ -84,7 +84,7 @@ def test_service_and_budget_do_not_count_the_pods() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"settings": {"rounds": 10}},
+        {"settings": {"train": {"rounds": 10}}},
         {"rerun": "again"},
         {"image": {"tag": "2.0.0"}},
         {"resources": {"limits": {"memory": "4Gi"}}},
@@ -108,7 +108,7 @@ def test_settings_know_the_model_and_are_the_users_otherwise() -> None:
     def settings(values: Values) -> Any:
         return yaml.safe_load(only(rendered(merged(TRAINED, values)), "ConfigMap")["data"]["settings.yaml"])
 
-    own = {"model_name": "other", "rounds": 7, "promote": {"alias": "candidate", "min_gain": 0.5}}
+    own = {"model_name": "other", "train": {"rounds": 7}, "promote": {"alias": "candidate", "margin": 0.5}}
 
     assert settings({}) == {"model_name": "churn", "promote": {"alias": "champion"}}
     assert settings({"training": {"settings": own}}) == own

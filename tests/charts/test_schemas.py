@@ -103,7 +103,7 @@ JOBS: Values = {
     "networkPolicy": {"enabled": True, "extraEgress": [{"ports": [{"port": 443}]}]},
     "training": {
         "enabled": True,
-        "settings": {"data": "s3://lake/churn/", "target": "left", "promote": {"min_gain": 0.001}},
+        "settings": {"train": {"data": "s3://lake/churn/", "target": "left"}, "promote": {"margin": 0.001}},
         "workers": 3,
         "checkpoints": {"existingClaim": "checkpoints"},
         "existingSecrets": ["s3"],
