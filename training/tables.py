@@ -4,13 +4,15 @@ Rows are counted from 0 through all files in the order of their names, so that a
 are in it, whatever the files' own batches and row groups are.
 """
 
+import hashlib
+import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as parquet
-from pyarrow.fs import FileInfo
+from pyarrow.fs import FileInfo, LocalFileSystem
 
 from app.columns import INTEGER_BITS, Column
 from training.errors import InputError
@@ -53,8 +55,23 @@ class DataSet:
         self._columns, self._more = columns, tuple(more)
 
     def identity(self) -> list[dict[str, str | int]]:
-        """Return what tells that the files are still the same: names, sizes, times of change."""
-        return [{"path": each.path, "bytes": each.size, "changed_ns": each.mtime_ns or 0} for each in self.files]
+        """Return what tells that the files are still the same: names, sizes, and digests or a bucket's times of change.
+
+        A volume's times do not tell: the files of a ConfigMap and of a download are new in each pod.
+        """
+        known: list[dict[str, str | int]] = []
+        root = posixpath.dirname(self.place.path) if self.files[0].path == self.place.path else self.place.path
+        for each in self.files:
+            known.append({"path": posixpath.relpath(each.path, root), "bytes": each.size})
+            if isinstance(self.place.filesystem, LocalFileSystem):
+                try:
+                    with open(each.path, "rb") as file:
+                        known[-1]["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+                except OSError as error:
+                    raise failure(each.path, "read", error) from None
+            else:
+                known[-1]["changed_ns"] = each.mtime_ns or 0
+        return known
 
     def pieces(self, rows: int, first_row: int) -> Iterator[Piece]:
         """Yield the rows from `first_row`, a multiple of `rows`, in tables of `rows`; the last may be shorter."""
