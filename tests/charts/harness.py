@@ -20,6 +20,13 @@ MODEL_SERVICE = CHARTS / "model-service"
 OBSERVABILITY = CHARTS / "observability"
 MLFLOW = OBSERVABILITY / "charts" / "mlflow"
 
+NOTES = """apiVersion: v1
+kind: ConfigMap
+metadata: {name: notes}
+data:
+  text: {{ tpl (.Files.Get "NOTES.txt") . | quote }}
+"""
+
 type Object = dict[str, Any]
 type Values = Mapping[str, Any]
 
@@ -122,3 +129,9 @@ def container(objects: Sequence[Object]) -> Object:
 def environment(objects: Sequence[Object]) -> dict[str, Any]:
     """Return the main container's environment: text by name, or the reference that fills it in."""
     return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container(objects)["env"]}
+
+
+def show_notes(chart: Path) -> None:
+    """Make a copy of a chart render its notes as the ConfigMap `notes`; `helm template` leaves them out."""
+    shutil.move(chart / "templates" / "NOTES.txt", chart / "NOTES.txt")
+    (chart / "templates" / "notes.yaml").write_text(NOTES)

@@ -6,14 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.charts.harness import MINIMAL, MODEL_SERVICE, Values, only, render
+from tests.charts.harness import MINIMAL, MODEL_SERVICE, Values, only, render, show_notes
 
-NOTES = """apiVersion: v1
-kind: ConfigMap
-metadata: {name: notes}
-data:
-  text: {{ tpl (.Files.Get "NOTES.txt") . | quote }}
-"""
 UNSEEN = "A Prometheus that selects by labels sees none of it while"
 
 
@@ -22,10 +16,9 @@ def chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the chart that renders its notes as an object: `helm template` leaves them out."""
     copy = tmp_path_factory.mktemp("notes") / "model-service"
     shutil.copytree(MODEL_SERVICE, copy)
-    shutil.move(copy / "templates" / "NOTES.txt", copy / "NOTES.txt")
     for path in (copy / "templates").rglob("*.yaml"):
         path.unlink()
-    (copy / "templates" / "notes.yaml").write_text(NOTES)
+    show_notes(copy)
     return copy
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.charts.harness import MLFLOW, OBSERVABILITY, HelmError, Values, kinds, only, program, render
+from tests.charts.harness import MLFLOW, OBSERVABILITY, HelmError, Values, kinds, only, program, render, show_notes
 from tests.charts.schemas import problems
 from tests.charts.umbrella import DEPENDENCY, copy_umbrella, pinned_version
 
@@ -24,12 +23,6 @@ FILES: dict[str, Values] = {
     "values-existing-prometheus.yaml": {},
     PRODUCTION: {**WITHOUT_STACK, "mlflow": {"mlflow": {"artifactsDestination": "s3://models/mlflow"}}},
 }
-NOTES = """apiVersion: v1
-kind: ConfigMap
-metadata: {name: notes}
-data:
-  text: {{ tpl (.Files.Get "NOTES.txt") . | quote }}
-"""
 
 
 @pytest.fixture
@@ -150,8 +143,7 @@ def test_every_key_of_the_stack_is_open(umbrella: Path) -> None:
 @pytest.mark.parametrize("release", ["obs", "x", "team-a-observability-of-all-the-risk-models-in-europe", "mlflow"])
 @pytest.mark.parametrize("values", [{}, {"fullnameOverride": "tracking", "service": {"port": 80}}], ids=["", "renamed"])
 def test_notes_name_the_services_of_this_release(umbrella: Path, values: Values, release: str) -> None:
-    shutil.move(umbrella / "templates" / "NOTES.txt", umbrella / "NOTES.txt")
-    (umbrella / "templates" / "notes.yaml").write_text(NOTES)
+    show_notes(umbrella)
 
     objects = render(umbrella, {**WITHOUT_STACK, "mlflow": values}, release=release, namespace="monitoring")
     text = next(item for item in objects if item["metadata"]["name"] == "notes")["data"]["text"]
@@ -165,8 +157,7 @@ def test_notes_name_the_services_of_this_release(umbrella: Path, values: Values,
 
 
 def test_notes_say_what_auth_asks_of_a_model(umbrella: Path) -> None:
-    shutil.move(umbrella / "templates" / "NOTES.txt", umbrella / "NOTES.txt")
-    (umbrella / "templates" / "notes.yaml").write_text(NOTES)
+    show_notes(umbrella)
     auth = {"enabled": True, "existingSecret": "login"}
     mlflow = {"auth": auth, "serviceMonitor": {"enabled": False}, "prometheusRule": {"enabled": False}}
 
@@ -178,8 +169,7 @@ def test_notes_say_what_auth_asks_of_a_model(umbrella: Path) -> None:
 
 
 def test_notes_say_who_needs_a_way_to_the_bucket(umbrella: Path) -> None:
-    shutil.move(umbrella / "templates" / "NOTES.txt", umbrella / "NOTES.txt")
-    (umbrella / "templates" / "notes.yaml").write_text(NOTES)
+    show_notes(umbrella)
 
     texts = []
     for values, files in ((WITHOUT_STACK, []), (FILES[PRODUCTION], [umbrella / PRODUCTION])):

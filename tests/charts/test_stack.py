@@ -4,7 +4,6 @@ Needs its package (KPS_CHART, or `helm dependency build`); without it these are 
 """
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.harness import OBSERVABILITY, Object, Values, kinds, render
+from tests.charts.harness import OBSERVABILITY, Object, Values, kinds, render, show_notes
 from tests.charts.schemas import KUBERNETES_VERSIONS, problems
 from tests.charts.umbrella import DEPENDENCY, copy_umbrella
 
@@ -26,20 +25,13 @@ PROFILES: dict[str, tuple[list[str], Values]] = {
 }
 WITH_STACK = [name for name in PROFILES if name != "existing-prometheus"]
 CONTROL_PLANE = ("kube-controller-manager", "kube-etcd", "kube-proxy", "kube-scheduler")
-NOTES = """apiVersion: v1
-kind: ConfigMap
-metadata: {name: notes}
-data:
-  text: {{ tpl (.Files.Get "NOTES.txt") . | quote }}
-"""
 
 
 @pytest.fixture(scope="module")
 def umbrella(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the umbrella with the real stack, which renders its notes as an object."""
     copy = copy_umbrella(tmp_path_factory.mktemp("stack") / "observability")
-    shutil.move(copy / "templates" / "NOTES.txt", copy / "NOTES.txt")
-    (copy / "templates" / "notes.yaml").write_text(NOTES)
+    show_notes(copy)
     return copy
 
 
