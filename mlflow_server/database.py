@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import mlflow.store.db.utils  # noqa: F401 - seconds of imports, which should not pass while the lock is held
 import sqlalchemy
+from alembic.util.exc import CommandError
 from mlflow.db import commands
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
@@ -74,6 +75,11 @@ def bring_up_to_date(url: URL, key: str, migrate: Callable[[URL], None]) -> None
             started = time.monotonic()
             migrate(url)
             log.info("%s is up to date, %.1f s", where, time.monotonic() - started)
+    except CommandError as error:  # of Alembic, which does not know the revision that the tables have
+        raise NotReadyError(
+            f"The tables in {where} are of a newer MLflow than this image has ({error}): use its image again, or "
+            "restore the database from its backup."
+        ) from error
     except DBAPIError as error:
         said = str(error.orig).strip().partition("\n")[0].rstrip(".")
         raise NotReadyError(f"The database {where} cannot be used: {said}. {_remedy(said, key)}") from error

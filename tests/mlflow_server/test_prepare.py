@@ -1,6 +1,7 @@
 """The preparation as the init container runs it, on a real SQLite file; tests/e2e has PostgreSQL and S3."""
 
 import os
+import shutil
 import sqlite3
 import stat
 import subprocess
@@ -36,7 +37,7 @@ def prepare(folder: Path, **environment: str) -> subprocess.CompletedProcess[str
     }
     command = [sys.executable, "-m", "mlflow_server.prepare"]
     return subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **own}, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=ROOT, env={**os.environ, **own}, capture_output=True, text=True, timeout=300, check=False
     )
 
 
@@ -100,4 +101,17 @@ def test_what_is_missing_is_logged_once_and_becomes_the_termination_message(tmp_
     assert message.startswith("The database postgresql+psycopg://mlflow:***@127.0.0.1:1/mlflow cannot be used: ")
     assert f"Connection refused. Is it up, may this pod reach it, and is {key} right?" in message
     assert "very-secret" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_tables_of_a_newer_mlflow_are_left_alone(folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "mlflow.db", tmp_path)
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'of-tomorrow'")
+        connection.commit()
+
+    done = prepare(tmp_path)
+
+    assert done.returncode == 1
+    assert "are of a newer MLflow than this image has" in (tmp_path / "termination-log").read_text()
     assert "Traceback" not in done.stderr
