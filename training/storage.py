@@ -152,6 +152,6 @@ def _s3() -> S3FileSystem:
     """Small files are sent in one PUT; MLflow's name for another endpoint is known too."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     endpoint = endpoint or os.environ.get("MLFLOW_S3_ENDPOINT_URL")
-    authority = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
+    authority = os.environ.get("AWS_CA_BUNDLE")
     options = {"tls_ca_file_path": authority} if authority else {}
     return S3FileSystem(endpoint_override=endpoint, allow_delayed_open=True, **options)
