@@ -119,6 +119,7 @@ class Contract(BaseModel):
     example_output: tuple[tuple[float, ...], ...] = Field(
         default=(), description="What the booster answered to the input example in training: its numbers for each row."
     )
+    metrics: dict[str, float] = Field(default={}, description="Of the held-out rows, e.g. auc or rmse.")
     profile: Profile | None = Field(default=None, description="Reference distributions; without them no drift is seen.")
 
     @model_validator(mode="after")

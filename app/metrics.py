@@ -28,6 +28,7 @@ MODEL_INFO = Gauge("model_info", "The loaded model; always 1.", [*_MODEL, "run_i
 TRAINED = Gauge("model_trained_timestamp_seconds", "When the model was logged, as Unix time.", _MODEL)
 LOADED = Gauge("model_loaded_timestamp_seconds", "When this process had the model, as Unix time.", _MODEL)
 LOAD_SECONDS = Gauge("model_load_duration_seconds", "From the start of loading until the model could answer.", _MODEL)
+REFERENCE_METRIC = Gauge("model_reference_metric", "How good the model was on held-out rows.", [*_MODEL, "metric"])
 WAITING = Gauge("model_requests_waiting", "Requests that wait for one of the slots.", ["model_name"])
 LIMIT = Gauge("model_concurrency_limit", "Requests that are predicted at the same time at most.", ["model_name"])
 PREDICTIONS = Counter("model_predictions_total", "Rows predicted.", _MODEL)
@@ -63,6 +64,8 @@ class ModelMetrics:
         LOAD_SECONDS.labels(*labels).set(load_seconds)
         if model.trained_at:
             TRAINED.labels(*labels).set(model.trained_at.timestamp())
+        for name, value in (model.contract.metrics if model.contract else {}).items():
+            REFERENCE_METRIC.labels(*labels, name).set(value)
 
     def predicted(self, rows: int) -> None:
         """Count the rows of a request."""

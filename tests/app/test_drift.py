@@ -264,3 +264,16 @@ def test_a_profile_that_does_not_fit_keeps_the_model_from_loading(profiled: Path
     Service(settings_for(wrong.as_uri(), tmp_path), said.append).start()
     until(lambda: said)
     assert "the profile in contract.json has mass, which is no column of the model" in said[0]
+
+
+def test_metrics_of_the_training_are_there_to_compare_with(profiled: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "model"
+    changed.mkdir()
+    for path in profiled.iterdir():
+        (changed / path.name).write_bytes(path.read_bytes())
+    contract = json.loads((changed / CONTRACT_FILE).read_text()) | {"metrics": {"auc": 0.93}}
+    (changed / CONTRACT_FILE).write_text(json.dumps(contract))
+    with serving(settings_for(changed.as_uri(), tmp_path, model_name="measured")) as client:
+        model = client.get("/model").json()
+    where = {"model_name": "measured", "model_version": model["version"], "metric": "auc"}
+    assert REGISTRY.get_sample_value("model_reference_metric", where) == 0.93

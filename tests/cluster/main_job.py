@@ -1,6 +1,7 @@
 """The main job, on whichever cluster there is: observability, a training run, the model service, a real prediction."""
 
 import json
+import secrets
 import sys
 import tempfile
 import time
@@ -147,10 +148,21 @@ def install_model(access: Access, uri: str = f"models:/{MODEL}@{ALIAS}", *extra:
         access, RELEASE, ROOT / "charts" / "model-service", NAMESPACE, *image_values(APP),
         f"--set-string=model.uri={uri}", f"--set-string=mlflow.trackingUri={TRACKING_URI}",
         "--set=serviceMonitor.enabled=true", "--set=prometheusRule.enabled=true",
-        "--set=grafanaDashboards.enabled=true",
+        "--set=grafanaDashboards.enabled=true", f"--set=feedback.existingSecret={_feedback_key(access)}",
         "--set=autoscaling.enabled=true", "--set=autoscaling.minReplicas=2", "--set=autoscaling.maxReplicas=3",
         "--set=resources.requests.cpu=100m", *extra,
     )  # fmt: skip
+
+
+def _feedback_key(access: Access) -> str:
+    """Return the name of the Secret whose key signs feedback tokens; make it unless it is there."""
+    name = f"{RELEASE}-feedback"
+    if not access.get_all("secret", f"feedback={RELEASE}", NAMESPACE):
+        metadata = {"name": name, "namespace": NAMESPACE, "labels": {"feedback": RELEASE}}
+        key = {"first": secrets.token_urlsafe(24)}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": key}
+        access.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(secret))
+    return name
 
 
 def predict(url: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ import yaml
 
 from tests.charts.harness import MODEL_SERVICE
 from tests.cluster.access import Access, http, promql
-from tests.cluster.console import wait_for
+from tests.cluster.console import Failure, wait_for
 from tests.cluster.main_job import NAMESPACE, RELEASE
 
 FULLNAME = f"{RELEASE}-model-service"
 DASHBOARDS = sorted((MODEL_SERVICE / "files" / "dashboards").glob("*.json"))
 # What Grafana fills in: every namespace and pod, and four scrapes.
-VARIABLES = {"$namespace": ".+", "$job": FULLNAME, "$instance": ".+", "$__rate_interval": "1m"}
+VARIABLES = {"$namespace": ".+", "$feature": ".+", "$job": FULLNAME, "$instance": ".+", "$__rate_interval": "1m"}
 
 
 def _groups(prometheus: str) -> list[dict[str, Any]]:
@@ -92,7 +93,7 @@ def assert_each_query_has_data(
 
     assert len(queries) > 10
     try:
-        wait_for("data in every panel", filled, timeout_seconds=120, remedy="")
+        wait_for("data in every panel", filled, timeout_seconds=240, remedy="")
     finally:
         assert sorted(empty) == []
 
@@ -100,5 +101,15 @@ def assert_each_query_has_data(
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 def test_each_query_of_the_dashboard_returns_data(service: str, prometheus: str, path: Path) -> None:
     example = http(f"{service}/model")["input_example"]
+    classes = http(f"{service}/model")["classes"]
+    many = {"columns": example["columns"], "data": example["data"] * 40}
 
-    assert_each_query_has_data(prometheus, path, VARIABLES, lambda: http(f"{service}/predict", example))
+    def ask() -> None:
+        """Predict, and say of one half of the predictions that they were right and of the other that they were not."""
+        tokens = http(f"{service}/predict", many)["tokens"]
+        labels = [{"token": token, "label": classes[i % 2]} for i, token in enumerate(tokens)]
+        http(f"{service}/feedback", {"labels": labels})
+        with suppress(Failure):  # the label is none: the rejections have something to show
+            http(f"{service}/feedback", {"labels": [{"token": tokens[0], "label": "neither"}]})
+
+    assert_each_query_has_data(prometheus, path, VARIABLES, ask)

@@ -1,0 +1,164 @@
+"""Drift over pods that die and are added: PromQL says of a stream of real rows what numpy says of the same rows."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+import xgboost as xgb
+
+from app.contract import CONTRACT_FILE, MODEL_FILE, Contract, Variable
+from tests.cluster.access import Access, promql
+from tests.cluster.cache import ROOT
+from tests.cluster.console import wait_for
+from tests.cluster.images import APP, TRAINING
+from tests.cluster.main_job import ALIAS, MODEL, TRACKING_URI, image_values, install
+from tests.e2e.stream import columns, rows
+
+NAMESPACE, RELEASE = "drift", "watched"
+FULLNAME = f"{RELEASE}-model-service"
+SCRIPT = Path(__file__).parent / "stream.py"
+PHASE_SECONDS = 120
+TOLERANCE = 0.002
+
+type Numbers = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@pytest.fixture(scope="module")
+def watched(access: Access) -> Iterator[None]:
+    """A release of three pods whose alerts ring within minutes."""
+    install(
+        access, RELEASE, ROOT / "charts" / "model-service", NAMESPACE, *image_values(APP),
+        f"--set-string=model.uri=models:/{MODEL}@{ALIAS}", f"--set-string=mlflow.trackingUri={TRACKING_URI}",
+        "--set=replicaCount=3", "--set=resources.requests.cpu=50m", "--set=serviceMonitor.enabled=true",
+        "--set=drift.maxFeatures=1000", "--set=prometheusRule.enabled=true", "--set=prometheusRule.drift.window=30m",
+        "--set=prometheusRule.drift.longWindow=30m", "--set=prometheusRule.alerts.predictionDrift.for=1m",
+    )  # fmt: skip
+    yield
+    access.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
+    access.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+@pytest.fixture(scope="module")
+def model(mlflow_port: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Contract, xgb.Booster]:
+    """The served model's contract and booster, as MLflow gives them out."""
+    folder = tmp_path_factory.mktemp("model")
+    mlflow.set_tracking_uri(mlflow_port)
+    for name in (CONTRACT_FILE, MODEL_FILE):
+        mlflow.artifacts.download_artifacts(f"models:/{MODEL}@{ALIAS}/{name}", dst_path=str(folder))
+    contract = Contract.model_validate_json((folder / CONTRACT_FILE).read_bytes())
+    return contract, xgb.Booster(model_file=str(folder / MODEL_FILE))
+
+
+@pytest.fixture(scope="module")
+def mlflow_port(access: Access) -> Iterator[str]:
+    with access.forward("service/obs-mlflow", 5000, "monitoring") as url:
+        yield url
+
+
+def start(access: Access, seed: int, drifted: str) -> str:
+    """Start a pod that sends rows, and return its name."""
+    pod = f"stream-{seed}"
+    access.kubectl(
+        "run", pod, f"--namespace={NAMESPACE}", f"--image={TRAINING.reference}", "--restart=Never", "--command", "--",
+        "python3", "-c", SCRIPT.read_text(), FULLNAME, str(PHASE_SECONDS), str(seed), drifted,
+    )  # fmt: skip
+    return pod
+
+
+def end(access: Access, pod: str) -> dict[str, Any]:
+    """Wait for a stream to end, and return what it counted."""
+    here = [pod, f"--namespace={NAMESPACE}"]
+    access.kubectl("wait", "pod", *here, "--for=jsonpath={.status.phase}=Succeeded", f"--timeout={PHASE_SECONDS + 90}s")
+    counted: dict[str, Any] = json.loads(access.kubectl("logs", *here).splitlines()[-1])
+    return counted
+
+
+def psi(prometheus: str) -> dict[str, float]:
+    """Return PSI by variable, as Prometheus has it now."""
+    found = promql(prometheus, f'model:distribution_psi:short{{namespace="{NAMESPACE}"}}')
+    return {each["metric"]["variable"]: float(each["value"][1]) for each in found}
+
+
+def samples(prometheus: str) -> float:
+    found = promql(
+        prometheus, f'model:distribution_samples:increase_short{{namespace="{NAMESPACE}",role="prediction"}}'
+    )
+    return float(found[0]["value"][1]) if found else 0.0
+
+
+def states(prometheus: str, alert: str) -> set[str]:
+    """Return the states of an alert of the release."""
+    found = promql(prometheus, f'ALERTS{{alertname="{alert}",namespace="{NAMESPACE}"}}')
+    return {each["metric"]["alertstate"] for each in found}
+
+
+def psi_by_numpy(variable: Variable, values: Numbers) -> float:
+    places = np.searchsorted(np.array(variable.edges, dtype=np.float32), values[~np.isnan(values)])
+    counts = [*np.bincount(places, minlength=len(variable.shares)), np.isnan(values).sum()]
+    live = np.maximum(np.array(counts) / len(values), 1e-4)
+    reference = np.maximum(np.array([*variable.shares, variable.missing]), 1e-4)
+    return float(((live - reference) * np.log(live / reference)).sum())
+
+
+def expected(model: tuple[Contract, xgb.Booster], sent: Numbers) -> dict[str, float]:
+    """Return PSI by variable, of the rows that were sent."""
+    contract, booster = model
+    assert contract.profile
+    names = columns()
+    found = {each.name: psi_by_numpy(each, sent[:, names.index(each.name)]) for each in contract.profile.features}
+    scores = booster.predict(xgb.DMatrix(sent, feature_names=names))
+    return found | {each.name: psi_by_numpy(each, scores) for each in contract.profile.predictions}
+
+
+@pytest.mark.long
+def test_promql_says_what_numpy_says_of_a_stream_over_pods_that_come_and_go(
+    access: Access, watched: None, model: tuple[Contract, xgb.Booster], prometheus: str
+) -> None:
+    del watched
+    selector = f'model_distribution_values_total{{namespace="{NAMESPACE}"}}'
+    wait_for(
+        "three pods scraped",
+        lambda: promql(prometheus, f"count(count by (pod) ({selector})) == 3"),
+        timeout_seconds=90,
+        remedy="",
+    )
+    sent: list[Numbers] = []
+    table = []
+    for seed, (drifted, disturbance) in enumerate((("real", "kill"), ("drifted", "scale"))):
+        before = samples(prometheus)
+        pod = start(access, seed, drifted)
+        wait_for("half of the rows", lambda: samples(prometheus) > before + 4_000, timeout_seconds=180, remedy="")  # noqa: B023
+        if disturbance == "kill":
+            victim = access.get_all("pod", f"app.kubernetes.io/instance={RELEASE}", NAMESPACE)[0]["metadata"]["name"]
+            access.kubectl("delete", "pod", victim, f"--namespace={NAMESPACE}", "--grace-period=0", "--force")
+        else:
+            access.kubectl("scale", f"deployment/{FULLNAME}", f"--namespace={NAMESPACE}", "--replicas=4")
+        counted = end(access, pod)
+        assert counted["failures"] <= 5, counted  # those that were with the killed pod
+        sent.append(rows(seed, drifted=drifted == "drifted"))
+        wanted = expected(model, np.concatenate(sent))
+
+        def close() -> bool:
+            live = psi(prometheus)
+            return live.keys() == wanted.keys() and abs(live["score"] - wanted["score"]) < TOLERANCE  # noqa: B023
+
+        wait_for("the last scrape in the rules", close, timeout_seconds=180, remedy="")
+        live = psi(prometheus)
+        table += [(drifted, name, live[name], value) for name, value in wanted.items()]
+        if drifted == "real":
+            assert states(prometheus, "ModelPredictionDrift") == set()
+    differences = [abs(found - value) for _, _, found, value in table]
+    for drifted, name, found, value in table:
+        print(f"{drifted:8} {name:24} PromQL {found:.4f} numpy {value:.4f} difference {found - value:+.4f}")
+    print(f"{len(differences)} comparisons, largest {max(differences):.4f}, mean {np.mean(differences):.5f}")
+    assert max(differences) <= 5 * TOLERANCE  # with what the killed pod had counted since its last scrape
+    wait_for(
+        "the drift alert",
+        lambda: "firing" in states(prometheus, "ModelPredictionDrift") | states(prometheus, "ModelFeatureDrift"),
+        timeout_seconds=240,
+        remedy="",
+    )
