@@ -82,5 +82,6 @@ def main(uri: str, clients: int, runs: int, experiment: str) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ["MLFLOW_TRACKING_URI"] = sys.argv[1]  # an older client looks for the artifacts' server there
     sys.stdout = sys.stderr  # what MLflow prints
     main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
