@@ -384,3 +384,44 @@ def test_a_model_that_needs_pyfunc_is_not_loaded_unasked(saved_pipeline: Path) -
 
     with pytest.raises(LoadError, match=r"MLmodel has no flavor xgboost.*set model\.flavor=pyfunc"):
         model.folder_provenance(ModelFolder(saved_pipeline), saved_pipeline.as_uri(), "m")
+
+
+def test_registered_model_is_downloaded_whole(mlflow_server: str, tmp_path: Path) -> None:
+    """With the folder of code that it was logged with."""
+    helper = tmp_path / "code" / "doubling"
+    helper.mkdir(parents=True)
+    (helper / "__init__.py").write_text("def double(x):\n    return 2 * x\n")
+    source = """
+import mlflow.pyfunc
+
+class Double(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        from doubling import double
+        return double(model_input["x"])
+
+mlflow.models.set_model(Double())
+"""
+    (tmp_path / "double.py").write_text(source)
+    frame = pd.DataFrame({"x": [1.0, 2.0]})
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(action="ignore"):
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        import mlflow
+        from mlflow.models import infer_signature
+
+        mlflow.set_tracking_uri(mlflow_server)
+        with mlflow.start_run():
+            mlflow.pyfunc.log_model(
+                python_model=str(tmp_path / "double.py"),
+                name="model",
+                registered_model_name="doubling",
+                signature=infer_signature(frame, frame["x"]),
+                input_example=frame,
+                code_paths=[str(helper)],
+                pip_requirements=REQUIREMENTS,
+            )
+        mlflow.set_tracking_uri("")
+        changes = {"model_flavor": "pyfunc", "mlflow_tracking_uri": mlflow_server}
+        with serving(settings_for("models:/doubling/1", tmp_path, **changes)) as client:
+            answer = client.post("/predict", json={"instances": [{"x": 21}]})
+
+    assert answer.json()["predictions"] == [42]

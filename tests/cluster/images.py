@@ -35,12 +35,15 @@ class Image:
     inputs: tuple[Path, ...]
     programs: tuple[str, ...] = ()
     folder: Callable[[], Path] = cluster_programs
+    base: "Image | None" = None  # another of ours that it is made FROM
+    context: Path = ROOT
 
     @property
     def tag(self) -> str:
         """The hash of everything that goes in."""
         base = "" if self.programs else PYTHON_PACKAGES
-        return key_of([self.dockerfile, *self.inputs], base, *BUILD_OPTIONS)
+        ours = (self.base.tag,) if self.base else ()
+        return key_of([self.dockerfile, *self.inputs], base, *ours, *BUILD_OPTIONS)
 
     @property
     def reference(self) -> str:
@@ -57,6 +60,11 @@ APP = _product("model-service", "app.Dockerfile", "app")
 TRAINING = _product("model-service-training", "training.Dockerfile", "app", "training")
 MLFLOW = _product("model-service-mlflow", "mlflow.Dockerfile", "mlflow_server")
 PRODUCTS = (APP, TRAINING, MLFLOW)
+# The example of docs/custom-image.md.
+_CUSTOM = ROOT / "docs" / "custom-image"
+CUSTOM = Image(
+    "model-service-sklearn", _CUSTOM / "Dockerfile", (_CUSTOM / "requirements.txt",), base=APP, context=_CUSTOM
+)
 
 _PROGRAMS = ROOT / "tests" / "cluster" / "kubernetes"
 PROMETHEUS = Image("prometheus", LOCAL / "prometheus.Dockerfile", ())
@@ -126,7 +134,10 @@ def build_with_buildah(image: Image) -> None:
         return
     arguments: list[object] = ["--layers", *BUILD_OPTIONS, "-f", image.dockerfile, "-t", image.reference]
     arguments += ["--build-arg", f"GIT_COMMIT={git_commit()}"]
-    if not image.programs:
+    if image.base:
+        build_with_buildah(image.base)
+        arguments += ["--build-arg", f"SERVICE_IMAGE={image.base.reference}"]
+    elif not image.programs:
         arguments += ["--build-arg", f"PYTHON_IMAGE={_python_image()}"]
     if CERTIFICATES.exists():
         folder = os.path.realpath(CERTIFICATES.parent)
@@ -135,7 +146,7 @@ def build_with_buildah(image: Image) -> None:
     with step(f"build image {image.name}", log), tempfile.TemporaryDirectory(dir=CACHE) as work:
         for program in image.programs:
             shutil.copy(image.folder() / program, work)
-        context = work if image.programs else ROOT
+        context = work if image.programs else image.context
         _buildah("build", *arguments, context, log=log)
     built = _buildah("images", "--noheading", "--format", "{{.Name}}:{{.Tag}}").split()
     for older in built:
@@ -154,7 +165,10 @@ def build_with_docker(image: Image) -> None:
     log = LOGS / f"image-{image.name}.log"
     with step(f"build image {image.name}", log):
         command = ["docker", "build", "-f", image.dockerfile, "-t", image.reference]
-        context = image.folder() if image.programs else ROOT
+        context = image.folder() if image.programs else image.context
+        if image.base:
+            build_with_docker(image.base)
+            command += ["--build-arg", f"SERVICE_IMAGE={image.base.reference}"]
         # kind cannot load an image with a provenance attestation, which Docker's containerd image store adds.
         env = {**os.environ, "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
         run([*command, "--build-arg", f"GIT_COMMIT={git_commit()}", context], log=log, env=env, timeout_seconds=1800)
