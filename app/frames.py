@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.columns import INTEGER_BITS, REALS, UNNAMED, Column
+from app.columns import INTEGER_BITS, REALS, Column
 from app.errors import InvalidInputError
+from app.inputs import UNNAMED
 from app.signature import Cells
 from app.values import moment, octets
 

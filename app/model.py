@@ -20,11 +20,11 @@ import numpy as np
 
 from app import booster as xgboost
 from app.booster import Booster, BoosterError, Matrix
-from app.columns import columns_of
 from app.compatibility import Mismatch, Mode, of_booster, settle
 from app.contract import CONTRACT_FILE, MODEL_FILE, Contract
 from app.errors import InvalidInputError, LoadError
 from app.folder import LOG_AGAIN, contract_of, example_of, flavor_of, mlmodel_of, read, trained_at
+from app.inputs import columns_of
 from app.output import Output, output_of
 from app.parameters import NO_PARAMETERS, Parameters
 from app.registry import Provenance, fetch

@@ -11,7 +11,7 @@ import orjson
 
 from app.columns import UNKNOWN_CATEGORY
 from app.endpoint import Endpoint, Work, fault, took
-from app.errors import CellError
+from app.errors import CellError, ProblemError
 from app.loading import Loaded, Service
 from app.metrics import ModelMetrics
 from app.rows import Rows
@@ -69,6 +69,8 @@ def _alone(loaded: Loaded, rows: Rows, read: float) -> bytes:
     begin = time.perf_counter()
     try:
         predictions = loaded.predict(matrix, rows.parameters)
+    except ProblemError:  # the caller's fault, which only the model could see
+        raise
     except Exception as error:
         raise fault(error, rows.count) from error
     took(loaded.metrics.predict, "predict", begin)

@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from app.columns import FLOAT32_MAX, FLOAT64_MAX, NESTED, SCALARS, Column, inputs_of, tensor_columns
+from app.columns import FLOAT32_MAX, FLOAT64_MAX, NESTED, SCALARS, Column
 from app.compatibility import ABSENT, Mismatch, Mode, of_environment, settle
 from app.errors import InvalidInputError, LoadError
 from app.folder import contract_of, example_of, flavor_of, mlmodel_of, trained_at
 from app.frames import Cell, frame_of, tensors_of
+from app.inputs import inputs_of, tensor_columns
 from app.model import Model
 from app.parameters import NO_PARAMETERS, Parameters, checked, parameters_of
 from app.registry import Provenance
@@ -33,6 +34,7 @@ from app.tables import Table, output_of, table_of, values_of
 NOT_THE_MODELS = "registered_model_meta"
 
 _PACKAGES = "build an image FROM this one with the model's packages (docs/custom-image.md)"
+_ENFORCED = "SCHEMA_ENFORCEMENT_FAILED"
 _SIGN = "log it with a signature (mlflow.models.infer_signature) and an input example"
 
 log = logging.getLogger(__name__)
@@ -192,4 +194,12 @@ def _loaded(pyfunc: Any, folder: Path, mismatches: tuple[Mismatch, ...] | None) 
 def _answer(function: Any, tensors: str, signature: Signature, rows: Cells, parameters: Parameters) -> Table:
     columns = signature.columns
     given: Cell = tensors_of(rows, columns, one=tensors == "array") if tensors else frame_of(rows, columns)
-    return table_of(function.predict(given, params=dict(parameters) or None), len(rows))
+    try:
+        answer = function.predict(given, params=dict(parameters) or None)
+    except Exception as error:
+        if getattr(error, "error_class", "") == _ENFORCED:  # by MLflow, before the model is asked
+            raise InvalidInputError(
+                "A list or an object in the rows has other contents than the model's signature says."
+            ) from None
+        raise
+    return table_of(answer, len(rows))

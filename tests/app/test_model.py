@@ -14,7 +14,7 @@ import yaml
 from app import model
 from app.booster import Matrix
 from app.contract import CONTRACT_FILE, MODEL_FILE
-from app.errors import LoadError
+from app.errors import InvalidInputError, LoadError
 from app.model import Model, folder_provenance
 from app.settings import ModelFolder
 from tests.app.harness import COLUMNS, write_contract
@@ -206,3 +206,40 @@ def test_prediction_of_one_row_equals_its_prediction_in_a_batch(copied: Path, ro
     alone = [loaded.predict(np.ascontiguousarray(rows[i : i + 1]))[0] for i in range(len(rows))]
 
     assert alone == loaded.predict(rows)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_array_signature_takes_the_boosters_names(copied: Path, rows: Matrix, dtype: str) -> None:
+    spec = {"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": [-1, 3]}}
+    change_mlmodel(copied, signature={"inputs": json.dumps([spec])})
+    (copied / "input_example.json").write_text(json.dumps(rows[:2].tolist()))
+    loaded = load(copied)
+
+    assert loaded.signature.names == tuple(COLUMNS)
+    assert loaded.example == {"columns": COLUMNS, "data": rows[:2].tolist()}
+    assert np.array_equal(loaded.signature.from_split(COLUMNS, rows.tolist()), rows)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bad", "problem"),
+    [
+        ("int32", 2**31, "must be between -2147483648 and 2147483647"),
+        ("int64", 0.5, "must be a whole number"),
+        ("uint8", 256, "must be between 0 and 255"),
+        ("uint8", -1, "must be between 0 and 255"),
+        ("bool", 1, "must be true or false, not a number"),
+        ("float32", 1e39, "must be finite as a 32-bit number"),
+    ],
+)
+def test_each_type_of_an_array_has_its_bounds(copied: Path, dtype: str, bad: Any, problem: str) -> None:
+    spec = {"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": [-1, 3]}}
+    change_mlmodel(copied, signature={"inputs": json.dumps([spec])})
+    (copied / "input_example.json").write_text(json.dumps([[True] * 3 if dtype == "bool" else [1] * 3]))
+    signature = load(copied).signature
+
+    with pytest.raises(InvalidInputError) as refusal:
+        signature.from_split(COLUMNS, [[True if dtype == "bool" else 1, bad, bad]])
+
+    assert [(each.row, each.column, each.problem) for each in refusal.value.errors] == [
+        (0, name, problem) for name in COLUMNS[1:]
+    ]

@@ -425,3 +425,21 @@ mlflow.models.set_model(Double())
             answer = client.post("/predict", json={"instances": [{"x": 21}]})
 
     assert answer.json()["predictions"] == [42]
+
+
+def test_contents_of_a_list_are_checked_by_mlflow(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"tags": [["a", "b"]], "score": [0.5]})
+    with warnings.catch_warnings(action="ignore"):
+        from mlflow.models import infer_signature
+
+        signature = infer_signature(frame, ["x"])
+        folder = save_code(tmp_path / "model", ECHO, signature=signature, input_example=frame)
+        with serving(settings(folder, tmp_path)) as client:
+            good = client.post("/predict", json={"instances": [{"tags": ["c"], "score": 1}]})
+            bad = client.post("/predict", json={"instances": [{"tags": [1], "score": 1}]})
+            no_list = client.post("/predict", json={"instances": [{"tags": "c", "score": 1}]})
+
+    assert good.status_code == 200, good.text
+    assert bad.status_code == 422
+    assert "has other contents than the model's signature says" in bad.json()["detail"]
+    assert no_list.json()["errors"] == [{"row": 0, "column": "tags", "problem": "must be a list, not a string"}]
