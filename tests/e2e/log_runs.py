@@ -81,7 +81,8 @@ def main(uri: str, clients: int, runs: int, experiment: str) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     os.environ["MLFLOW_TRACKING_URI"] = sys.argv[1]  # an older client looks for the artifacts' server there
-    sys.stdout = sys.stderr  # what MLflow prints
+    sys.stdout = sys.stderr  # what MLflow prints all the same
     main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
