@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import xgboost as xgb
 from axe_playwright_python.sync_playwright import Axe
+from mlflow.models import infer_signature
 from playwright.sync_api import Browser, Page, expect
 from starlette.testclient import TestClient
 
 from tests.app.browser import chromium, proxy, visiting
 from tests.app.harness import COLUMNS, Running, running_service, serving, settings_for
 from tests.app.kinds import KINDS, Kind
+from tests.app.test_pyfunc import SUM, save_code
 
 NASTY = '<img src=x onerror="document.title=1">'
 KEY = "a-key-of-the-page-0123"
@@ -231,28 +234,28 @@ def test_hostile_names_are_text(browser: Browser, tmp_path: Path) -> None:
             assert page.locator("main img[src=x], main script").count() == 0
 
 
-def test_cell_that_is_a_list_is_json(browser: Browser, here: Running) -> None:
-    script = """async (typed) => {
-      const { fields } = await import("./pages/form.js");
-      const [one] = fields([{ name: "image", type: "float", required: true, shape: [2, 2] }]);
-      one.write([[1, 2], [3, 4]]);
-      const before = one.input.value;
-      one.input.value = typed;
-      return [before, one.read()];
-    }"""
-    with visiting(browser, here.address + "/") as page:
-        assert page.evaluate(script, "[[0.5]]") == ["[[1,2],[3,4]]", [[0.5]]]
-        assert page.evaluate(script, "[0.5")[1] == "[0.5"
-        assert page.evaluate(script, " ")[1] is None
-
-
-def test_what_cannot_be_explained_is_predicted_all_the_same(browser: Browser, here: Running) -> None:
-    refusal = {"status": 501, "detail": "This model has no trees."}
-    with visiting(browser, here.address + "/") as page:
-        page.route("**/explain", lambda route: route.fulfill(status=501, body=json.dumps(refusal)))
+def test_model_of_another_flavor_is_predicted_but_not_explained_and_its_lists_are_json(
+    browser: Browser, tmp_path: Path
+) -> None:
+    example = {"image": np.ones((2, 2, 2)), "scale": np.array([1, 2])}
+    folder = save_code(tmp_path / "model", SUM, signature=infer_signature(example, np.array([4.0, 8.0])))
+    (folder / "input_example.json").write_text(json.dumps({name: it.tolist() for name, it in example.items()}))
+    with (
+        running_service(folder.as_uri(), tmp_path, MODEL_SERVICE_MODEL_FLAVOR="pyfunc") as it,
+        visiting(browser, it.address + "/") as page,
+    ):
+        expect(page.get_by_label("image")).to_have_value("[[1,1],[1,1]]")
+        page.get_by_label("image").fill("[[1, 2], [3, 4]]")
+        page.get_by_label("scale").fill("10")
         page.get_by_role("button", name="Predict").click()
-        expect(page.locator("#why")).to_have_text("There is no explanation: This model has no trees.")
-        assert page.locator(".prediction").inner_text() in ("malignant", "benign")
+        expect(page.locator(".prediction")).to_have_text("100")
+        expect(page.locator("#why")).to_contain_text("There is no explanation: A model of the flavor pyfunc")
+        page.get_by_label("image").fill("[[1, 2]]")
+        page.get_by_role("button", name="Predict").click()
+        expect(page.get_by_label("image")).to_have_accessible_description(re.compile(r"must be of the shape \[2, 2\]"))
+        page.get_by_label("image").fill("[[1, 2")
+        page.get_by_role("button", name="Predict").click()
+        expect(page.get_by_label("image")).to_have_accessible_description(re.compile("must be a list"))
 
 
 def test_model_that_is_not_loaded_yet_is_waited_for(browser: Browser, here: Running) -> None:
