@@ -30,8 +30,8 @@ def test_package_holds_what_helm_reads_and_nothing_else(package: Path) -> None:
 
     others = {name for name in names if not name.startswith(("templates/", "files/"))}
     assert {name for name in names if name.startswith("files/")} == {
-        "files/dashboards/service.json",
-        "files/rules/service.yaml",
+        *(f"files/dashboards/{name}.json" for name in ("model", "service")),
+        *(f"files/rules/{name}.yaml" for name in ("drift", "quality", "service")),
     }
     assert others == {"Chart.yaml", "README.md", "values.schema.json", "values.yaml"}
     assert {name for name in names if "test" in name} == {"templates/tests/predict.yaml"}, "only the helm test"

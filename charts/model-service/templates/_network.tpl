@@ -22,7 +22,7 @@ in: list of the root context and a list of maps with uri and, when the pods have
 {{- end -}}
 {{- $rules = append $rules $rule -}}
 {{- end -}}
-{{- concat $rules $policy.extraEgress | toYaml -}}
+{{- with concat $rules $policy.extraEgress }}{{ toYaml . }}{{ else }}[]{{ end -}}
 {{- end -}}
 
 {{/*
