@@ -1,6 +1,6 @@
 """Everything that a training run can be told."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -10,7 +10,9 @@ from training.settings import Alias, Seed, Settings, Share
 class TrainOptions(Settings):
     """Train an XGBoost model on breast_cancer and register it in MLflow."""
 
-    alias: Alias = Field(default="champion", description="Alias the new version gets, last of all.")
+    alias: Literal[""] | Alias = Field(
+        default="", description="Alias the new version gets, past the gate; empty: none, promote moves it."
+    )
 
     seed: Seed = Field(default=0, description="Seed of row and column sampling.")
     split_seed: Seed = Field(

@@ -93,8 +93,9 @@ def publish(run_id: str, data: Data, split: Split, fitted: Fitted, settings: Tra
     for key, value in tags.items():
         if value:
             client.set_model_version_tag(settings.model_name, version, key, value)
-    client.set_registered_model_alias(settings.model_name, settings.alias, version)
-    log.info("registered %s (sha256 %s) as @%s", uri, sha256, settings.alias)
+    if settings.alias:
+        client.set_registered_model_alias(settings.model_name, settings.alias, version)
+    log.info("registered %s (sha256 %s)%s", uri, sha256, f" as @{settings.alias}" if settings.alias else "")
     return Published(settings.model_name, str(version), uri, run_id, sha256, fitted.metrics)
 
 
