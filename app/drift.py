@@ -28,7 +28,7 @@ SMALL_ROWS = 12  # up to here bisection beats numpy, whose calls have a fixed co
 _MODEL = ("model_name", "model_version")
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Counted:
     """A variable and where it is counted.
 
@@ -52,11 +52,11 @@ class _Counted:
     high: float = field(init=False)
 
     def __post_init__(self) -> None:
-        variable, never = self.variable, math.inf
-        object.__setattr__(self, "edges", list(variable.edges))
-        object.__setattr__(self, "missing", self.first + self.bins.index(MISSING))
-        object.__setattr__(self, "low", -never if variable.minimum is None else variable.minimum)
-        object.__setattr__(self, "high", never if variable.maximum is None else variable.maximum)
+        variable = self.variable
+        self.edges = list(variable.edges)
+        self.missing = self.first + self.bins.index(MISSING)
+        self.low = -math.inf if variable.minimum is None else variable.minimum
+        self.high = math.inf if variable.maximum is None else variable.maximum
 
 
 class Drift:

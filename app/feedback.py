@@ -79,13 +79,16 @@ class Feedback:
         settings: where the keys are, how many labels at once, and how old a token may be.
 
     Raises:
-        LoadError: its predictions are several numbers, which one label says nothing about.
+        LoadError: one label says nothing about its predictions.
     """
 
     def __init__(self, model: Model, settings: Settings) -> None:
         self._output = model.output
-        if self._output.form == "numbers":
-            raise LoadError("its predictions are several numbers, which one label does not fit", "switch feedback off")
+        if not self._output.comparable:
+            raise LoadError(
+                "its predictions are not one number or a named class, which one label does not fit",
+                "switch feedback off",
+            )
         self._name, self._version = model.provenance.name, model.provenance.version
         self._signer = Signer(_keys(settings.feedback_keys_dir), self._name)
         self._most, self._most_bytes = settings.max_rows, settings.max_body_bytes

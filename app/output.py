@@ -50,6 +50,11 @@ class Output:
             return output.argmax(axis=1)[:, None].astype(np.float32)
         return output
 
+    @property
+    def comparable(self) -> bool:
+        """Whether one label says how good a prediction was: not of records, several numbers or unnamed classes."""
+        return self.form == "number" or (self.form in ("label", "probabilities") and bool(self.classes))
+
     def answers(self, predictions: list[Any]) -> list[float]:
         """Return the one number of each prediction that a label is compared with: score, place of a class or value."""
         if self.form == "number":

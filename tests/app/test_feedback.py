@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 
 from app.contract import CONTRACT_FILE, SCORE_BINS
 from app.loading import Service
+from app.output import Output
 from app.tokens import Signer, Token, TokenError
 from tests.app.harness import serving, settings_for, until
 from tests.app.kinds import KINDS
@@ -196,6 +197,17 @@ def test_the_description_says_what_is_sent(binary: TestClient) -> None:
     assert "tokens" in document["components"]["schemas"]["Predictions"]["required"]
     label = document["components"]["schemas"]["Labels"]["properties"]["labels"]["items"]["properties"]["label"]
     assert label["enum"] == ["no", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("form", "classes", "possible"),
+    [
+        ("number", (), True), ("label", ("a", "b"), True), ("probabilities", ("a", "b"), True),
+        ("numbers", (), False), ("record", (), False), ("label", (), False),
+    ],
+)  # fmt: skip
+def test_one_label_fits_one_number_or_a_named_class(form: Any, classes: tuple[str, ...], possible: bool) -> None:
+    assert Output("binary", form, classes, 1).comparable is possible
 
 
 def test_several_numbers_have_no_feedback(keys: Path, tmp_path: Path) -> None:
