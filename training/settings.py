@@ -111,6 +111,8 @@ class Settings(BaseSettings):
             InputError: names each option that is wrong, by its flag and its variable, and never its value.
             SystemExit: argparse's own, for --help and unknown flags.
         """
+        if command == "train" and os.environ.get("DMLC_NUM_WORKER", "1") != "1":
+            raise InputError("DMLC_NUM_WORKER: this command trains alone so far; set training.workers to 1.")
         sections = _file.set(_read(_config_path(argv), command))
         try:
             source: CliSettingsSource[Any] = CliSettingsSource(cls, cli_prog_name=f"python -m training {command}")
