@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from app.booster import Matrix
 from app.contract import CONTRACT_FILE, MODEL_FILE
 from tests.app.harness import COLUMNS, MODEL, answers, free_port, process, serving, settings_for, until, write_contract
+from tests.app.kinds import KINDS
 
 
 @pytest.fixture(scope="session")
@@ -111,3 +112,17 @@ def copied(saved: Path, tmp_path: Path) -> Path:
     for name in ("MLmodel", MODEL_FILE, "input_example.json", CONTRACT_FILE):
         (folder / name).write_bytes((saved / name).read_bytes())
     return folder
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def served(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Yield a client of the service, and the model that was logged."""
+    place = tmp_path_factory.mktemp("kind")
+    model = KINDS[kind].save(place / "model")
+    with serving(settings_for((place / "model").as_uri(), place, max_body_bytes=4_000_000)) as client:
+        yield client, model

@@ -16,27 +16,20 @@ from starlette.testclient import TestClient
 
 from app.booster import Booster
 from app.contract import MODEL_FILE
-from tests.app.harness import COLUMNS, MODEL, Answer, listening, serving, settings_for
+from tests.app.harness import COLUMNS, MODEL, Answer, listening, settings_for
 from tests.app.kinds import KINDS, ROWS
 
 ROW = [0.5, 0.25, 3]
 BODY = json.dumps({"columns": COLUMNS, "data": [ROW]}).encode()
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
 @pytest.fixture(scope="module")
-def explained(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Yield a client of the service, the model that was logged, and the explanations of all rows."""
-    place = tmp_path_factory.mktemp("kind")
-    model = KINDS[kind].save(place / "model")
-    with serving(settings_for((place / "model").as_uri(), place, max_body_bytes=4_000_000)) as client:
-        answer = client.post("/explain", json=KINDS[kind].body())
-        assert answer.status_code == 200, answer.text
-        yield client, model, answer.json()
+def explained(kind: str, served: tuple[TestClient, Any]) -> tuple[TestClient, Any, Any]:
+    """A client of the service, the model that was logged, and the explanations of all rows."""
+    client, model = served
+    answer = client.post("/explain", json=KINDS[kind].body())
+    assert answer.status_code == 200, answer.text
+    return client, model, answer.json()
 
 
 def test_contributions_and_margins_are_xgboosts_own_bit_for_bit(kind: str, explained: Any) -> None:

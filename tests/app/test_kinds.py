@@ -12,20 +12,6 @@ from tests.app.harness import serving, settings_for
 from tests.app.kinds import KINDS, ROWS
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def served(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Yield a client of the service, and the model that was logged."""
-    place = tmp_path_factory.mktemp("kind")
-    model = KINDS[kind].save(place / "model")
-    with serving(settings_for((place / "model").as_uri(), place, max_body_bytes=4_000_000)) as client:
-        yield client, model
-
-
 def numbers(predictions: list[Any], classes: list[str]) -> Matrix:
     """Return the booster's numbers from the answers, shape (rows, outputs)."""
     rows = []
