@@ -2,15 +2,40 @@
 
 import asyncio
 import re
+from dataclasses import dataclass
 
 from starlette.types import Receive, Scope
 
 from app.errors import ClientGoneError, SlowBodyError, TooLargeError, UnsupportedMediaError
 
-_JSON = re.compile(rb"application/(?:json|[-!#$&^_.+a-z0-9]+\+json)[ \t]*(?:;.*)?", re.IGNORECASE)
+_JSON = rb"application/(?:json|[-!#$&^_.+a-z0-9]+\+json)[ \t]*(?:;.*)?"
 
 
-async def read(scope: Scope, receive: Receive, limit: int, seconds: float) -> bytes:
+@dataclass(frozen=True)
+class Media:
+    """What a body may be.
+
+    Args:
+        pattern: of its Content-Type.
+        listed: the types, as an Accept header names them.
+        remedy: says how to send it.
+    """
+
+    pattern: re.Pattern[bytes]
+    listed: str
+    remedy: str
+
+    @classmethod
+    def of(cls, name: str, listed: str, remedy: str, others: bytes = b"") -> "Media":
+        """Return JSON, and what else the pattern `others` takes."""
+        either = _JSON + (b"|" + others if others else b"")
+        return cls(re.compile(either, re.IGNORECASE), listed, f"The body must be {name}: send it with {remedy}.")
+
+
+JSON = Media.of("JSON", "application/json", "Content-Type: application/json")
+
+
+async def read(scope: Scope, receive: Receive, limit: int, seconds: float, media: Media = JSON) -> bytes:
     """Return the whole body.
 
     Args:
@@ -18,22 +43,25 @@ async def read(scope: Scope, receive: Receive, limit: int, seconds: float) -> by
         receive: of the request.
         limit: bytes.
         seconds: for all of it to arrive.
+        media: what it may be announced as.
 
     Raises:
-        UnsupportedMediaError: it is compressed, or announced as something else than JSON.
+        UnsupportedMediaError: it is compressed, or announced as something else.
         TooLargeError: it is larger.
         SlowBodyError: it did not arrive in time.
         ClientGoneError: the caller left.
     """
     for name, value in scope["headers"]:
         if name == b"content-type":
-            if value != b"application/json" and not _JSON.fullmatch(value):
-                raise UnsupportedMediaError("The body must be JSON: send it with Content-Type: application/json.")
+            if value != b"application/json" and not media.pattern.fullmatch(value):
+                raise UnsupportedMediaError(media.remedy, media.listed)
         elif name == b"content-length":
             if value.isdigit() and int(value[:20]) > limit:
                 raise TooLargeError(f"The body is announced as {int(value[:20])} bytes; at most {limit} are taken.")
         elif name == b"content-encoding" and value.lower() != b"identity":
-            raise UnsupportedMediaError("The body must not be compressed: send it without Content-Encoding.")
+            raise UnsupportedMediaError(
+                "The body must not be compressed: send it without Content-Encoding.", media.listed
+            )
     pieces, size = [], 0
     try:
         async with asyncio.timeout(seconds):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from http import HTTPStatus
+from typing import ClassVar
 
 from prometheus_client import Histogram
 from starlette.responses import Response
@@ -46,6 +47,8 @@ class Endpoint(ABC):
         threads: of those whose work is not for the event loop.
     """
 
+    media: ClassVar[body.Media] = body.JSON
+
     def __init__(self, service: Service, limits: Limits, threads: ThreadPoolExecutor) -> None:
         self._service = service
         self._settings = service.settings
@@ -53,7 +56,7 @@ class Endpoint(ABC):
         self._threads = threads
 
     @abstractmethod
-    async def work(self, loaded: Loaded, content: bytes) -> bytes | Work:
+    async def work(self, loaded: Loaded, content: bytes, scope: Scope) -> bytes | Work:
         """Return the answer to a body, or the work that is left for a thread, which returns it.
 
         Raises:
@@ -67,6 +70,10 @@ class Endpoint(ABC):
     @abstractmethod
     def failed(self, loaded: Loaded, reason: str, cells: Sequence[CellError] = ()) -> None:
         """Count a request that got no answer, for one of `metrics.REASONS`, and the first cells that were wrong."""
+
+    def headers(self, content: bytes) -> list[tuple[bytes, bytes]]:
+        """Return the headers of an answer."""
+        return [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer; never raise."""
@@ -88,8 +95,7 @@ class Endpoint(ABC):
             detail = "The service failed; its log says where."
             answer = problem_response(problem_document(HTTPStatus.INTERNAL_SERVER_ERROR, "", detail))
         else:
-            headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.start", "status": 200, "headers": self.headers(content)})
             await send({"type": "http.response.body", "body": content})
             return
         await answer(scope, receive, send)
@@ -98,14 +104,14 @@ class Endpoint(ABC):
         settings = self._settings
         if self._limits.full:  # before a byte of the body is read
             await self._limits.refuse()
-        content = await body.read(scope, receive, settings.max_body_bytes, settings.body_timeout_seconds)
+        content = await body.read(scope, receive, settings.max_body_bytes, settings.body_timeout_seconds, self.media)
         begin = time.perf_counter()
         if not self._limits.enter():
             await self._limits.wait(receive)
         self.waited(loaded.metrics, begin)
         release: Callable[[], None] | None = self._limits.leave
         try:
-            work = await self.work(loaded, content)
+            work = await self.work(loaded, content, scope)
             if isinstance(work, bytes):
                 return work
             release = None  # the thread's from now on: it goes on when we stop waiting

@@ -6,6 +6,7 @@ ServiceError
 └── ProblemError          an answer in RFC 9457's form
     ├── NotJsonError      400
     ├── UnauthorizedError 401   says nothing about what was wrong with the key
+    ├── UnknownModelError 404   (app.protocols)
     ├── SlowBodyError     408   closes the connection
     ├── TooLargeError     413
     ├── UnsupportedMediaError 415   says what is taken
@@ -18,9 +19,11 @@ ServiceError
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from starlette.responses import Response
@@ -71,7 +74,7 @@ class ProblemError(ServiceError):
 
     status: ClassVar[HTTPStatus]
     slug: ClassVar[str]
-    headers: ClassVar[dict[str, str]] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
     reason: ClassVar[str] = ""  # of model_errors_total; empty: not counted there
 
     def __init__(self, detail: str, errors: list[CellError] | None = None, total: int = 0) -> None:
@@ -100,10 +103,17 @@ class UnauthorizedError(ProblemError):
 
     status = HTTPStatus.UNAUTHORIZED
     slug = "unauthorized"
-    headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
+    headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
     def __init__(self) -> None:
         super().__init__("A valid API key is needed; send it as Authorization: Bearer <key>.")
+
+
+class UnknownModelError(ProblemError):
+    """Another model, or another version, is asked for than the one that is served."""
+
+    status = HTTPStatus.NOT_FOUND
+    slug = "unknown-model"
 
 
 class SlowBodyError(ProblemError):
@@ -111,7 +121,7 @@ class SlowBodyError(ProblemError):
 
     status = HTTPStatus.REQUEST_TIMEOUT
     slug = "slow-body"
-    headers: ClassVar[dict[str, str]] = {"Connection": "close"}  # what still comes is not waited for
+    headers: Mapping[str, str] = {"Connection": "close"}  # what still comes is not waited for
     reason = "timeout"
 
 
@@ -124,12 +134,20 @@ class TooLargeError(ProblemError):
 
 
 class UnsupportedMediaError(ProblemError):
-    """The body is compressed, or no JSON by its own words."""
+    """The body is compressed, or by its own words something that is not taken.
+
+    Args:
+        detail: says what to do.
+        accepted: media types.
+    """
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     slug = "unsupported-media"
-    headers: ClassVar[dict[str, str]] = {"Accept": "application/json", "Accept-Encoding": "identity"}
     reason = "invalid_input"
+
+    def __init__(self, detail: str, accepted: str = "application/json") -> None:
+        super().__init__(detail)
+        self.headers = {"Accept": accepted, "Accept-Encoding": "identity"}
 
 
 class InvalidInputError(ProblemError):
@@ -163,7 +181,7 @@ class NotReadyError(ProblemError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     slug = "not-ready"
-    headers: ClassVar[dict[str, str]] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    headers: Mapping[str, str] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
     def __init__(self) -> None:
         super().__init__("No model is loaded yet; GET /health says why.")
@@ -174,7 +192,7 @@ class OverloadedError(ProblemError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     slug = "overloaded"
-    headers: ClassVar[dict[str, str]] = {"Retry-After": str(OVERLOAD_RETRY_SECONDS)}
+    headers: Mapping[str, str] = {"Retry-After": str(OVERLOAD_RETRY_SECONDS)}
     reason = "overloaded"
 
 
@@ -183,7 +201,7 @@ class TimedOutError(ProblemError):
 
     status = HTTPStatus.GATEWAY_TIMEOUT
     slug = "timeout"
-    headers: ClassVar[dict[str, str]] = {"Retry-After": str(OVERLOAD_RETRY_SECONDS)}
+    headers: Mapping[str, str] = {"Retry-After": str(OVERLOAD_RETRY_SECONDS)}
     reason = "timeout"
 
 
@@ -198,7 +216,16 @@ def problem_document(status: HTTPStatus, slug: str, detail: str) -> dict[str, An
 
 
 def problem_response(document: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
-    """Answer the current request with a problem that carries its id."""
+    """Answer the current request with a problem, in the shape of the protocol that it speaks."""
+    content, status, media_type = SHAPE.get()(document)
     # ASCII, because a column's name in a body may be half a surrogate pair, which UTF-8 cannot hold.
-    content = json.dumps(document | {"request_id": REQUEST_ID.get()}).encode("ascii")
-    return Response(content, document["status"], headers, media_type="application/problem+json")
+    return Response(json.dumps(content).encode("ascii"), status, headers, media_type=media_type)
+
+
+def _problem_details(document: dict[str, Any]) -> tuple[dict[str, Any], int, str]:
+    return document | {"request_id": REQUEST_ID.get()}, document["status"], "application/problem+json"
+
+
+# Turns a problem into the body, status and media type that the caller's protocol has for it; set by app.front.
+Shape = Callable[[dict[str, Any]], tuple[dict[str, Any], int, str]]
+SHAPE: ContextVar[Shape] = ContextVar("shape", default=_problem_details)

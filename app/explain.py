@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+from starlette.types import Scope
 
 from app.booster import Matrix
 from app.endpoint import Endpoint, Work, fault, timed_out
@@ -38,7 +39,7 @@ class Explain(Endpoint):
         threads = ThreadPoolExecutor(AT_ONCE, "explain", _step_back)
         super().__init__(service, Limits(service.settings, AT_ONCE), threads)
 
-    async def work(self, loaded: Loaded, content: bytes) -> bytes | Work:
+    async def work(self, loaded: Loaded, content: bytes, _: Scope) -> bytes | Work:
         """Return what explains the rows in the thread."""
         explained = loaded.model
         if not isinstance(explained, BoosterModel):

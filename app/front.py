@@ -7,7 +7,7 @@ writes the exporter's own series by children that are looked up once.
 import os
 import re
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
@@ -15,7 +15,7 @@ from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_exporter import PrometheusMiddleware
 
-from app.errors import problem_document, problem_response
+from app.errors import SHAPE, Shape, problem_document, problem_response
 from app.logs import REQUEST_ID
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -32,13 +32,18 @@ class Front:
         predict: answers POST /predict.
         path: of these, with what the proxy stripped.
         series: of starlette-exporter, for the predictions.
+        shapes: how errors look, by the first part of the path, for protocols with a shape of their own.
     """
 
-    def __init__(self, app: ASGIApp, predict: ASGIApp, path: str, series: "PredictSeries") -> None:
+    def __init__(
+        self, app: ASGIApp, predict: ASGIApp, path: str, series: "PredictSeries", shapes: Mapping[str, Shape]
+    ) -> None:
         self._app = app
         self._predict = predict
         self._path = path
         self._series = series
+        self._shapes = shapes
+        self._root = len(path.removesuffix(PREDICT)) + 1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Name the request, and hand it on."""
@@ -65,7 +70,10 @@ class Front:
             finally:
                 self._series.in_progress.dec()
                 self._series.record(status, time.perf_counter() - begin)
-        elif method in METHODS:
+            return
+        if shape := self._shapes.get(scope["path"][self._root :].partition("/")[0]):
+            SHAPE.set(shape)
+        if method in METHODS:
             await self._app(scope, receive, send_named)
         else:  # before it becomes a label: each would cost 19 series
             refusal = problem_document(HTTPStatus.METHOD_NOT_ALLOWED, "", "This method is not served anywhere.")

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_exporter import PrometheusMiddleware
 
-from app import __version__, api, auth, logs, metrics, openapi, pages
+from app import __version__, api, auth, logs, metrics, openapi, pages, protocols
 from app.errors import ProblemError, problem_document, problem_response
 from app.explain import EXPLAIN, Explain
 from app.feedback import FEEDBACK, FeedbackEndpoint
@@ -60,6 +60,9 @@ class Application(FastAPI):
         if settings.feedback_keys_dir:
             feedback = FeedbackEndpoint(lambda: service.loaded.feedback if service.loaded else None)
             self.router.routes.append(Route(FEEDBACK, feedback, methods=["POST"], include_in_schema=False))
+        spoken = protocols.spoken(service)
+        for each in spoken:
+            self.router.routes.extend(each.routes)
         if settings.api_keys_dir:
             known = auth.Keys(settings.api_keys_dir)
             application = auth.Guard(application, known, settings)
@@ -79,7 +82,9 @@ class Application(FastAPI):
             skip_paths=["/metrics", "/health.*"],
             always_use_int_status=True,
         )
-        self._front: ASGIApp = Front(exporter, predict, settings.root_path + PREDICT, PredictSeries(exporter))
+        shapes = {part: each.shape for each in spoken for part in each.parts}
+        path, series = settings.root_path + PREDICT, PredictSeries(exporter)
+        self._front: ASGIApp = Front(exporter, predict, path, series, shapes)
         self.state.tracing = Tracing(self._front, settings) if settings.otlp_endpoint else None
         if self.state.tracing:
             self._front = self.state.tracing

@@ -100,6 +100,7 @@ class BoosterModel(Model):
     explainable = True
 
     booster: Booster
+    picks: bool  # an XGBClassifier was logged, which answers MLflow's callers with a class's number
 
     @property
     def objective(self) -> str:
@@ -191,7 +192,8 @@ def load(folder: Path, provenance: Provenance, pinned: str = "", compatibility: 
     log.info("warmed up", extra={"rows": len(rows), "rows_of": rows_of, "seconds": seconds})
     mismatches = settle(of_booster(mlmodel, xgboost.version()), compatibility)
     known = (sha256, trained_at(mlmodel), datetime.now(UTC), mismatches)
-    return BoosterModel(provenance, signature, output, contract, example, *known, booster)
+    picks = str(mlmodel["flavors"]["xgboost"].get("model_class", "")).endswith("Classifier")
+    return BoosterModel(provenance, signature, output, contract, example, *known, booster, picks)
 
 
 def folder_provenance(source: ModelFolder, uri: str, served_name: str) -> Provenance:

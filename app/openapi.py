@@ -19,6 +19,7 @@ from app.feedback import FEEDBACK
 from app.loading import Service
 from app.model import Model
 from app.output import Output
+from app.protocols import description
 
 Json = dict[str, Any]
 
@@ -81,6 +82,7 @@ def document(app: FastAPI, service: Service) -> Json:
         schemas["Predictions"]["required"].append("tokens")
     explains = {EXPLAIN: {"post": explain}} if model is None or model.explainable else {}
     openapi |= {"paths": {"/predict": {"post": predict}} | explains | openapi["paths"]}
+    openapi["paths"] |= description.paths(settings, service.loaded)
     return _secured(openapi) if service.settings.api_keys_dir else openapi
 
 
@@ -97,7 +99,7 @@ def _secured(openapi: Json) -> Json:
         for operation in operations.values():
             operation["security"] = [] if path in OPEN_PATHS else [{"key": []}]
             if path not in OPEN_PATHS:
-                operation["responses"]["401"] = problem("No valid API key.")
+                operation["responses"].setdefault("401", problem("No valid API key."))
     return openapi
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import orjson
+from starlette.types import Scope
 
 from app.columns import UNKNOWN_CATEGORY
 from app.endpoint import Endpoint, Work, fault, took
@@ -21,24 +22,38 @@ from app.tracing import note
 # A hop to a thread costs about 0.1 ms. 100 rows take 0.4 ms with 100 trees and 1.5 ms with 500: up to here the
 # hop would cost more than it spares the other requests, beyond it the event loop has to stay free.
 INLINE_ROWS = 100
+# As many as can run, of whatever protocol: more would only take turns, each with its matrix in memory.
+_THREADS = ThreadPoolExecutor(os.process_cpu_count(), "predict")
 
 
 class Predict(Endpoint):
     """POST /predict of a service."""
 
     def __init__(self, service: Service) -> None:
-        # As many as can run: more would only take turns, each with its matrix in memory.
-        super().__init__(service, service.limits, ThreadPoolExecutor(os.process_cpu_count(), "predict"))
+        super().__init__(service, service.limits, _THREADS)
 
-    async def work(self, loaded: Loaded, content: bytes) -> bytes | Work:
+    async def work(self, loaded: Loaded, content: bytes, scope: Scope) -> bytes | Work:
         """Return predictions, or what makes them from so many rows that the event loop must not."""
         start = time.perf_counter()
-        rows = loaded.reader.read(content)
+        rows = self.read(loaded, content, scope)
         read = time.perf_counter() - start
         note("rows", rows.count)
         if rows.count <= INLINE_ROWS and loaded.model.inline:
-            return _content(loaded, await _coalesced(loaded, rows, read), rows)
-        return partial(_alone, loaded, rows, read)
+            return self._content(loaded, await _coalesced(loaded, rows, read), rows)
+        return partial(self._alone, loaded, rows, read)
+
+    def read(self, loaded: Loaded, content: bytes, scope: Scope) -> Rows:
+        """Return the rows of a body; other protocols say them otherwise."""
+        del scope
+        return loaded.reader.read(content)
+
+    def write(self, loaded: Loaded, predictions: list[Any], rows: Rows) -> bytes:
+        """Return the answer."""
+        del rows
+        answer = {"model": loaded.model.provenance.identity, "predictions": predictions}
+        if loaded.feedback:
+            answer["tokens"] = loaded.feedback.tokens(predictions)
+        return orjson.dumps(answer)
 
     def waited(self, metrics: ModelMetrics, begin: float) -> None:
         """Record a stage of the prediction."""
@@ -49,6 +64,29 @@ class Predict(Endpoint):
         loaded.metrics.errors[reason].inc()
         if loaded.drift and cells:
             loaded.drift.count_unseen(cell.column for cell in cells if cell.problem.startswith(UNKNOWN_CATEGORY))
+
+    def _alone(self, loaded: Loaded, rows: Rows, read: float) -> bytes:
+        """Validate, predict and write the answer; runs in a thread."""
+        matrix = _validated(loaded, rows, read)
+        begin = time.perf_counter()
+        try:
+            predictions = loaded.predict(matrix, rows.parameters)
+        except ProblemError:  # the caller's fault, which only the model could see
+            raise
+        except Exception as error:
+            raise fault(error, rows.count) from error
+        took(loaded.metrics.predict, "predict", begin)
+        return self._content(loaded, predictions, rows)
+
+    def _content(self, loaded: Loaded, predictions: list[Any], rows: Rows) -> bytes:
+        """Write the answer, and the payload log where it is on."""
+        begin = time.perf_counter()
+        content = self.write(loaded, predictions, rows)
+        took(loaded.metrics.respond, "respond", begin)
+        loaded.metrics.predicted(len(predictions))
+        if loaded.payloads:
+            loaded.payloads.offer(rows.payload, predictions)
+        return content
 
 
 async def _coalesced(loaded: Loaded, rows: Rows, read: float) -> list[Any]:
@@ -63,36 +101,8 @@ async def _coalesced(loaded: Loaded, rows: Rows, read: float) -> list[Any]:
     return predictions
 
 
-def _alone(loaded: Loaded, rows: Rows, read: float) -> bytes:
-    """Validate, predict and write the answer; runs in a thread."""
-    matrix = _validated(loaded, rows, read)
-    begin = time.perf_counter()
-    try:
-        predictions = loaded.predict(matrix, rows.parameters)
-    except ProblemError:  # the caller's fault, which only the model could see
-        raise
-    except Exception as error:
-        raise fault(error, rows.count) from error
-    took(loaded.metrics.predict, "predict", begin)
-    return _content(loaded, predictions, rows)
-
-
 def _validated(loaded: Loaded, rows: Rows, read: float) -> Cells:
     begin = time.perf_counter() - read
     matrix = rows.matrix()
     took(loaded.metrics.validate, "validate", begin)
     return matrix
-
-
-def _content(loaded: Loaded, predictions: list[Any], rows: Rows) -> bytes:
-    """Write the answer, and the payload log where it is on."""
-    begin = time.perf_counter()
-    answer = {"model": loaded.model.provenance.identity, "predictions": predictions}
-    if loaded.feedback:
-        answer["tokens"] = loaded.feedback.tokens(predictions)
-    content = orjson.dumps(answer)
-    took(loaded.metrics.respond, "respond", begin)
-    loaded.metrics.predicted(len(predictions))
-    if loaded.payloads:
-        loaded.payloads.offer(rows.payload, predictions)
-    return content

@@ -82,6 +82,8 @@ class Settings(BaseSettings):
         default=75, ge=1, description="Of silence, until an idle connection is closed; more than the proxy's own time."
     )
     saturation_seconds: float = Field(default=10, gt=0, description="Of refusing for overload, until we are not ready.")
+    mlflow_protocol: bool = Field(default=True, description="Answer MLflow's protocol too: /invocations, /ping.")
+    open_inference_protocol: bool = Field(default=True, description="Answer the Open Inference Protocol too: /v2.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     otlp_endpoint: str = Field(
         default="",

@@ -53,6 +53,16 @@ def test_switch_off_removes_an_object(values: Values, removed: str) -> None:
     assert kinds(rendered(values)) == [kind for kind in DEFAULT_KINDS if kind != removed]
 
 
+def test_protocols_are_on_and_each_can_be_switched_off() -> None:
+    names = ("MODEL_SERVICE_MLFLOW_PROTOCOL", "MODEL_SERVICE_OPEN_INFERENCE_PROTOCOL")
+    off: Values = {"api": {"mlflowProtocol": False, "openInferenceProtocol": False}}
+
+    assert [[environment(rendered(values))[name] for name in names] for values in ({}, off)] == [
+        ["true", "true"],
+        ["false", "false"],
+    ]
+
+
 def test_registered_model_needs_two_values_only() -> None:
     values = {
         "model": {"uri": "models:/churn@champion"},
