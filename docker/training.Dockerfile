@@ -16,6 +16,7 @@ RUN find /opt/venv/lib -type d \( -name tests -o -name include \) -prune -exec r
     && /opt/venv/bin/python -m compileall -q /opt/venv/lib
 COPY app /opt/model-service/app
 COPY training /opt/model-service/training
+COPY uv.lock /opt/model-service/
 # Readable by everyone: a checkout made under a strict umask keeps its modes in COPY.
 RUN find /opt/model-service -name __pycache__ -prune -exec rm -rf {} + \
     && chmod -R a+rX /opt/model-service \

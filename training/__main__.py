@@ -1,7 +1,7 @@
 """`python -m training <command> --help` lists a command's options; the last line of its output is JSON.
 
-Exit codes: 0 done, 1 MLflow is not there or refuses, or the machine has no room, 2 data or settings that cannot be
-used, 3 refused by a gate, 130 stopped by Ctrl-C, 143 by SIGTERM.
+Exit codes: 0 done, 1 MLflow is not there or refuses, 2 data, settings or a disk that cannot be used, 3 refused by a
+gate, 130 stopped by Ctrl-C, 143 by SIGTERM.
 """
 
 import importlib
@@ -22,6 +22,8 @@ COMMANDS = {
     "promote": "move the alias to a version that passes the gate",
     "rollback": "move the alias back to the champion before",
     "score": "score a data set to Parquet files with a registered model",
+    "reproduce": "train a version again and compare the file",
+    "upload": "bring a run to MLflow that was away when it ended",
 }
 USAGE = "usage: python -m training <command> [options]\n\n" + "".join(
     f"  {name:<10} {purpose}\n" for name, purpose in COMMANDS.items()
@@ -38,8 +40,8 @@ def main(argv: Sequence[str]) -> int:
         return 0 if asked else 2
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries say nothing that the last error does not
-    command = importlib.import_module(f"training.{argv[0]}")
     try:
+        command = importlib.import_module(f"training.{argv[0]}")
         options = command.Options.load(argv[0], argv[1:])
         try:
             code, answer = 0, command.run(options)

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import xgboost as xgb
+from xgboost.core import XGBoostError
 
+from training.errors import InputError
 from training.group import Group
 from training.storage import Place, read, write
 
@@ -77,10 +79,29 @@ def boost(
         watched: what the metrics of each round are taken of, by name; of this worker's rows, too.
 
     Raises:
-        xgboost.core.XGBoostError: the parameters are refused, or another worker was lost.
+        InputError: XGBoost refuses a parameter.
+        xgboost.core.XGBoostError: another worker was lost.
         TrainingError: a checkpoint cannot be written or read.
     """
     parameters = dict(parameters) | {"seed_per_iteration": True}
+    try:
+        return _boosted(parameters, matrix, rounds, group, watched, after, checkpoints)
+    except XGBoostError as error:
+        if "/collective/" in str(error):
+            raise  # training.group knows what that means
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise InputError(f"XGBoost refuses these parameters for this data: {lines[0][:300]}") from None
+
+
+def _boosted(
+    parameters: dict[str, Any],
+    matrix: xgb.DMatrix,
+    rounds: int,
+    group: Group,
+    watched: tuple[tuple[xgb.DMatrix, str], ...],
+    after: AfterRound | None,
+    checkpoints: Checkpoints | None,
+) -> xgb.Booster:
     cached = [matrix, *(each for each, _ in watched)]
     booster = xgb.Booster(parameters, cached)
     last = group.from_first(checkpoints.last() if checkpoints and group.first else None) if checkpoints else None

@@ -1,87 +1,131 @@
-"""Load the training data, split it, and say by digest exactly which data it was.
+"""The training data: what to load, what XGBoost sees of it, and by digest exactly which data it was.
 
 MLflow's own data set digest is 8 characters of an md5 over the first 10,000 rows: too weak for an audit.
 """
 
 import hashlib
-import importlib.resources
+import json
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.datasets import load_breast_cancer
-from sklearn.model_selection import train_test_split
+from pydantic import BaseModel, ConfigDict, Field
 
-HOLDOUT_SHARE = 0.2
-VALIDATION_SHARE = 0.2  # of the rows outside the holdout
+from app.contract import ContractColumn, Task
+from training import source, table
+from training.errors import InputError
 
 Matrix = NDArray[np.float32]
 
 
+class DataSpec(BaseModel):
+    """Which table, and how it is read: all that decides the prepared data but the file's bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = "breast_cancer"
+    target: str = ""
+    task: Literal["auto"] | Task = "auto"
+    group: str = ""
+    positive: str = ""
+    drop: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    skip_unlabelled: bool = False
+
+
 @dataclass(frozen=True)
 class Data:
-    """Data: `frame` as shipped; `features` (rows, columns) and `target` (rows,) as XGBoost sees them."""
+    """Prepared data.
+
+    `frame` (rows, columns) holds the features as XGBoost takes them: float32, NaN is missing, or `category`;
+    `target` (rows,) a class as its number; `groups` (rows,) the number of a row's group, ascending, None without any.
+    """
 
     name: str
+    spec: DataSpec
     frame: pd.DataFrame
-    features: Matrix
+    columns: tuple[ContractColumn, ...]
     target: Matrix
     target_name: str
+    task: Task
     classes: tuple[str, ...]
+    groups: NDArray[np.int64] | None
     raw_sha256: str
 
     @property
+    def features(self) -> Matrix:
+        """The matrix that XGBoost sees, shape (rows, columns): a category as its number, NaN is missing."""
+        matrix = np.empty(self.frame.shape, dtype=np.float32)
+        for i, name in enumerate(self.frame.columns):
+            matrix[:, i] = table.numbers(self.frame[name])
+        return matrix
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(self.target)
+
+    @property
+    def shared(self) -> tuple[int, str]:
+        """How many workers share them, and by which rule."""
+        return 1, ""
+
+    @property
     def sha256(self) -> str:
-        """Digest of the prepared float32 data with its column names.
+        """Digest of the prepared float32 data with its column names, categories and classes.
 
         The raw file alone would not do: preparation can differ between processors, and the model with it.
         """
         digest = hashlib.sha256()
-        for text in (*self.frame.columns, self.target_name, *self.classes):
-            digest.update(text.encode() + b"\0")
+        names = [[column.name, column.type, list(column.categories)] for column in self.columns]
+        digest.update(json.dumps([names, self.target_name, self.task, self.classes]).encode())
         for matrix in (self.features, self.target):
-            digest.update(str(matrix.shape).encode() + b"\0" + matrix.astype("<f4").tobytes())
+            digest.update(str(matrix.shape).encode() + b"\0")
+            digest.update(np.ascontiguousarray(matrix, dtype="<f4").data)
+        if self.groups is not None:
+            digest.update(np.ascontiguousarray(self.groups, dtype="<i8").data)
         return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class Split:
-    """Row numbers of the three parts, each sorted."""
+def load(spec: DataSpec | None = None) -> Data:
+    """Read and prepare a table.
 
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-    holdout: NDArray[np.int64]
-
-    @property
-    def holdout_sha256(self) -> str:
-        """Digest of the holdout's row numbers: metrics compare only where it is equal."""
-        return hashlib.sha256(self.holdout.astype("<i8").tobytes()).hexdigest()
-
-
-def load() -> Data:
-    """Load breast_cancer as scikit-learn ships it: 569 rows, 30 columns, benign is class 1.
-
-    Source: https://archive.ics.uci.edu/dataset/17/breast+cancer+wisconsin+diagnostic
+    Raises:
+        InputError: it cannot be had or cannot be used; names column and row, counted from 1 without the header.
+        ResourceError: no room for a copy of it.
     """
-    bunch = load_breast_cancer()
-    raw = importlib.resources.files("sklearn.datasets.data").joinpath("breast_cancer.csv").read_bytes()
-    return Data(
-        name="breast_cancer",
-        frame=pd.DataFrame(bunch.data, columns=[str(name) for name in bunch.feature_names]),
-        features=bunch.data.astype(np.float32),
-        target=bunch.target.astype(np.float32),
-        target_name="diagnosis",
-        classes=tuple(str(name) for name in bunch.target_names),
-        raw_sha256=hashlib.sha256(raw).hexdigest(),
-    )
+    spec = spec or DataSpec()
+    raw = source.read(spec.source)
+    known = table.checked(raw.table, spec.source)
+    target_name = spec.target or raw.target
+    if not target_name:
+        raise InputError(f"--target (TRAINING_TARGET): name the column to predict, one of {table.listed(known)}.")
+    asked = {"target": (target_name,), "group": (spec.group,) if spec.group else ()}
+    for option, names in (asked | {"drop": spec.drop, "categorical": spec.categorical}).items():
+        table.present(known, names, f"--{option} (TRAINING_{option.upper()})")
+    if spec.task == "ranking" and not spec.group:
+        raise InputError("--group (TRAINING_GROUP): a ranking needs the column that says which rows belong together.")
+    known = table.labelled(known, target_name, skip=spec.skip_unlabelled)
+    order, groups = table.grouped(known, spec.group) if spec.group else (None, None)
+    if order is not None:
+        known = known.take(order)
+    task, classes, target = table.target_of(known, target_name, spec.task, raw.classes, spec.positive)
+    features = [name for name in known.column_names if name not in {target_name, spec.group, *spec.drop}]
+    if not features:
+        raise InputError(f"{spec.source} has no column besides the target, the group and the dropped ones.")
+    columns, series = zip(*(table.feature(known, name, name in spec.categorical) for name in features), strict=True)
+    frame = pd.DataFrame(dict(zip(features, series, strict=True)))
+    return Data(raw.name, spec, frame, columns, target, target_name, task, classes, groups, raw.sha256)
 
 
-def split(data: Data, seed: int) -> Split:
-    """Split the rows by class share; the same data and seed give the same rows on every machine."""
-    rows = np.arange(len(data.target), dtype=np.int64)
-    rest, holdout = train_test_split(rows, test_size=HOLDOUT_SHARE, stratify=data.target, random_state=seed)
-    train, validation = train_test_split(
-        rest, test_size=VALIDATION_SHARE, stratify=data.target[rest], random_state=seed
-    )
-    return Split(np.sort(train), np.sort(validation), np.sort(holdout))
+class SplitSpec(BaseModel):
+    """How rows are set apart: `stratified` by class, `grouped` whole groups, `random` otherwise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = 0
+    holdout_share: float = Field(default=0.2, gt=0, lt=0.9)
+    validation_share: float = Field(default=0.2, gt=0, lt=0.9, description="Of the rows outside the holdout.")
+    folds: int = Field(default=1, ge=1, description="Validation parts; 1: one part of the share above.")

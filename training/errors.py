@@ -3,7 +3,7 @@
 TrainingError
 ├── InputError      2: data or settings that cannot be used
 ├── TrackingError   1: MLflow is not there, refuses, or holds other bytes than it was given
-└── ResourceError   1: this machine has no room, memory or right for what is asked
+└── ResourceError   2: this machine has no room, memory or right for what is asked
 """
 
 from typing import Any
@@ -42,6 +42,8 @@ class TrackingError(TrainingError):
 
 class ResourceError(TrainingError):
     """No space, no memory, or no right to write here."""
+
+    exit_code = 2
 
 
 class Terminated(BaseException):

@@ -1,25 +1,44 @@
-"""Fit the booster and measure it. Pure: data and settings in, booster and numbers out."""
+"""Fit boosters. Pure: data, rows, parameters and rounds in, booster out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xgboost as xgb
-from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, roc_auc_score
 
-from training.data import Data, Matrix, Split
-from training.options import TrainOptions
+from training.data import Data
+from training.errors import InputError
+from training.progress import Rounds, bar
+from training.split import Rows, Split
 
-OBJECTIVE = {"objective": "binary:logistic", "eval_metric": "logloss", "tree_method": "hist"}
+_OBJECTIVES = {
+    "binary": {"objective": "binary:logistic", "eval_metric": "logloss"},
+    "multiclass": {"objective": "multi:softprob", "eval_metric": "mlogloss"},
+    "regression": {"objective": "reg:squarederror", "eval_metric": "rmse"},
+    "ranking": {"objective": "rank:ndcg", "eval_metric": "ndcg"},
+}
+_MORE_IS_BETTER = ("auc", "ndcg", "map", "pre")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A number of rounds and how good the folds were with it; `history` by fold and metric, a value per round."""
+
+    rounds: int
+    score: float
+    spread: float
+    history: dict[str, list[float]]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A booster, the rounds it was given and its metrics on the holdout."""
+    """A booster that was given all rows outside the holdout, and the history of its training loss."""
 
     booster: xgb.Booster
+    params: dict[str, Any]
     rounds: int
-    metrics: dict[str, float]
+    history: dict[str, list[float]]
 
     @property
     def ubj(self) -> bytes:
@@ -27,49 +46,85 @@ class Fitted:
         return bytes(self.booster.save_raw("ubj"))
 
 
-def fit(data: Data, split: Split, settings: TrainOptions) -> Fitted:
-    """Fit on all rows outside the holdout and measure on the holdout.
+def parameters(data: Data, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return XGBoost's parameters for the task of the data; what is wanted comes before what the task asks for."""
+    classes = {"num_class": len(data.classes)} if data.task == "multiclass" else {}
+    return _OBJECTIVES[data.task] | {"tree_method": "hist"} | classes | dict(wanted)
 
-    Early stopping only chooses the number of rounds; the booster is then fitted with that number. So the
-    model file follows from data, settings and XGBoost's version alone, and holds no trees to be skipped.
+
+def more_is_better(params: Mapping[str, Any]) -> bool:
+    """Whether the metric that stops the rounds is one of which more is better."""
+    metric = params["eval_metric"]
+    return str(metric[-1] if isinstance(metric, list) else metric).startswith(_MORE_IS_BETTER)
+
+
+def choose_rounds(
+    data: Data, split: Split, params: Mapping[str, Any], rounds: int, early_stopping: int, nthread: int
+) -> Chosen:
+    """Return the mean, over the folds, of the number of rounds after which the validation rows were answered best.
+
+    Raises:
+        InputError: XGBoost refuses a parameter.
     """
-    params = OBJECTIVE | settings.booster_params
-    rounds = _search_rounds(data, split, settings) if settings.early_stopping_rounds else settings.rounds
-    rows = np.union1d(split.train, split.validation)
-    booster = xgb.train(params, _matrix(data, rows, settings.nthread), num_boost_round=rounds)
-    probability = booster.predict(_matrix(data, split.holdout, settings.nthread))
-    return Fitted(booster, rounds, measure(data.target[split.holdout], probability))
+    bests: list[int] = []
+    scores: list[float] = []
+    history: dict[str, list[float]] = {}
+    with bar("choose the rounds", rounds * len(split.folds), "round") as progress:
+        for number, (train, validation) in enumerate(split.folds):
+            found: dict[str, dict[str, list[float]]] = {}
+            booster = _train(
+                dict(params) | {"nthread": nthread},
+                matrix(data, train, nthread),
+                num_boost_round=rounds,
+                evals=[(matrix(data, validation, nthread), "validation")],
+                early_stopping_rounds=early_stopping or None,
+                evals_result=found,
+                callbacks=[Rounds(progress)],
+            )
+            values = next(reversed(found["validation"].values()))
+            best = int(booster.best_iteration) if early_stopping else len(values) - 1
+            bests.append(best + 1)
+            scores.append(values[best])
+            fold = f"fold{number}." if len(split.folds) > 1 else ""
+            history |= {f"{fold}validation_{name}": curve for name, curve in found["validation"].items()}
+    return Chosen(max(1, round(float(np.mean(bests)))), float(np.mean(scores)), float(np.std(scores)), history)
 
 
-def measure(target: Matrix, probability: Matrix) -> dict[str, float]:
-    """Compare probabilities of class 1, shape (rows,), with the truth, shape (rows,) of 0 and 1."""
-    # float64, because log_loss clips at the type's own epsilon.
-    p = probability.astype(np.float64)
-    return {
-        "holdout_auc": float(roc_auc_score(target, p)),
-        "holdout_logloss": float(log_loss(target, p, labels=[0, 1])),
-        "holdout_brier": float(brier_score_loss(target, p)),
-        "holdout_accuracy": float(accuracy_score(target, p >= 0.5)),
-    }
+def fit(data: Data, rows: Rows, params: Mapping[str, Any], rounds: int, nthread: int) -> Fitted:
+    """Fit with a fixed number of rounds, so that the file follows from data, parameters and XGBoost's version alone.
+
+    Raises:
+        InputError: XGBoost refuses a parameter.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    train = matrix(data, rows, nthread)
+    with bar("fit", rounds, "round") as progress:
+        booster = _train(
+            dict(params) | {"nthread": nthread},
+            train,
+            num_boost_round=rounds,
+            evals=[(train, "train")],
+            evals_result=found,
+            callbacks=[Rounds(progress)],
+        )
+    history = {f"train_{name}": values for name, values in found["train"].items()}
+    return Fitted(booster, dict(params), rounds, history)
 
 
-def _search_rounds(data: Data, split: Split, settings: TrainOptions) -> int:
-    """Return the number of rounds after which the loss on the validation rows was lowest."""
-    booster = xgb.train(
-        OBJECTIVE | settings.booster_params,
-        _matrix(data, split.train, settings.nthread),
-        num_boost_round=settings.rounds,
-        evals=[(_matrix(data, split.validation, settings.nthread), "validation")],
-        early_stopping_rounds=settings.early_stopping_rounds,
-        verbose_eval=False,
-    )
-    return int(booster.best_iteration) + 1
-
-
-def _matrix(data: Data, rows: NDArray[np.int64], nthread: int) -> xgb.DMatrix:
+def matrix(data: Data, rows: Rows, nthread: int) -> xgb.DMatrix:
+    """Return rows as XGBoost takes them, with their targets and groups."""
     return xgb.DMatrix(
-        data.features[rows],
+        data.frame.iloc[rows],
         label=data.target[rows],
-        feature_names=list(data.frame.columns),
+        qid=data.groups[rows] if data.task == "ranking" and data.groups is not None else None,
         nthread=nthread,
+        enable_categorical=True,
     )
+
+
+def _train(params: Mapping[str, Any], train: xgb.DMatrix, **arguments: Any) -> xgb.Booster:
+    try:
+        return xgb.train(dict(params), train, verbose_eval=False, **arguments)
+    except (xgb.core.XGBoostError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise InputError(f"XGBoost refuses these parameters for this data: {lines[0][:300]}") from None

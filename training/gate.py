@@ -134,7 +134,7 @@ def _better(found: Comparison, champion: Registered, holdout: Holdout, rules: Ru
     passed = found.low > rules.margin
     detail = (
         f"{found.metric} is {found.candidate:.6g} on {len(holdout.frame)} held-out rows, version {champion.version} "
-        f"has {found.champion:.6g}: a gain of {found.gain:+.6g}, above {found.low:+.6g} with {rules.confidence:.0%} "
-        f"confidence, and more than {rules.margin:+g} is required"
+        f"has {found.champion:.6g}: a gain of {found.gain:+.6g}, at least {found.low:+.6g} with {rules.confidence:.0%} "
+        f"confidence, where more than {rules.margin:+g} is required"
     )
     return Check("better", passed, detail)

@@ -66,6 +66,12 @@ class Group:
         return self.joined(mine).tobytes() or None
 
 
+def announced() -> Group:
+    """Return who we are to be, by the environment; nobody is asked yet."""
+    size = _number("DMLC_NUM_WORKER", 1)
+    return Group(_number("DMLC_TASK_ID"), size) if size > 1 else Group()
+
+
 @contextmanager
 def joined() -> Iterator[Group]:
     """Join the group that the environment names; the first worker keeps the list of the others.
@@ -74,11 +80,11 @@ def joined() -> Iterator[Group]:
         InputError: the variables are incomplete.
         GroupError: a worker did not come, or was lost.
     """
-    size = _number("DMLC_NUM_WORKER", 1)
-    if size <= 1:
-        yield Group()
+    group = announced()
+    if group.size == 1:
+        yield group
         return
-    group, host, port = Group(_number("DMLC_TASK_ID"), size), _text("DMLC_TRACKER_URI"), _number("DMLC_TRACKER_PORT")
+    size, host, port = group.size, _text("DMLC_TRACKER_URI"), _number("DMLC_TRACKER_PORT")
     tracker = None
     if group.first:
         tracker = _tracker(size, port)

@@ -5,17 +5,21 @@ people into MLflow, where whoever may read a model may read them, and where dele
 every run.
 """
 
+import hashlib
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 
-from training import data
+from training import data, manifest, split
 from training.compare import Truth
+from training.errors import InputError
+from training.manifest import Manifest
 
 
 class HoldoutError(Exception):
-    """The rows are not there any more, or are others. Its text is one sentence."""
+    """The rows are not there any more, or are others. Its text is a sentence without its full stop."""
 
 
 @dataclass(frozen=True)
@@ -28,20 +32,35 @@ class Holdout:
 
 
 def digest(client: MlflowClient, run_id: str) -> str:
-    """Return the digest of the rows that a run held out, "" when it recorded none."""
-    return str(client.get_run(run_id).data.tags.get("data.holdout_sha256", "")) if run_id else ""
+    """Return what names the rows that a run held out, "" when it recorded none."""
+    try:
+        return _digest(manifest.read(client, run_id)) if run_id else ""
+    except InputError:
+        return ""
 
 
 def reload(client: MlflowClient, run_id: str) -> Holdout:
-    """Return the rows that a run held out, once they are seen to be the same.
+    """Return the rows that a run held out, once the data are seen to be the same.
 
     Raises:
         HoldoutError: they are not.
+        mlflow.exceptions.MlflowException, OSError: MLflow does not answer or refuses.
     """
-    run = client.get_run(run_id)
-    loaded = data.load()
-    split = data.split(loaded, int(run.data.params["split_seed"]))
-    if split.holdout_sha256 != digest(client, run_id):
-        raise HoldoutError("the held-out rows are not those of the run")
-    rows = split.holdout
-    return Holdout(loaded.frame.iloc[rows], Truth(loaded.target[rows].astype("float64")), split.holdout_sha256)
+    if not run_id:
+        raise HoldoutError("it has no run, so nothing says which rows were held out")
+    try:
+        known = manifest.read(client, run_id)
+        loaded = data.load(known.data.spec)
+        rows = split.split(loaded, known.split.spec).holdout
+    except InputError as error:
+        raise HoldoutError(f"its held-out rows cannot be had: {str(error).rstrip('.')}") from None
+    if loaded.sha256 != known.data.sha256:
+        here = f"{known.data.spec.source} holds {loaded.sha256[:12]}"
+        raise HoldoutError(f"its held-out rows are not there any more: trained on {known.data.sha256[:12]}, {here}")
+    groups = None if loaded.groups is None else loaded.groups[rows]
+    return Holdout(loaded.frame.iloc[rows], Truth(loaded.target[rows].astype(np.float64), groups), _digest(known))
+
+
+def _digest(known: Manifest) -> str:
+    """Of the data and the numbers of the rows in them: the same numbers in other data are other rows."""
+    return hashlib.sha256(f"{known.data.sha256} {known.split.holdout_sha256}".encode()).hexdigest()

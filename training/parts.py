@@ -29,7 +29,7 @@ class Parts:
 
     Raises:
         InputError: the folder holds parts of another plan.
-        ResourceError: it cannot be read or written.
+        TrainingError: it cannot be read or written.
     """
 
     def __init__(self, place: Place, plan: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from training import holdout, registered
 from training.compare import DEFAULT_METRIC, METRICS
 from training.decision import Decision, write
+from training.errors import InputError
 from training.gate import Rules, Verdict, judge
 from training.holdout import HoldoutError
 from training.ledger import Entry, Ledger
@@ -42,7 +43,7 @@ def promote(
     """Let the gate judge the version and move the alias when it passes.
 
     Raises:
-        ValueError: a metric of the rules is none of the model's task.
+        InputError: a metric of the rules is none of the model's task.
         mlflow.exceptions.MlflowException, OSError: MLflow does not answer or refuses.
     """
     ledger = Ledger.find(client, name, alias)
@@ -88,9 +89,7 @@ def _decide(
             base = replace(base, sha256=champion.sha256)
             facts |= {"compared_with": champion.version, "compared_sha256": champion.sha256}
     if champion and champion.sha256 == candidate.sha256:
-        same = (
-            "it is the champion" if champion.version == version else f"it has the bytes of version {champion.version}"
-        )
+        same = "it is the champion" if champion.version == version else f"version {champion.version} has the same bytes"
         return replace(base, outcome="unchanged", reason=f"{same}, so there is nothing to do")
     rules = _rules_for(candidate, rules)
     try:
@@ -132,7 +131,7 @@ def _rules_for(candidate: Registered, rules: Rules) -> Rules:
     for name in (rules.metric, *rules.limits):
         if task not in METRICS[name].tasks:
             fitting = ", ".join(known for known, metric in METRICS.items() if task in metric.tasks)
-            raise ValueError(f"{name} is no metric of a {task} model, whose metrics are {fitting}")
+            raise InputError(f"{name} is no metric of a {task} model, whose metrics are {fitting}.")
     return rules
 
 

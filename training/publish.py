@@ -1,38 +1,45 @@
-"""Log a run to MLflow and register its model; the only module that talks to MLflow.
+"""Upload a finished training to MLflow and register its model.
 
-The order is the promise: the alias moves last, after the registered bytes were read back and compared, and
-whatever goes wrong before that leaves the run FAILED and the alias where it was.
+The order is the promise: what is registered is read back and compared with what was trained, and only then is the
+version given its tags, and the alias that was asked for.
 """
 
 import hashlib
+import json
 import logging
-import platform
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import mlflow.xgboost
-from mlflow.data.pandas_dataset import from_pandas
+import numpy as np
+import pandas as pd
+import xgboost as xgb
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric
 from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 from app.contract import CONTRACT_FILE, MODEL_FILE, Contract
-from training.data import Data, Split
-from training.errors import Terminated, TrackingError
-from training.fit import Fitted
-from training.options import TrainOptions
+from training.bundle import PICTURES, RECORD_FILE, Record
+from training.errors import TrackingError
+from training.manifest import MANIFEST_FILE
+from training.progress import bar
+from training.runs import FAILURE_TAG
 from training.tracking import answering
 
 # What MLflow needs to load the model, written out: left to itself it asks for the CUDA build as well.
 MODEL_REQUIREMENTS = ("xgboost-cpu", "numpy", "pandas")
-RECORDED_PACKAGES = ("xgboost-cpu", "numpy", "scikit-learn", "mlflow-skinny")
+_METRICS_PER_CALL = 1000  # MLflow's own limit
+_LONGEST_WAIT_SECONDS = 30.0
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("training")
 
 
 @dataclass(frozen=True)
@@ -47,87 +54,41 @@ class Published:
     metrics: dict[str, float]
 
 
-@contextmanager
-def started_run(settings: TrainOptions) -> Iterator[str]:
-    """Open a run in the experiment of the model's name; it ends FINISHED, KILLED or FAILED.
+def publish(folder: Path, run_id: str, where: str, *, retry_seconds: float) -> Published:
+    """Log what the folder holds to a run, register the model and verify it.
+
+    A lost connection is waited for; what is there already is not made twice.
+
+    Args:
+        folder: that `bundle.write` wrote.
+        run_id: of a run that is open in this process.
+        where: the MLflow server.
+        retry_seconds: after the first failure, until it is one.
 
     Raises:
-        TrackingError: MLflow does not answer or refuses, here or in the body.
+        TrackingError: MLflow does not answer or refuses, or the registered file is not the one that was trained.
     """
-    tags = {MLFLOW_GIT_COMMIT: settings.git_commit} if settings.git_commit else {}
-    with answering(settings.mlflow_tracking_uri):
-        mlflow.set_experiment(settings.model_name)
-        with mlflow.start_run(tags=tags) as run:
-            log.info("run %s started in %s", run.info.run_id, settings.mlflow_tracking_uri)
-            try:
-                yield str(run.info.run_id)
-            except (KeyboardInterrupt, Terminated):
-                mlflow.end_run("KILLED")
+    record = Record.model_validate_json((folder / RECORD_FILE).read_bytes())
+    wait, deadline = 1.0, 0.0
+    while True:
+        try:
+            with answering(where):
+                return _attempt(folder, record, run_id)
+        except TrackingError as error:
+            deadline = deadline or time.monotonic() + retry_seconds
+            if time.monotonic() + wait > deadline:
                 raise
-
-
-def publish(run_id: str, data: Data, split: Split, fitted: Fitted, settings: TrainOptions) -> Published:
-    """Log everything about the run, register the model, verify it and move the alias.
-
-    Raises:
-        TrackingError: the registered file is not the one that was trained.
-        mlflow.exceptions.MlflowException, OSError: MLflow does not answer or refuses.
-    """
-    client = mlflow.MlflowClient()
-    sha256 = hashlib.sha256(fitted.ubj).hexdigest()
-    mlflow.log_params(settings.params)
-    mlflow.set_tags(_provenance(data, split))
-    # MLflow takes 36 characters: enough to tell data sets apart; the whole digest is a tag.
-    mlflow.log_input(from_pandas(data.frame, name=data.name, digest=data.sha256[:36]), context="training")
-    mlflow.log_metrics(fitted.metrics | {"rounds": fitted.rounds})
-    model_id = _log_model(client, data, split, fitted)
-
-    _ensure_registered_model(client, settings.model_name)
-    version = client.create_model_version(
-        settings.model_name, source=f"models:/{model_id}", run_id=run_id, model_id=model_id
-    ).version
-    uri = f"models:/{settings.model_name}/{version}"
-    verify(uri, sha256)
-    run_tags = client.get_run(run_id).data.tags
-    tags = {"sha256": sha256, "data_digest": data.sha256, "git_commit": run_tags.get(MLFLOW_GIT_COMMIT, "")}
-    for key, value in tags.items():
-        if value:
-            client.set_model_version_tag(settings.model_name, version, key, value)
-    if settings.alias:
-        client.set_registered_model_alias(settings.model_name, settings.alias, version)
-    log.info("registered %s (sha256 %s)%s", uri, sha256, f" as @{settings.alias}" if settings.alias else "")
-    return Published(settings.model_name, str(version), uri, run_id, sha256, fitted.metrics)
-
-
-def _log_model(client: mlflow.MlflowClient, data: Data, split: Split, fitted: Fitted) -> str:
-    """Log the booster as UBJSON with its contract in the same folder; return MLflow's model id."""
-    example = data.frame.iloc[split.holdout[:1]]
-    info = mlflow.xgboost.log_model(
-        fitted.booster,
-        name="model",
-        model_format=MODEL_FILE.removeprefix("model."),
-        signature=infer_signature(data.frame, fitted.booster.inplace_predict(data.features)),
-        input_example=example,
-        pip_requirements=[f"{name}=={installed(name)}" for name in MODEL_REQUIREMENTS],
-    )
-    contract = Contract(task="binary", target=data.target_name, classes=data.classes)
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, CONTRACT_FILE).write_text(contract.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        client.log_model_artifacts(info.model_id, folder)
-    return str(info.model_id)
-
-
-def _ensure_registered_model(client: mlflow.MlflowClient, name: str) -> None:
-    """Create the registered model unless it is there; two first runs at once are both right."""
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+            log.warning("%s Trying again in %.0f s, for %.0f s.", error, wait, deadline - time.monotonic())
+            time.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
 
 def verify(uri: str, sha256: str) -> None:
-    """Compare what the registry gives out with what was trained: MLflow itself checks no digest anywhere."""
+    """Compare what the registry gives out with what was trained: MLflow itself checks no digest anywhere.
+
+    Raises:
+        TrackingError: it is another file.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = mlflow.artifacts.download_artifacts(artifact_uri=f"{uri}/{MODEL_FILE}", dst_path=folder)
         found = hashlib.sha256(Path(path).read_bytes()).hexdigest()
@@ -135,14 +96,102 @@ def verify(uri: str, sha256: str) -> None:
         raise TrackingError(f"{uri} holds a {MODEL_FILE} with sha256 {found}, but {sha256} was trained and logged.")
 
 
-def _provenance(data: Data, split: Split) -> dict[str, str]:
-    """Tags that say which data and which environment made the model."""
+def _attempt(folder: Path, record: Record, run_id: str) -> Published:
+    client = mlflow.MlflowClient()
+    with bar("upload", 5, "step") as progress:
+        mlflow.log_params(record.params)
+        mlflow.set_tags(record.tags)
+        if FAILURE_TAG in client.get_run(run_id).data.tags:  # of an earlier attempt
+            client.delete_tag(run_id, FAILURE_TAG)
+        # MLflow takes 36 characters: enough to tell data sets apart; the whole digest is a tag.
+        source = json.dumps({"uri": record.source})
+        origin = Dataset(record.tags["data.name"], record.tags["data.sha256"][:36], "training", source)
+        client.log_inputs(run_id, [DatasetInput(origin, [InputTag("mlflow.data.context", "training")])])
+        progress.advance()
+        mlflow.log_metrics(record.metrics)
+        for batch in _batches(record.history):
+            client.log_batch(run_id, metrics=batch)
+        progress.advance()
+        client.log_artifacts(run_id, str(folder / PICTURES), PICTURES)
+        client.log_artifact(run_id, str(folder / MANIFEST_FILE))
+        progress.advance()
+        version = _registered(client, record, run_id) or _register(client, folder, record, run_id)
+        progress.advance()
+        uri = f"models:/{record.model_name}/{version}"
+        verify(uri, record.sha256)
+        for key, value in record.version_tags.items():
+            client.set_model_version_tag(record.model_name, version, key, value)
+        for key in ("task", "target"):
+            client.set_registered_model_tag(record.model_name, key, record.tags[key])
+        if record.alias:
+            client.set_registered_model_alias(record.model_name, record.alias, version)
+        progress.advance()
+    log.info("registered %s (sha256 %s)", uri, record.sha256)
+    return Published(record.model_name, version, uri, run_id, record.sha256, record.metrics)
+
+
+def _batches(history: dict[str, list[float]]) -> Iterator[Sequence[Metric]]:
+    """Yield the metrics by round as MLflow's calls take them."""
+    now = int(time.time() * 1000)
+    metrics = (
+        Metric(name, value, now, step) for name, values in history.items() for step, value in enumerate(values, 1)
+    )
+    while batch := list(islice(metrics, _METRICS_PER_CALL)):
+        yield batch
+
+
+def _registered(client: mlflow.MlflowClient, record: Record, run_id: str) -> str:
+    """Return the version that an earlier attempt registered, whose answer was lost; "" when there is none."""
+    found = client.search_model_versions(f"name = '{record.model_name}' and run_id = '{run_id}'")
+    return str(found[0].version) if found else ""
+
+
+def _register(client: mlflow.MlflowClient, folder: Path, record: Record, run_id: str) -> str:
+    """Log the booster as UBJSON with its contract in the same folder and make it a version; return its number."""
+    info = mlflow.xgboost.log_model(name="model", **_logged(folder))
+    with tempfile.TemporaryDirectory() as work:
+        (Path(work) / CONTRACT_FILE).write_bytes((folder / CONTRACT_FILE).read_bytes())
+        client.log_model_artifacts(info.model_id, work)
+    try:
+        client.create_registered_model(record.model_name)
+    except MlflowException as error:  # two first runs at once are both right
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    source = f"models:/{info.model_id}"
+    made = client.create_model_version(record.model_name, source=source, run_id=run_id, model_id=info.model_id)
+    return str(made.version)
+
+
+def save(folder: Path, target: Path) -> None:
+    """Write the model's folder as it is registered, without a server.
+
+    Args:
+        folder: that `bundle.write` wrote.
+        target: does not exist yet.
+    """
+    arguments = _logged(folder)
+    mlflow.xgboost.save_model(arguments.pop("xgb_model"), str(target), **arguments)
+    (target / CONTRACT_FILE).write_bytes((folder / CONTRACT_FILE).read_bytes())
+
+
+def _logged(folder: Path) -> dict[str, Any]:
+    """Return what MLflow's functions take to store the model."""
+    contract = Contract.model_validate_json((folder / CONTRACT_FILE).read_bytes())
+    record = Record.model_validate_json((folder / RECORD_FILE).read_bytes())
     return {
-        "data.name": data.name,
-        "data.raw_sha256": data.raw_sha256,
-        "data.sha256": data.sha256,
-        "data.holdout_sha256": split.holdout_sha256,
-        "env.python": platform.python_version(),
-        "env.machine": platform.machine(),
-        "env.libc": "-".join(platform.libc_ver()),
-    } | {f"env.{name}": installed(name) for name in RECORDED_PACKAGES}
+        "xgb_model": xgb.Booster(model_file=bytearray((folder / MODEL_FILE).read_bytes())),
+        "model_format": MODEL_FILE.removeprefix("model."),
+        "signature": _signature(contract),
+        "input_example": pd.DataFrame([record.example]),
+        "pip_requirements": [f"{name}=={installed(name)}" for name in MODEL_REQUIREMENTS],
+    }
+
+
+def _signature(contract: Contract) -> ModelSignature:
+    """Return what MLflow says of the same columns; the contract knows more of them."""
+    inputs: list[ColSpec | TensorSpec] = [
+        ColSpec(DataType[column.type], column.name, column.required) for column in contract.columns
+    ]
+    outputs = len(contract.classes) if contract.task == "multiclass" else 0
+    shape = (-1, outputs) if outputs else (-1,)
+    return ModelSignature(Schema(inputs), Schema([TensorSpec(np.dtype(np.float32), shape)]))

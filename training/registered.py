@@ -89,6 +89,9 @@ def read(client: MlflowClient, name: str, version: str, folder: Path) -> Registe
         raise UnusableError(f"has no {Path(str(error.filename)).name}: train it with python -m training") from None
     except (ValueError, xgb.core.XGBoostError) as error:
         raise UnusableError(f"cannot be read: {' '.join(str(error).split())[:300]}") from None
+    columns = [column.name for column in contract.columns]
+    if (booster.feature_names or columns) != columns:
+        raise UnusableError("names other columns than its booster has features: log it with their signature")
     return Registered(name, version, str(known.run_id or ""), sha256_of(content), contract, booster)
 
 

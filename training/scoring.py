@@ -36,7 +36,7 @@ def score(
 
     Raises:
         InputError: a cell does not fit its column, and `skip` is false; its text names rows and columns, and no value.
-        ResourceError: the data cannot be read, or a part not written.
+        TrainingError: the data cannot be read, or a part not written.
         BoosterError: the booster failed.
     """
     done = parts.done()

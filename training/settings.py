@@ -48,6 +48,21 @@ def _free_alias(alias: str) -> str:
 Alias = Annotated[str, Field(pattern=_ALIAS), AfterValidator(_free_alias)]
 
 
+def server_address(uri: str) -> str:
+    """Return the address of an MLflow server without a slash at its end.
+
+    Paths and databases are none: MLflow would quietly write to the container's own disk. Passwords do not belong in it:
+    MLflow prints the URI in links and errors, so what stands in it ends in logs.
+
+    Raises:
+        ValueError: it is none.
+    """
+    url = _HTTP_URL.validate_python(uri)
+    if url.username or url.password:
+        raise ValueError("credentials belong in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, not in the URI")
+    return uri.rstrip("/")
+
+
 class Settings(BaseSettings):
     """The options of all commands; a command's own class adds its own.
 
@@ -80,16 +95,8 @@ class Settings(BaseSettings):
     @field_validator("mlflow_tracking_uri")
     @classmethod
     def _is_a_server(cls, uri: str) -> str:
-        """Refuse paths and databases (MLflow would quietly write to the container's own disk), and passwords.
-
-        MLflow prints the URI in links and errors, so what stands in it ends in logs.
-        """
-        url = _HTTP_URL.validate_python(uri)
-        if url.username or url.password:
-            raise ValueError(
-                "credentials belong in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, not in the URI"
-            )
-        return uri.rstrip("/")
+        """Refuse paths, databases and passwords."""
+        return server_address(uri)
 
     @classmethod
     def settings_customise_sources(
@@ -111,8 +118,6 @@ class Settings(BaseSettings):
             InputError: names each option that is wrong, by its flag and its variable, and never its value.
             SystemExit: argparse's own, for --help and unknown flags.
         """
-        if command == "train" and os.environ.get("DMLC_NUM_WORKER", "1") != "1":
-            raise InputError("DMLC_NUM_WORKER: this command trains alone so far; set training.workers to 1.")
         sections = _file.set(_read(_config_path(argv), command))
         try:
             source: CliSettingsSource[Any] = CliSettingsSource(cls, cli_prog_name=f"python -m training {command}")

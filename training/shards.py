@@ -33,7 +33,7 @@ def columns(place: Place) -> list[str]:
 
     Raises:
         InputError: it is no Parquet.
-        ResourceError: it cannot be read.
+        TrainingError: it cannot be read.
     """
     with place.filesystem.open_input_file(_files(place)[0]) as source:
         return list(parquet.ParquetFile(source).schema_arrow.names)
@@ -44,7 +44,7 @@ def read(place: Place, group: Group, names: Sequence[str] | None = None) -> Shar
 
     Raises:
         InputError: the data has fewer row groups than there are workers, or is no Parquet.
-        ResourceError: it cannot be read.
+        TrainingError: it cannot be read.
     """
     tables, numbers = [], []
     seen = start = 0

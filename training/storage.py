@@ -3,6 +3,7 @@
 S3 is Arrow's own client: credentials, region and AWS_ENDPOINT_URL come from the environment by AWS' names.
 """
 
+import errno
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSy
 
 from training.errors import InputError, ResourceError, TrainingError
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _HTTP_SECONDS = 60  # of silence
 
 
@@ -34,7 +36,7 @@ class Place:
 
         Raises:
             InputError: there is nothing, or it may not be read.
-            ResourceError: it cannot be read now.
+            TrainingError: it cannot be read now.
         """
         try:
             found = self.filesystem.get_file_info(self.path)
@@ -144,8 +146,11 @@ def read(where: Place, name: str) -> bytes | None:
 def failure(uri: str, verb: str, error: OSError) -> TrainingError:
     """Say what an error of a file system means: it may go away by itself, or somebody has to change something."""
     text = " ".join(str(error.strerror or error).split())
-    wrong = isinstance(error, FileNotFoundError | PermissionError) or "ACCESS_DENIED" in text
-    return (InputError if wrong else ResourceError)(f"{uri} cannot be {verb}: {text}.")
+    sentence = f"{uri} cannot be {verb}: {text}."
+    if error.errno in NO_ROOM:
+        return ResourceError(sentence)
+    wrong = isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError | FileExistsError)
+    return (InputError if wrong or "ACCESS_DENIED" in text else TrainingError)(sentence)
 
 
 def _s3() -> S3FileSystem:

@@ -41,7 +41,7 @@ class DataSet:
 
     Raises:
         InputError: there is no such file.
-        ResourceError: it cannot be looked at now.
+        TrainingError: it cannot be looked at now.
     """
 
     def __init__(self, place: Place, columns: Sequence[Column], more: Sequence[str]) -> None:

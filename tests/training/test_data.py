@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from training.data import Data, load, split
+from training.data import Data, SplitSpec, load
+from training.split import split
 
 
 @pytest.fixture(scope="module")
@@ -23,33 +25,44 @@ def test_data_is_the_shipped_one(data: Data) -> None:
 
 
 def test_digest_changes_with_any_value(data: Data) -> None:
-    features, target = data.features.copy(), data.target.copy()
-    features[-1, -1] = np.nextafter(features[-1, -1], np.float32(1))
+    values, target = data.features, data.target.copy()
+    values[-1, -1] = np.nextafter(values[-1, -1], np.float32(1))
+    frame = pd.DataFrame(values, columns=data.frame.columns)
     target[-1] = 1 - target[-1]
 
-    digests = {data.sha256, replace(data, features=features).sha256, replace(data, target=target).sha256}
+    digests = {data.sha256, replace(data, frame=frame).sha256, replace(data, target=target).sha256}
 
     assert len(digests) == 3
 
 
 def test_digest_changes_with_a_column_name(data: Data) -> None:
-    renamed = data.frame.rename(columns={"mean radius": "radius"})
+    renamed = data.columns[0].model_copy(update={"name": "radius"})
 
-    assert replace(data, frame=renamed).sha256 != data.sha256
+    assert replace(data, columns=(renamed, *data.columns[1:])).sha256 != data.sha256
 
 
 def test_split_is_a_partition_by_class_share(data: Data) -> None:
-    parts = split(data, seed=0)
+    parts = split(data, SplitSpec(seed=0))
 
-    together = np.concatenate([parts.train, parts.validation, parts.holdout])
-    assert sorted(together) == list(range(569))
-    assert (len(parts.train), len(parts.validation), len(parts.holdout)) == (364, 91, 114)
-    for part in (parts.train, parts.validation, parts.holdout):
+    (train, validation), *others = parts.folds
+    assert not others
+    assert sorted(np.concatenate([train, validation, parts.holdout])) == list(range(569))
+    assert sorted(np.concatenate([train, validation])) == parts.rest.tolist()
+    assert (len(train), len(validation), len(parts.holdout)) == (365, 91, 113)
+    for part in (train, validation, parts.holdout):
         assert data.target[part].mean() == pytest.approx(data.target.mean(), abs=0.01)
 
 
+def test_folds_are_a_partition_of_the_rest(data: Data) -> None:
+    parts = split(data, SplitSpec(folds=4))
+
+    assert sorted(np.concatenate([validation for _, validation in parts.folds])) == parts.rest.tolist()
+    for train, validation in parts.folds:
+        assert sorted(np.concatenate([train, validation])) == parts.rest.tolist()
+
+
 def test_split_follows_from_its_seed(data: Data) -> None:
-    first, again, other = (split(data, seed).holdout_sha256 for seed in (0, 0, 1))
+    first, again, other = (split(data, SplitSpec(seed=seed)).holdout_sha256 for seed in (0, 0, 1))
 
     assert first == again
     assert first != other

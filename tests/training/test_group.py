@@ -15,7 +15,6 @@ import xgboost as xgb
 from sklearn.metrics import roc_auc_score
 
 from tests.app.harness import free_port
-from training.__main__ import main
 from training.boost import Checkpoints, boost, key
 from training.errors import InputError
 from training.group import Group, joined
@@ -199,9 +198,3 @@ def test_incomplete_variables_are_named(
 
     with pytest.raises(InputError, match=sentence), joined():
         pass
-
-
-def test_command_does_not_train_alone_what_several_are_to_train(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DMLC_NUM_WORKER", "3")
-
-    assert main(["train", "--mlflow-tracking-uri=http://127.0.0.1:9"]) == 2

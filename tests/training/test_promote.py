@@ -13,6 +13,7 @@ import pytest
 
 from tests.training.conftest import Server
 from training.decision import Decision
+from training.errors import InputError
 from training.gate import Rules
 from training.ledger import Ledger
 from training.promotion import promote
@@ -109,7 +110,7 @@ def test_better_ones_climb_and_the_way_back_has_an_end(client: mlflow.MlflowClie
     ("candidate", "changes", "reason"),
     [
         ("poor", {}, "auc is 0."),
-        ("as good", {}, "and more than +0 is required"),
+        ("as good", {}, "where more than +0 is required"),
         ("as good", {"margin": -0.05, "limits": {"auc": 0.9999}}, "at least 0.9999 is required"),
         ("as good", {"margin": -0.05, "limits": {"logloss": 0.01}}, "at most 0.01 is required"),
         ("other rows", {"margin": -0.05}, "only models with the same held-out rows are compared"),
@@ -149,6 +150,30 @@ def test_other_rows_are_compared_where_that_is_wanted(client: mlflow.MlflowClien
     assert tags(client, versions["other rows"])["compared_with"] == versions["poor"]
 
 
+def test_data_that_changed_are_a_refusal(
+    client: mlflow.MlflowClient, server: Server, trained: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    table = tmp_path / "table.csv"
+    lines = [f"{i * 7 % 60},{'yes' if i * 7 % 60 > 30 else 'no'}" for i in range(120)]
+    table.write_text("\n".join(["age,left", *lines]))
+    options = (f"--data={table}", "--target=left", "--rounds=9", "--early-stopping-rounds=0")
+    first, second = (trained(server, "changing", *options, f"--seed={seed}") for seed in (0, 1))
+    proofs = [verification(client, each["version"], "changing") for each in (first, second)]
+    promoted = promote(client, "changing", first["version"], "champion", RULES, proofs[0], dry_run=False)
+    assert promoted.outcome == "promoted"
+
+    table.write_text("\n".join(["age,left", "61,yes", *lines[1:]]))
+    gone = promote(client, "changing", second["version"], "champion", RULES, proofs[1], dry_run=False)
+    assert gone.outcome == "refused"
+    assert "its held-out rows are not there any more: trained on" in gone.reason
+
+    other = trained(server, "changing", *options)
+    proof = verification(client, other["version"], "changing")
+    found = promote(client, "changing", other["version"], "champion", RULES, proof, dry_run=False)
+    assert found.outcome == "refused"
+    assert "only models with the same held-out rows are compared" in found.reason
+
+
 def test_the_same_bytes_are_nothing_to_do(client: mlflow.MlflowClient, versions: dict[str, str]) -> None:
     assert try_to_promote(client, versions["good"], "same").outcome == "promoted"
 
@@ -180,7 +205,7 @@ def test_a_verification_counts_for_its_own_bytes(
 
 
 def test_a_metric_of_another_task_is_named(client: mlflow.MlflowClient, versions: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match="rmse is no metric of a binary model, whose metrics are auc, logloss"):
+    with pytest.raises(InputError, match="rmse is no metric of a binary model, whose metrics are auc, logloss"):
         try_to_promote(client, versions["good"], "metric", metric="rmse")
 
 
@@ -188,7 +213,7 @@ def test_no_rollback_to_bytes_that_were_changed(
     server: Server, client: mlflow.MlflowClient, trained: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     name = "changed"
-    found = [trained(server, name, f"--rounds={rounds}", "--early-stopping-rounds=0") for rounds in (1, 60)]
+    found = [trained(server, name, "--early-stopping-rounds=0", *VERSIONS[worth]) for worth in ("poor", "good")]
     for each in found:
         proof = verification(client, each["version"], name)
         assert promote(client, name, each["version"], "champion", RULES, proof, dry_run=False).outcome == "promoted"

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import mlflow
@@ -40,22 +40,12 @@ def published(server: Server) -> dict[str, Any]:
         env=os.environ | {"MLFLOW_TRACKING_URI": server.uri, "GIT_COMMIT": COMMIT},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
-
-
-@pytest.fixture
-def broken_artifact_store(server: Server) -> Iterator[None]:
-    """Put a file where the server keeps its artifacts, as a full or lost volume would."""
-    aside = server.artifacts.rename(server.artifacts.with_name("aside"))
-    server.artifacts.touch()
-    yield
-    server.artifacts.unlink()
-    aside.rename(server.artifacts)
 
 
 def run_status(server: Server, name: str) -> str:
@@ -85,7 +75,10 @@ def test_folder_holds_model_and_contract_and_no_pickle(server: Server, published
     assert {"MLmodel", "model.ubj", "contract.json", "input_example.json", "requirements.txt"} <= names
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".joblib"))]
     contract = Contract.model_validate_json((folder / "contract.json").read_text())
-    assert contract == Contract(task="binary", target="diagnosis", classes=("malignant", "benign"))
+    assert (contract.task, contract.target, contract.classes) == ("binary", "diagnosis", ("malignant", "benign"))
+    assert [column.name for column in contract.columns] == list(load().frame.columns)
+    assert contract.profile
+    assert len(contract.example_output) == 1
     requirements = (folder / "requirements.txt").read_text()
     assert "xgboost-cpu==" in requirements
     assert "\nxgboost==" not in requirements
@@ -96,7 +89,10 @@ def test_sha256_tag_is_that_of_the_registered_file(server: Server, published: di
 
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     tags = server.client.get_model_version("first", published["version"]).tags
-    assert tags == {"sha256": digest, "data_digest": load().sha256, "git_commit": COMMIT}
+    facts = {"sha256": digest, "data_digest": load().sha256, "git_commit": COMMIT, "task": "binary"}
+    assert facts.items() <= tags.items()
+    assert {"target", "data_name", "holdout_digest"} <= tags.keys()
+    assert len(server.client.search_model_versions(f"name = 'first' and tags.data_digest = '{load().sha256}'")) == 1
     assert published["sha256"] == digest
 
 
@@ -118,10 +114,20 @@ def test_run_records_params_metrics_and_provenance(server: Server, published: di
     assert run.info.status == "FINISHED"
     assert run.data.params["rounds"] == "10"
     assert run.data.params["split_seed"] == "0"
-    assert run.data.metrics == published["metrics"] | {"rounds": 10}
+    assert published["metrics"].items() <= run.data.metrics.items()
+    assert len(server.client.get_metric_history(published["run_id"], "train_logloss")) == 10
     assert run.data.tags["mlflow.source.git.commit"] == COMMIT
     assert run.data.tags["data.raw_sha256"] == load().raw_sha256
-    assert {"data.sha256", "data.holdout_sha256", "env.python", "env.xgboost-cpu"} <= set(run.data.tags)
+    assert {
+        "data.sha256",
+        "data.holdout_sha256",
+        "env.python",
+        "env.xgboost-cpu",
+        "env.cpu",
+        "env.nthread",
+        "env.lock_sha256",
+        "git.dirty",
+    } <= set(run.data.tags)
     assert run.inputs
     assert run.inputs.dataset_inputs[0].dataset.digest == load().sha256[:36]
 
@@ -152,7 +158,7 @@ def test_failure_leaves_a_failed_run_and_no_version(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
-    result = run(f"--mlflow-tracking-uri={server.uri}", "--model-name=failing", *QUICK)
+    result = run(f"--mlflow-tracking-uri={server.uri}", "--model-name=failing", "--retry-seconds=0", *QUICK)
 
     assert result.code == 1
     assert result.messages[-1].startswith(f"MLflow at {server.uri} ")
@@ -167,11 +173,11 @@ def test_stopped_run_is_killed(server: Server) -> None:
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     ) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while run_status(server, "stopped") != "RUNNING" and time.monotonic() < deadline:
             time.sleep(0.2)
         process.send_signal(signal.SIGTERM)
-        code = process.wait(timeout=30)
+        code = process.wait(timeout=120)
 
     assert code == 143
     assert run_status(server, "stopped") == "KILLED"

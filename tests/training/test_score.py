@@ -284,7 +284,7 @@ def test_bad_rows_have_no_prediction_and_say_why_when_asked_for(tmp_path: Path) 
         ({"model-uri": "models:/nobody/1"}, 2, "a models:/ URI needs MLFLOW_TRACKING_URI"),
         ({"model-uri": "file:///nowhere"}, 2, "/nowhere/MLmodel cannot be read"),
         ({"model-sha256": "0" * 64}, 2, "is pinned"),
-        ({"output": "a-file"}, 1, "cannot be"),
+        ({"output": "a-file"}, 2, "cannot be"),
         ({"keep": "model_name"}, 2, "--keep=model_name has the name of a column that is added"),
         ({"keep": "nobody"}, 2, "has no column nobody"),
         ({"part-rows": "0"}, 2, "--part-rows (TRAINING_PART_ROWS): Input should be greater than or equal to 1"),

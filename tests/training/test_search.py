@@ -1,0 +1,43 @@
+"""A search: reproducible, and one that was stopped ends as one that was not."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.training.conftest import Result, Server
+from training import fit
+
+# Warnings of MLflow 3.17 about its own code: comparing columns with a range (pandas 3), Any in its type hints.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Operation with range:pandas.errors.Pandas4Warning"),
+    pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
+]
+QUICK = ("--rounds=8", "--early-stopping-rounds=3", "--trials=4")
+
+
+def test_interrupted_search_goes_on_and_ends_as_a_whole_one(
+    server: Server, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = (f"--mlflow-tracking-uri={server.uri}", *QUICK)
+    whole = run("--model-name=whole", *options)
+    choose, calls = fit.choose_rounds, iter([False, False, True])
+
+    def stopped(*arguments: object) -> fit.Chosen:
+        if next(calls, False):
+            raise KeyboardInterrupt
+        return choose(*arguments)  # type: ignore[arg-type] # handed on as they come
+
+    monkeypatch.setattr(fit, "choose_rounds", stopped)
+    first = run("--model-name=halves", *options)
+    monkeypatch.setattr(fit, "choose_rounds", choose)
+    second = run("--model-name=halves", *options)
+
+    experiment = server.client.get_experiment_by_name("halves")
+    assert experiment
+    found = server.client.search_runs([experiment.experiment_id])
+    trials = [each.info.status for each in found if "search.trial" in each.data.tags]
+    whole_runs = [each.info.status for each in found if "search.trial" not in each.data.tags]
+    assert (whole.code, first.code, second.code) == (0, 130, 0)
+    assert second.published["sha256"] == whole.published["sha256"]
+    assert sorted(trials) == ["FINISHED"] * 4 + ["KILLED"]
+    assert sorted(whole_runs) == ["FINISHED", "KILLED"]

@@ -1,0 +1,90 @@
+"""The command `train` by three workers: one model, registered once, recorded as of three, and as good as one's."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.app.harness import free_port
+from tests.training.conftest import Server
+from training.data import DataSpec, SplitSpec
+from training.data import load as load_alone
+from training.errors import InputError
+from training.group import Group
+from training.split import split
+from training.together import load
+
+NAME = "three-workers"
+
+
+def frame(rows: int) -> pd.DataFrame:
+    """A table with a category that only the last row groups have, gaps and two classes."""
+    drawn = np.random.default_rng(0)
+    made = pd.DataFrame(drawn.random((rows, 4)), columns=list("abcd"))
+    made.loc[drawn.random(rows) < 0.1, "b"] = np.nan
+    made["colour"] = drawn.choice(["red", "green"], rows)
+    made.loc[rows - 100 :, "colour"] = "blue"
+    made["left"] = np.where(made["a"] + made["c"] * made["d"] + drawn.random(rows) / 2 > 1, "yes", "no")
+    return made
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("together") / "churn.parquet"
+    frame(3000).to_parquet(path, row_group_size=250)
+    return path
+
+
+def started(server: Server, data: Path, rank: int, port: int) -> "subprocess.Popen[str]":
+    """Start one worker as a pod of the chart would."""
+    command = [sys.executable, "-m", "training", "train", f"--model-name={NAME}", f"--data={data}", "--target=left"]
+    group = {"DMLC_NUM_WORKER": "3", "DMLC_TASK_ID": str(rank), "DMLC_TRACKER_URI": "localhost"}
+    return subprocess.Popen(
+        [*command, "--rounds=30", "--early-stopping-rounds=5", "--nthread=1"],
+        env=os.environ | group | {"DMLC_TRACKER_PORT": str(port), "MLFLOW_TRACKING_URI": server.uri},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_three_workers_register_one_model_that_says_so(server: Server, data: Path) -> None:
+    port = free_port()
+    workers = [started(server, data, rank, port) for rank in range(3)]
+    said = [worker.communicate(timeout=400) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0, 0], said
+    lines: list[dict[str, Any]] = [json.loads(out.splitlines()[-1]) for out, _ in said]
+
+    assert [each.get("worker") for each in lines[1:]] == [1, 2]
+    assert {each["sha256"] for each in lines} == {lines[0]["sha256"]}
+    assert len(server.client.search_model_versions(f"name = '{NAME}'")) == 1
+    recorded = server.client.download_artifacts(lines[0]["run_id"], "manifest.json")
+    manifest = json.loads(Path(recorded).read_text())
+    assert (manifest["world_size"], manifest["shard_rule"]) == (3, "row-group-modulo")
+    assert manifest["data"]["rows"] == 3000
+    alone = load_alone(DataSpec(source=str(data), target="left"))
+    parts = split(alone, SplitSpec())
+    assert manifest["data"]["raw_sha256"] == alone.raw_sha256
+    assert manifest["split"]["holdout_sha256"] == parts.holdout_sha256, "the rows that one worker alone would hold out"
+    assert manifest["split"]["holdout_rows"] == len(parts.holdout)
+    assert manifest["metrics"]["holdout_auc"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"target": ""}, "name the column to predict"),
+        ({"target": "left", "group": "a"}, "several workers would tear groups apart"),
+        ({"target": "left", "source": "breast_cancer"}, "is no file; several workers share the row groups"),
+        ({"target": "nobody"}, "there is no column nobody"),
+    ],
+)
+def test_what_several_workers_cannot_do_is_said(changes: dict[str, Any], sentence: str, data: Path) -> None:
+    with pytest.raises(InputError, match=sentence):
+        load(DataSpec(**({"source": str(data)} | changes)), SplitSpec(), Group(0, 3))

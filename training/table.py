@@ -1,0 +1,250 @@
+"""Check a table and turn its columns into what XGBoost takes. Each refusal names the column, and the row from 1."""
+
+import logging
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from app.contract import ContractColumn, Task
+from training.errors import InputError
+
+INFERRED_CLASSES = 10  # a target of more different whole numbers is a quantity unless the task is given
+LISTED = 20
+MOST_GRADE = 31  # of a ranking: XGBoost's gain is 2^grade - 1
+
+log = logging.getLogger(__name__)
+
+
+def checked(table: pa.Table, uri: str) -> pa.Table:
+    """Return the table once it has rows and each column a name of its own.
+
+    Raises:
+        InputError: it has not.
+    """
+    names = table.column_names
+    for i, name in enumerate(names):
+        if not name:
+            raise InputError(f"Column {i + 1} of {uri} has no name.")
+        if name in names[:i]:
+            raise InputError(f"Columns {names.index(name) + 1} and {i + 1} of {uri} are both called {name}.")
+        if name[0].isspace() or name[-1].isspace():
+            raise InputError(f"Column {name!r} of {uri} has a name with blanks around it; take them away.")
+    if not table.num_rows:
+        raise InputError(f"{uri} has columns but no rows.")
+    return table
+
+
+def listed(table: pa.Table) -> str:
+    """The columns' names, the first ones of many."""
+    names = table.column_names
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def present(table: pa.Table, names: Iterable[str], option: str) -> None:
+    """Refuse a column that is not there.
+
+    Raises:
+        InputError: names the option.
+    """
+    for name in names:
+        if name not in table.column_names:
+            raise InputError(f"{option}: there is no column {name}; there are {listed(table)}.")
+
+
+def labelled(table: pa.Table, target: str, *, skip: bool) -> pa.Table:
+    """Return the table without rows that have no target, if they may be left out.
+
+    Raises:
+        InputError: a row has none, or no row is left.
+    """
+    column = table.column(target)
+    missing = pc.is_null(column, nan_is_null=True).to_numpy()
+    count = int(missing.sum())
+    if count and not skip:
+        row = int(missing.argmax()) + 1
+        raise InputError(
+            f"Row {row} has no value in the target column {target}, nor have {count - 1} others; fill them or leave "
+            "them out with --skip-unlabelled."
+        )
+    if count == len(missing):
+        raise InputError(f"0 rows are left: none has a value in the target column {target}.")
+    return table.filter(pa.array(~missing)) if count else table
+
+
+def grouped(table: pa.Table, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the order of rows by group, and each row's group as a number in that order.
+
+    Raises:
+        InputError: a row has no group.
+    """
+    column = table.column(name).combine_chunks()
+    if column.null_count:
+        row = int(pc.is_null(column, nan_is_null=True).to_numpy(zero_copy_only=False).argmax()) + 1
+        raise InputError(f"Row {row} has no value in the group column {name}.")
+    codes = pd.factorize(column.to_pandas())[0].astype(np.int64)  # in the order of their first rows
+    order = np.argsort(codes, kind="stable")
+    return order, codes[order]
+
+
+def target_of(
+    table: pa.Table, name: str, task: Literal["auto"] | Task, known: tuple[str, ...], positive: str
+) -> tuple[Task, tuple[str, ...], NDArray[np.float32]]:
+    """Return the task, the classes and the target as XGBoost takes it, shape (rows,).
+
+    Args:
+        table: each row has a target.
+        name: of the target.
+        task: what to predict; auto: what the values look like.
+        known: classes in their order, () when that is the one of their values.
+        positive: of a binary task, the class whose probability is predicted; "": the last one.
+
+    Raises:
+        InputError: the values do not fit the task.
+    """
+    column = _plain(table, name)
+    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+        values: Any = column.to_numpy(zero_copy_only=False)
+        _finite(values, name)
+    else:
+        values = column.cast(pa.string()).to_numpy(zero_copy_only=False)  # a boolean is true or false
+    numeric = values.dtype != object
+    if task == "auto":
+        whole = numeric and bool((values == np.trunc(values)).all())
+        few = not numeric or (whole and len(np.unique(values)) <= INFERRED_CLASSES)
+        task = ("multiclass" if len(pd.unique(values)) > 2 else "binary") if few else "regression"
+        log.info("task %s, as the values of %s look; --task says otherwise", task, name)
+    if task in ("regression", "ranking"):
+        if not numeric:
+            raise InputError(f"Row 1, column {name}: {values[0][:50]!r} is no number, which a {task} needs.")
+        return task, (), _grades(values, name) if task == "ranking" else values.astype(np.float32)
+    found = sorted(pd.unique(values).tolist())
+    labels = [_label(value) for value in found]
+    if len(labels) == 1:
+        raise InputError(f"The target column {name} has one class only, {labels[0]}, in all rows; there is no choice.")
+    if (task == "binary") != (len(labels) == 2):
+        more = ", ".join(labels[:LISTED])
+        raise InputError(f"The target column {name} has {len(labels)} classes, which is not {task}: {more}.")
+    classes = known if set(known) == set(labels) else tuple(labels)
+    if positive:
+        if positive not in labels or task != "binary":
+            raise InputError(f"--positive (TRAINING_POSITIVE): {positive} is none of two classes {', '.join(labels)}.")
+        classes = (*(each for each in labels if each != positive), positive)
+    numbers_of = {value: classes.index(label) for value, label in zip(found, labels, strict=True)}
+    return task, classes, pd.Series(values).map(numbers_of).to_numpy(dtype=np.float32)
+
+
+def feature(table: pa.Table, name: str, categorical: bool) -> tuple[ContractColumn, "pd.Series[Any]"]:
+    """Return a column's description and its values: float32, or categories.
+
+    Raises:
+        InputError: all values are missing, or they are of a kind that XGBoost does not take.
+    """
+    column = _plain(table, name)
+    if column.null_count == len(column):
+        raise InputError(f"Column {name} has no value in any row; fill it or leave it out with --drop.")
+    if pa.types.is_string(column.type):
+        if not categorical:
+            _unmixed(column, name)
+        return _categories(column, name, "string")
+    if categorical and pa.types.is_integer(column.type):
+        return _categories(column, name, "long")
+    if categorical and pa.types.is_floating(column.type):  # integers with gaps
+        if not pc.all(pc.equal(column, pc.trunc(column))).as_py():
+            raise InputError(f"Column {name} is to be categorical, but holds numbers that are not whole.")
+        return _categories(column.cast(pa.int64()), name, "long")
+    if pa.types.is_boolean(column.type):
+        optional = bool(column.null_count)
+        values = pc.cast(column, pa.float32()).to_numpy(zero_copy_only=False)
+        return ContractColumn(name=name, type="boolean", required=not optional), pd.Series(values, dtype=np.float32)
+    values = column.to_numpy(zero_copy_only=False)
+    _finite(values, name)
+    return ContractColumn(name=name, type="double"), pd.Series(values.astype(np.float32))
+
+
+def numbers(series: "pd.Series[Any]") -> NDArray[np.float32]:
+    """Return a prepared column as numbers: a category's place, NaN is missing."""
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        codes = series.cat.codes.to_numpy()
+        return np.where(codes < 0, np.nan, codes).astype(np.float32)
+    return series.to_numpy(dtype=np.float32)
+
+
+def _plain(table: pa.Table, name: str) -> Any:
+    """Return a column as one of Arrow's plain types: string, boolean, integer or floating.
+
+    Raises:
+        InputError: it is none of these, such as dates or lists.
+    """
+    column = table.column(name).combine_chunks()
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = column.dictionary_decode()
+        kind = column.type
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return column.cast(pa.string())
+    if pa.types.is_decimal(kind) or pa.types.is_float16(kind):
+        return column.cast(pa.float64())
+    if pa.types.is_floating(kind):
+        return pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
+    if pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind):
+        return column
+    raise InputError(f"Column {name} holds values of type {kind}; make numbers or texts of them, or use --drop.")
+
+
+def _categories(column: Any, name: str, kind: str) -> tuple[ContractColumn, "pd.Series[Any]"]:
+    """Number the categories in the order of their values, so that the order of rows does not matter."""
+    encoded = column.dictionary_encode()
+    found = encoded.dictionary.to_pylist()
+    order = sorted(range(len(found)), key=lambda i: found[i])
+    place = np.empty(len(found) + 1, dtype=np.int64)
+    place[order] = np.arange(len(found))
+    place[-1] = -1
+    codes = place[encoded.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)]
+    categories = [found[i] for i in order]
+    if len(categories) > max(1000, len(column) // 2):
+        log.warning("column %s has %d different values in %d rows; is it an id?", name, len(categories), len(column))
+    values = pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(categories)))
+    return ContractColumn(name=name, type=kind, categories=tuple(categories)), values
+
+
+def _unmixed(column: Any, name: str) -> None:
+    """Refuse texts among numbers: one typing error would make a category of each number.
+
+    Raises:
+        InputError: names the first text.
+    """
+    texts: Any = column.to_pandas()
+    as_numbers = pd.to_numeric(texts, errors="coerce")
+    odd = (as_numbers.isna() & texts.notna()).to_numpy()
+    if odd.any() and 2 * int(odd.sum()) <= int(texts.notna().sum()):
+        row = int(odd.argmax())
+        raise InputError(
+            f"Row {row + 1}, column {name}: {str(texts.iloc[row])[:50]!r} is a text among numbers; correct it, or say "
+            "that the column is --categorical."
+        )
+
+
+def _finite(values: NDArray[Any], name: str) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        infinite = np.isinf(values.astype(np.float32))
+    if infinite.any():
+        row = int(infinite.argmax()) + 1
+        raise InputError(f"Row {row}, column {name}: the value is infinite as a 32-bit number, which XGBoost refuses.")
+
+
+def _grades(values: NDArray[Any], name: str) -> NDArray[np.float32]:
+    bad = (values < 0) | (values > MOST_GRADE) | (values != np.trunc(values))
+    if bad.any():
+        row = int(bad.argmax()) + 1
+        raise InputError(f"Row {row}, column {name}: a grade of a ranking is a whole number from 0 to {MOST_GRADE}.")
+    return values.astype(np.float32)
+
+
+def _label(value: Any) -> str:
+    return str(int(value)) if isinstance(value, int | float) else str(value)
