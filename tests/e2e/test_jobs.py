@@ -16,8 +16,6 @@ from tests.cluster.console import Failure, wait_for
 from tests.cluster.images import APP, TRAINING
 from tests.cluster.main_job import TRACKING_URI, image_values
 
-pytestmark = pytest.mark.long
-
 CHART = str(ROOT / "charts" / "model-service")
 NAMESPACE = "jobs"
 MODEL = "jobs-on-the-cluster"

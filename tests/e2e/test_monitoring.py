@@ -100,8 +100,7 @@ def assert_each_query_has_data(
 
 @pytest.mark.parametrize(
     "path",
-    # The model's own needs a profile in its contract, which training does not write yet.
-    [pytest.param(path, marks=pytest.mark.long if path.stem == "model" else ()) for path in DASHBOARDS],
+    DASHBOARDS,
     ids=lambda path: path.stem,
 )
 def test_each_query_of_the_dashboard_returns_data(service: str, prometheus: str, path: Path) -> None:
