@@ -49,6 +49,7 @@ e2e: up ## Test what runs on the cluster
 
 bench: ## Measure the service and its rivals in one run of 25 minutes
 	@$(PYTHON) -m tests.bench
+	@$(PYTHON) -m tests.bench metrics
 	@$(PYTHON) -m tests.bench.render
 	@$(PYTHON) -m tests.bench.jobs
 

@@ -1,7 +1,8 @@
 """Measure the service and its rivals in one run: `python -m tests.bench`.
 
 `python -m tests.bench report` writes docs/benchmark.md and the README's table from docs/benchmark.json again,
-`python -m tests.bench profile` shows where the CPU time of POST /predict goes.
+`python -m tests.bench profile` shows where the CPU time of POST /predict goes, `python -m tests.bench metrics` what the
+metrics have of it; its status is 1 when that is more than a fifth at one row.
 Needs two cores, wrk and taskset (installed for root on Debian), and 4 GB in the cache, of which most are the rivals.
 """
 
@@ -9,7 +10,7 @@ import argparse
 import json
 import sys
 
-from tests.bench import load, profile, report, run
+from tests.bench import load, overhead, profile, report, run
 from tests.bench.entries import ENTRIES
 from tests.bench.models import SIZES
 from tests.cluster.console import Failure
@@ -18,7 +19,7 @@ from tests.cluster.console import Failure
 def main() -> int:
     arguments = _arguments()
     try:
-        if arguments.verb in ("run", "profile"):
+        if arguments.verb in ("run", "profile", "metrics"):
             load.preflight()
         if arguments.verb == "install":
             return 1 if run.install(arguments.only)[1] else 0
@@ -26,13 +27,17 @@ def main() -> int:
             result = run.measured(
                 arguments.only, arguments.models, arguments.rounds, arguments.seconds, resume=arguments.resume
             )
-            kept = json.loads(report.RESULT.read_text()).get("profile") if report.RESULT.exists() else None
-            result |= {"profile": kept} if kept else {}
+            before = json.loads(report.RESULT.read_text()) if report.RESULT.exists() else {}
+            result |= {chapter: before[chapter] for chapter in ("profile", "metrics") if chapter in before}
             print(f"\n{report.document(result)}")
         elif arguments.verb == "profile":
             found = profile.measured(arguments.seconds)
             print(f"\n{report.profiled(found)}")
             result = (json.loads(report.RESULT.read_text()) if arguments.write else {}) | {"profile": found}
+        elif arguments.verb == "metrics":
+            cost = overhead.measured(arguments.rounds, arguments.seconds)
+            print(f"\n{report.metered(cost)}")
+            result = (json.loads(report.RESULT.read_text()) if arguments.write else {}) | {"metrics": cost}
         else:
             result = json.loads(report.RESULT.read_text())
     except Failure as failure:
@@ -42,13 +47,13 @@ def main() -> int:
         report.RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
         report.DOCUMENT.write_text(report.document(result))
         report.README.write_text(report.with_table(report.README.read_text(), report.short(result)))
-    return 0
+    return int(arguments.verb == "metrics" and overhead.too_much(result["metrics"]))
 
 
 def _arguments() -> argparse.Namespace:
     names = [entry.name for entry in ENTRIES]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", nargs="?", default="run", choices=("run", "install", "profile", "report"))
+    parser.add_argument("verb", nargs="?", default="run", choices=("run", "install", "profile", "metrics", "report"))
     parser.add_argument("--only", default=",".join(names), help=f"some of {','.join(names)}")
     parser.add_argument("--models", type=int, default=len(SIZES), help="how many of the models, the small one first")
     parser.add_argument("--rounds", type=int, default=3)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from app.contract import MODEL_FILE
 from tests.app.harness import CLASSES, write_contract
 
@@ -57,6 +59,9 @@ def train(folder: Path, features: int, trees: int) -> Model:
         import xgboost as xgb
         from mlflow.models import infer_signature
 
+        from training.evaluate import importance
+        from training.profile import Feature, predictions_of, profile_of, score_edges_of
+
         frame, target = _data(features)
         matrix = xgb.DMatrix(frame, label=target, nthread=1)
         depth = 4 if features == 30 else 6
@@ -65,7 +70,12 @@ def train(folder: Path, features: int, trees: int) -> Model:
         expected = booster.predict(matrix)
         extra: dict[str, Any] = {"signature": infer_signature(frame, expected), "pip_requirements": ["xgboost"]}
         mlflow.xgboost.save_model(booster, str(folder), model_format="ubj", **extra)
-    write_contract(folder)
+        predictions = predictions_of("binary", CLASSES, expected, np.asarray(target))
+        gain = importance(booster)
+        features_of = [Feature(name) for name in frame.columns]
+        rows = frame.to_numpy(np.float32)
+        profile = profile_of(features_of, rows, gain, predictions, score_edges_of(expected))
+    write_contract(folder, profile=profile.model_dump(mode="json"))
     values = frame.to_numpy().tolist()
     return Model(f"{features} x {trees}", folder, frame.columns.tolist(), values, expected.tolist())
 

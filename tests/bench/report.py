@@ -40,6 +40,8 @@ def document(result: dict[str, Any]) -> str:
         parts += [_load(load, each) for load, each in found["loads"].items()]
     if profile := result.get("profile"):
         parts.append(profiled(profile))
+    if metrics := result.get("metrics"):
+        parts.append(metered(metrics))
     return "\n".join(part for part in parts if part)
 
 
@@ -100,6 +102,21 @@ def profiled(profile: dict[str, Any]) -> str:
         f"{profile['date']} (`python -m tests.bench profile --write`). A thread that waits "
         f"for the core counts as running: with 1000 rows, which are answered in threads, the event loop's share is too "
         f"large.\n\n{_table(heads, lines)}"
+    )
+
+
+def metered(metrics: dict[str, Any]) -> str:
+    """Return the chapter on what the metrics cost."""
+    lines = [
+        [load, _number(it["on_us"]), _number(it["off_us"]), f"{it['more']:.0%}"]
+        for load, it in metrics["loads"].items()
+    ]
+    heads = ["rows x callers", "CPU µs/request", "without metrics", "more"]
+    return (
+        "## What the metrics cost\n\nThe service beside itself with all that counts and observes doing nothing, in "
+        f"turn, {metrics['rounds']} times round, {metrics['seconds']} s per load, on {metrics['date']} "
+        "(`python -m tests.bench metrics --write`); model of 30 x 100, of which 20 features are watched for drift. "
+        f"`more` is the median of the rounds' own ratios; at one row it may be 20 %.\n\n{_table(heads, lines)}"
     )
 
 

@@ -49,3 +49,10 @@ def test_failed_requests_are_said(result: Any) -> None:
 def test_readme_needs_a_place_for_the_table() -> None:
     with pytest.raises(ValueError, match="has no place for the table"):
         with_table("# A README\n", "| a |\n")
+
+
+def test_what_metrics_cost_is_a_chapter_once_it_was_measured(result: Any) -> None:
+    loads = {"1 x 1": {"on_us": 279.4, "off_us": 250.0, "more": 0.118}}
+    measured = {"date": "2026-11-24", "rounds": 3, "seconds": 3, "loads": loads}
+
+    assert "| 1 x 1 | 279 | 250 | 12% |" in document(result | {"metrics": measured})
