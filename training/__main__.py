@@ -22,6 +22,7 @@ COMMANDS = {
     "promote": "move the alias to a version that passes the gate",
     "rollback": "move the alias back to the champion before",
     "score": "score a data set to Parquet files with a registered model",
+    "describe": "write the contract.json of a model that was logged elsewhere",
     "reproduce": "train a version again and compare the file",
     "upload": "bring a run to MLflow that was away when it ended",
 }

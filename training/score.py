@@ -28,8 +28,8 @@ _LOAD_SECONDS = 120.0
 log = logging.getLogger("training")
 
 
-class Options(Settings):
-    """Score a data set to Parquet files, in bounded memory; the same command goes on where a killed one ended."""
+class Loading(Settings):
+    """The options that say which model is loaded, as the service loads it."""
 
     mlflow_tracking_uri: str = Field(
         default="", validation_alias="mlflow_tracking_uri", description="MLflow server; needed by models:/ URIs."
@@ -39,6 +39,17 @@ class Options(Settings):
         "a run that goes on keeps its version."
     )
     model_sha256: str = Field(default="", description="Digest that model.ubj must have; empty: any.")
+
+    @field_validator("mlflow_tracking_uri")
+    @classmethod
+    def _is_a_server(cls, uri: str) -> str:
+        """Check it where there is one: a model in a folder needs none."""
+        return super()._is_a_server(uri) if uri else uri
+
+
+class Options(Loading):
+    """Score a data set to Parquet files, in bounded memory; the same command goes on where a killed one ended."""
+
     data: str = Field(
         description="CSV or Parquet file, or a folder of either: a local path or s3://; a file also by http(s)://."
     )
@@ -53,12 +64,6 @@ class Options(Settings):
     )
     part_rows: int = Field(default=100_000, ge=1, le=10_000_000, description="Rows of each file of predictions.")
     nthread: int = Field(default=1, ge=1, description="Threads; the container's CPU limit.")
-
-    @field_validator("mlflow_tracking_uri")
-    @classmethod
-    def _is_a_server(cls, uri: str) -> str:
-        """Check it where there is one: a model in a folder needs none."""
-        return super()._is_a_server(uri) if uri else uri
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -114,12 +119,27 @@ def place_of_data(uri: str, work: Path) -> Place:
 
 def _model(options: Options, before: dict[str, Any] | None, work: Path) -> BoosterModel:
     """Load the model; a run that goes on keeps the version that it began with, wherever the alias is now."""
-    uri, sha256 = options.model_uri, options.model_sha256
-    if before and before.get("model", {}).get("asked_for") == uri:
-        uri, sha256 = str(before["model"]["uri"]), sha256 or str(before["model"]["sha256"])
+    known = (before or {}).get("model", {})
+    if known.get("asked_for") != options.model_uri:
+        return load(options, work)
+    sha256 = options.model_sha256 or str(known["sha256"])
+    return load(options.model_copy(update={"model_uri": str(known["uri"]), "model_sha256": sha256}), work)
+
+
+def load(options: Loading, work: Path) -> BoosterModel:
+    """Load a model of XGBoost's as the service does, a registered one into `work`.
+
+    Raises:
+        InputError: it cannot be used.
+        TrackingError: MLflow does not give it out now.
+    """
+    uri = options.model_uri
     try:
         service = ServiceSettings(
-            model_uri=uri, model_sha256=sha256, mlflow_tracking_uri=options.mlflow_tracking_uri, cache_dir=work
+            model_uri=uri,
+            model_sha256=options.model_sha256,
+            mlflow_tracking_uri=options.mlflow_tracking_uri,
+            cache_dir=work,
         )
     except ValidationError as error:
         raise InputError(describe(error).replace("The service", "The model").replace("MODEL_SERVICE_", "")) from None

@@ -32,7 +32,7 @@ _MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _ALIAS = r"^[A-Za-z0-9_-]+$"
 _file: ContextVar[dict[str, Any]] = ContextVar("the values of the file that --config names")
 # Sections of a file; each is read by the command of its name alone.
-COMMAND_SECTIONS = ("train", "promote", "rollback", "reproduce", "score", "upload")
+COMMAND_SECTIONS = ("train", "promote", "rollback", "reproduce", "score", "describe", "upload")
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
