@@ -80,6 +80,21 @@ def variable(name: str, label: str, values: str) -> dashboard.QueryVariable:
     return made.refresh(VariableRefresh.ON_TIME_RANGE_CHANGED).multi(True).include_all(True).all_value(".+")
 
 
+def deploys(metric: str, version: str) -> dashboard.AnnotationQuery:
+    """Return the mark of each time at which a version was new: of an update, a roll-back, an alias that moved."""
+    live = f"count by (namespace, job, {version}) ({metric}{{{PODS}}}"
+    made = dashboard.AnnotationQuery().name("Deploys").datasource(SOURCE).enable(True).icon_color("blue")
+    made = made.expr(f"{live}) unless {live} offset 2m)").step("60s").tag_keys("namespace")
+    return made.title_format("{{job}}").text_format(f"version {{{{{version}}}}}")
+
+
+def firing() -> dashboard.AnnotationQuery:
+    """Return the mark of the time in which an alert rang; hidden until it is asked for."""
+    made = dashboard.AnnotationQuery().name("Alerts").datasource(SOURCE).enable(False).icon_color("red")
+    made = made.expr(f'ALERTS{{{RELEASES},alertstate="firing"}}').step("60s").tag_keys("severity")
+    return made.title_format("{{alertname}}").text_format("{{job}}")
+
+
 def quantile(share: float, metric: str, selector: str, by: str = "le") -> str:
     """Return the PromQL of a quantile over a classic histogram."""
     return f"histogram_quantile({share}, sum by ({by}) (rate({metric}_bucket{{{selector}}}{RATE})))"
@@ -92,6 +107,7 @@ def build(
     metric: str,
     rows: Mapping[str, Sequence[Panel]],
     choices: Mapping[str, str] = MappingProxyType({}),
+    version: tuple[str, str] = ("model_info", "model_version"),
 ) -> str:
     """Return a dashboard as the JSON that Grafana reads.
 
@@ -102,6 +118,7 @@ def build(
         metric: that every pod has; its labels are what the choices offer.
         rows: the panels by the title of their row.
         choices: more of them, as queries of label values by the name of the variable.
+        version: a metric and its label, each new value of which is marked.
     """
     pods = ("namespace", "job", "instance")
     made = (
@@ -113,6 +130,8 @@ def build(
         .time("now-1h", "now")
         .timezone("browser")
         .readonly()
+        .annotation(deploys(*version))
+        .annotation(firing())
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
         .link(
             dashboard.DashboardLink("Runbooks")

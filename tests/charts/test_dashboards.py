@@ -48,7 +48,9 @@ def panels(dashboard: Dashboard) -> list[Dashboard]:
 
 
 def expressions(dashboard: Dashboard) -> Iterator[str]:
-    """Yield the PromQL of every query."""
+    """Yield the PromQL of every query, of those that mark a time as well."""
+    for mark in dashboard["annotations"]["list"]:
+        yield mark["expr"]
     for panel in panels(dashboard):
         for target in panel["targets"]:
             yield target["expr"]
@@ -124,6 +126,13 @@ def test_panel_datasource_title_description_units(dashboard: Dashboard) -> None:
         assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
 
 
+def test_deploys_are_marked(dashboard: Dashboard) -> None:
+    deploys, alerts = dashboard["annotations"]["list"]
+
+    assert (deploys["name"], deploys["enable"], deploys["datasource"]) == ("Deploys", True, SOURCE)
+    assert (alerts["name"], alerts["enable"], alerts["datasource"]) == ("Alerts", False, SOURCE)
+
+
 def test_panels_do_not_overlap(dashboard: Dashboard) -> None:
     cells: set[tuple[int, int]] = set()
     for panel in dashboard["panels"]:
@@ -145,7 +154,7 @@ def test_target_job_instance(dashboard: Dashboard) -> None:
             ):  # which know the names of pods and claims, and not the job
                 ours = 'namespace=~"$namespace",p'
                 assert '=~"$job' in selector, expression
-            if ":" in metric:  # recorded over all pods of a release: there is no instance
+            if ":" in metric or metric == "ALERTS":  # recorded over all pods of a release: there is no instance
                 ours = 'namespace=~"$namespace",job=~"$job"'
             assert selector.startswith(ours), expression
 

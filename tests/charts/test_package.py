@@ -30,7 +30,7 @@ def test_package_holds_what_helm_reads_and_nothing_else(package: Path) -> None:
 
     others = {name for name in names if not name.startswith(("templates/", "files/"))}
     assert {name for name in names if name.startswith("files/")} == {
-        *(f"files/dashboards/{name}.json" for name in ("model", "service")),
+        *(f"files/dashboards/{name}.json" for name in ("fleet", "model", "service")),
         *(f"files/rules/{name}.yaml" for name in ("drift", "quality", "service")),
     }
     assert others == {"Chart.yaml", "README.md", "values.schema.json", "values.yaml"}

@@ -34,11 +34,34 @@ def alerts(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def promtool(folder: Path, *arguments: str) -> str:
-    """Run promtool in a folder and return what it printed."""
-    command = [program("promtool"), *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    """Run promtool of Prometheus 2.53 and of 3 in a folder, and return what the latter printed."""
+    said = ""
+    for name in ("promtool-253", "promtool"):
+        command = [program(name), *arguments]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, f"{name}: {said}"
+    return said
+
+
+def test_the_rules_are_tested_by_both_generations_of_prometheus(tmp_path: Path) -> None:
+    """A range has both its ends in 2.x and only the later one in 3.x: they are no two names of one program."""
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": "a", "values": "1x10"}],
+        "promql_expr_test": [
+            {"expr": "count_over_time(a[5m])", "eval_time": "9m", "exp_samples": [{"labels": "{}", "value": 5}]}
+        ],
+    }
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}))
+    codes = {
+        name: subprocess.run(
+            [program(name), "test", "rules", "test.yaml"], cwd=tmp_path, capture_output=True, timeout=60, check=False
+        ).returncode
+        for name in ("promtool-253", "promtool")
+    }
+
+    assert codes == {"promtool-253": 1, "promtool": 0}
 
 
 def runbooks() -> dict[str, str]:

@@ -14,7 +14,7 @@ from tests.cluster.console import Failure, abort, say, step, summary
 from tests.cluster.images import OPERATOR, PRODUCTS, PROMETHEUS, RELOADER, Image
 from tests.cluster.main_job import MONITORING, NAMESPACE, complaints, run_main_job
 from tests.cluster.preflight import check_machine, docker_answers, install_packages
-from tests.cluster.programs import cluster_programs, find, promtool, tools
+from tests.cluster.programs import cluster_programs, find, promtool, promtool253, tools
 
 
 def _cluster() -> ModuleType:
@@ -88,6 +88,7 @@ def execute(command: list[str]) -> None:
         promtool(),
     ]
     environment = {**os.environ, "PATH": os.pathsep.join([*map(str, folders), os.environ["PATH"]])}
+    environment["PROMTOOL_253"] = str(promtool253() / "promtool")
     environment["KUBECONFIG"] = str(_cluster().KUBECONFIG)
     os.execvpe(command[0], command, environment)  # noqa: S606 - the caller's own command
 

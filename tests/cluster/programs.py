@@ -21,7 +21,7 @@ HELM3_VERSION = "3.22.0"
 
 CLUSTER = ROOT / "tests" / "cluster" / "kubernetes"
 TOOLS = ROOT / "tests" / "tools"
-PROMTOOL = ROOT / "tests" / "promtool"
+PROMTOOL, PROMTOOL_253 = ROOT / "tests" / "promtool", ROOT / "tests" / "promtool253"
 KEDA = ROOT / "tests" / "cluster" / "keda"
 VERSITYGW = ROOT / "tests" / "cluster" / "versitygw"
 # The names that the one binary of tests/cluster/kubernetes answers to.
@@ -157,6 +157,11 @@ def tools() -> Path:
 def promtool() -> Path:
     """Return the folder with promtool; build it when needed."""
     return _build(PROMTOOL, ("tool",))
+
+
+def promtool253() -> Path:
+    """Return the folder with promtool of Prometheus 2.53, which has its name as well; build it when needed."""
+    return _build(PROMTOOL_253, ("tool",))
 
 
 def keda() -> Path:

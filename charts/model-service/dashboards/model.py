@@ -162,7 +162,7 @@ def quality() -> list[Panel]:
 
 def objectives() -> list[Panel]:
     """Return how fast the budgets are spent."""
-    windows = ("1h", "6h", "3d")
+    windows = ("1h", "6h", "1d", "3d")
     budget = f"(1 - max(job:slo_availability:ratio{{{RELEASES}}}))"
     burn = [
         query(f"max(job:http_server_errors:ratio_rate{window}{{{RELEASES}}}) / {budget}", window) for window in windows
@@ -171,7 +171,7 @@ def objectives() -> list[Panel]:
     return [
         graph(
             "Error budget burn",
-            "1 spends the month's budget in a month; alerts ring at 14.4 over 1 h, 6 over 6 h and 1 over 3 d.",
+            "1 spends the month's budget in a month; alerts ring at 14.4 over 1 h, 6 over 6 h, 3 over 1 d, 1 over 3 d.",
             "none",
             *burn,
         ),

@@ -74,4 +74,6 @@ def pods() -> list[Panel]:
 if __name__ == "__main__":
     description = "Requests, errors, latency, volume and pods of the MLflow server."
     rows = {"At a glance": glance(), "Requests": requests(), "Latency": latency(), "Pods and volume": pods()}
-    sys.stdout.write(build("MLflow server", "mlflow-server", description, "mlflow_exporter_info", rows))
+    version = (f"{SECONDS}_count", "mlflow_version")
+    made = build("MLflow server", "mlflow-server", description, "mlflow_exporter_info", rows, version=version)
+    sys.stdout.write(made)

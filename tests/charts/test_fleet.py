@@ -1,0 +1,142 @@
+"""What the fleet's queries say of releases whose figures are known, and when a deploy is marked; by promtool."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.charts.harness import MODEL_SERVICE
+from tests.charts.test_rules import promtool
+
+FLEET = json.loads((MODEL_SERVICE / "files" / "dashboards" / "fleet.json").read_text())
+CHOSEN = {"$namespace": ".+", "$job": ".+", "$instance": ".+", "$__rate_interval": "2m"}
+MINUTES, UPDATE, AT = 60, 30, "50m"
+# One name in two namespaces: they are two releases. `a` has two pods, one of which was updated at the half.
+A, B = 'namespace="a",job="churn"', 'namespace="b",job="churn"'
+# What each query has to say of them, by panel, and in the table by column.
+EACH = {
+    "pods": (2, 1),
+    "models": (2, 1),
+    "alerts": (2, 0),
+    "requests": (5, 1),
+    "errors": (0.2, 0),
+    "p99": (0.099, 0.199),
+    "prediction drift": (0.3, 0.05),
+    "drift that matters": (0.12, 0.02),
+    "Requests by release": (5, 1),
+    "Errors by release": (0.2, 0),
+    "p99 by release": (0.099, 0.199),
+    "Error budget burn by release": (20, 0.5),
+    "Drift by release": (0.3, 0.05),
+    "Worst feature by release": (0.4, 0.01),
+    "Models by release": (2, 1),
+    "Alerts by release": (2, 0),
+    "Model age by release": (3000 - 600, 3000 - 1200),
+}
+ALL = {"Releases": 2, "Pods": 3, "Alerts": 2, "Requests": 6, "Worst errors": 0.2, "Worst drift": 0.3}
+
+
+def series() -> list[dict[str, str]]:
+    """Return what Prometheus has of both releases, every minute."""
+
+    def one(name: str, labels: str, values: str) -> dict[str, str]:
+        return {"series": f"{name}{{{labels}}}", "values": values}
+
+    def same(name: str, labels: str, value: float) -> dict[str, str]:
+        return one(name, labels, f"{value}x{MINUTES}")
+
+    def rising(name: str, labels: str, per_second: float) -> dict[str, str]:
+        return one(name, labels, f"0+{per_second * 60}x{MINUTES}")
+
+    requests, seconds = "http_server_requests_total", "http_server_request_duration_seconds_bucket"
+    answers = 'path="/predict",status_code'
+    found = [
+        same("model_info", f'{A},instance="a1",model_version="7",sha256="aa"', 1),
+        one("model_info", f'{A},instance="a2",model_version="7",sha256="aa"', f"1x{UPDATE - 1} stale"),
+        one("model_info", f'{A},instance="a2",model_version="8",sha256="bb"', f"_x{UPDATE} 1x{MINUTES - UPDATE}"),
+        same("model_info", f'{B},instance="b1",model_version="1",sha256="cc"', 1),
+        rising(requests, f'{A},instance="a1",{answers}="200"', 3),
+        rising(requests, f'{A},instance="a2",{answers}="200"', 1),
+        rising(requests, f'{A},instance="a1",{answers}="500"', 0.5),
+        rising(requests, f'{A},instance="a2",{answers}="503"', 0.5),
+        rising(requests, f'{B},instance="b1",{answers}="200"', 1),
+        same("ALERTS", f'{A},alertname="ModelPredictionDrift",alertstate="firing"', 1),
+        same("ALERTS", f'{A},alertname="ModelVersionSkew",alertstate="firing"', 1),
+        same("ALERTS", f'{B},alertname="ModelStale",alertstate="pending"', 1),
+        same("model_trained_timestamp_seconds", f'{A},instance="a1",model_version="7"', 600),
+        same("model_trained_timestamp_seconds", f'{A},instance="a2",model_version="8"', 900),
+        same("model_trained_timestamp_seconds", f'{B},instance="b1",model_version="1"', 1200),
+        same("job:slo_availability:ratio", A, 0.99),
+        same("job:slo_availability:ratio", B, 0.9),
+        same("job:http_server_errors:ratio_rate1h", A, 0.2),
+        same("job:http_server_errors:ratio_rate1h", B, 0.05),
+        same("model:feature_psi_importance_weighted:short", f'{A},model_version="7"', 0.12),
+        same("model:feature_psi_importance_weighted:short", f'{A},model_version="8"', 0.01),
+        same("model:feature_psi_importance_weighted:short", f'{B},model_version="1"', 0.02),
+    ]
+    for release, role, values in (
+        (A, "prediction", (0.3,)),
+        (B, "prediction", (0.05,)),
+        (A, "feature", (0.1, 0.4)),
+        (B, "feature", (0.01, 0.005)),
+    ):
+        for number, psi in enumerate(values):
+            found.append(same("model:distribution_psi:short", f'{release},role="{role}",variable="{number}"', psi))
+    for release, bounds in ((A, {"0.1": 1, "0.2": 1, "+Inf": 1}), (B, {"0.1": 0, "0.2": 1, "+Inf": 1})):
+        for bound, rate in bounds.items():
+            found.append(rising(seconds, f'{release},instance="1",{answers}="200",le="{bound}"', rate))
+    return found
+
+
+def filled(expression: str) -> str:
+    """Return a query with what Grafana puts in the place of its variables."""
+    for variable, value in CHOSEN.items():
+        expression = expression.replace(variable, value)
+    return expression
+
+
+def queries() -> dict[str, str]:
+    """Return the dashboard's queries by their panel, those of the table by their column."""
+    found: dict[str, str] = {}
+    for panel in FLEET["panels"]:
+        renamed = {
+            key.removeprefix("Value #"): name
+            for transform in panel.get("transformations", [])
+            for key, name in transform["options"].get("renameByName", {}).items()
+        }
+        for target in panel.get("targets", []):
+            found[renamed.get(target.get("refId"), panel["title"])] = filled(target["expr"])
+    return found
+
+
+def evaluated(cases: list[dict[str, Any]], folder: Path) -> str:
+    test = {"interval": "1m", "input_series": series(), "promql_expr_test": cases}
+    document = {"rule_files": [], "evaluation_interval": "1m", "tests": [test]}
+    (folder / "test.yaml").write_text(yaml.safe_dump(document))
+    return promtool(folder, "test", "rules", "test.yaml")
+
+
+def test_every_query_says_what_is_so(tmp_path: Path) -> None:
+    cases = []
+    for name, expression in queries().items():
+        if name in EACH:
+            samples = [{"labels": f"{{{at}}}", "value": value} for at, value in zip((A, B), EACH[name], strict=True)]
+        else:
+            samples = [{"labels": "{}", "value": ALL[name]}]
+        # Rounded, as a rate is what it is but for its last bits.
+        cases.append({"expr": f"round({expression}, 0.001)", "eval_time": AT, "exp_samples": samples})
+
+    assert queries().keys() == EACH.keys() | ALL.keys()
+    assert "SUCCESS" in evaluated(cases, tmp_path)
+
+
+def test_a_deploy_is_marked_when_it_happens_and_then_no_more(tmp_path: Path) -> None:
+    deploys = filled(FLEET["annotations"]["list"][0]["expr"])
+    new = [{"labels": f'{{{A},model_version="8"}}', "value": 1}]
+    cases = [
+        {"expr": deploys, "eval_time": f"{minute}m", "exp_samples": samples}
+        for minute, samples in ((UPDATE - 1, []), (UPDATE, new), (UPDATE + 1, new), (UPDATE + 2, []), (50, []))
+    ]
+
+    assert "SUCCESS" in evaluated(cases, tmp_path)
