@@ -3,7 +3,7 @@
 PYTHON := tests/cluster/python
 # The project's Python, Helm, kubectl and the linters on PATH, and the cluster's kubeconfig when it is up.
 RUN := $(PYTHON) -m tests.cluster exec
-.PHONY: help up down status test test-long test-umbrella lint types unit charts e2e bench generate fmt
+.PHONY: help up down status test test-long test-umbrella lint types unit charts delivery e2e bench generate fmt install-helm release-rehearsal
 
 help: ## List the verbs
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -33,6 +33,7 @@ lint: ## Check Python, shell, YAML, workflows and charts
 	@$(PYTHON) -m yamllint --strict .github .yamllint ct.yaml charts tests
 	@$(RUN) shellcheck tests/cluster/python .ci/run
 	@$(RUN) actionlint
+	@$(RUN) zizmor --offline --quiet .github
 	@$(RUN) ct lint
 
 types: ## Check types
@@ -46,6 +47,20 @@ charts: ## Test the charts without a cluster
 
 e2e: up ## Test what runs on the cluster
 	@$(RUN) python -m pytest -m "not long" tests/e2e
+
+delivery: ## Test workflows, release checks and GitOps manifests
+	@$(RUN) python -m pytest -m "not long" tests/delivery
+
+release-rehearsal: up ## Rehearse a release: push, sign, verify and drills, against a registry on loopback
+	@$(RUN) python -m pytest -m long tests/delivery
+
+# A step of a release, as docs/release.md lists them: make release-check, -images, -charts, -sign, -verify, -deploy, …
+release-%:
+	@$(PYTHON) -m tests.delivery $*
+
+install-helm: ## Install the Helm that HELM_VERSION names (v3.22.0, v4.3.1), with its version in it
+	@go install -ldflags "-X helm.sh/helm/$(firstword $(subst ., ,$(HELM_VERSION)))/internal/version.version=$(HELM_VERSION)" \
+		helm.sh/helm/$(firstword $(subst ., ,$(HELM_VERSION)))/cmd/helm@$(HELM_VERSION)
 
 bench: ## Measure the service and its rivals in one run of 25 minutes
 	@$(PYTHON) -m tests.bench

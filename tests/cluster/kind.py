@@ -1,6 +1,7 @@
 """The cluster where a Docker engine answers: kind, with metrics-server added."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def start() -> Path:
     if NAME not in run(["kind", "get", "clusters"]).split():
         with step("create the kind cluster", STATE / "create.log"):
             command = ["kind", "create", "cluster", "--name", NAME, "--config", CONFIG, "--wait", "180s"]
+            if os.environ.get("KIND_NODE_IMAGE"):  # another Kubernetes than that of the installed kind
+                command += ["--image", os.environ["KIND_NODE_IMAGE"]]
             run([*command, "--kubeconfig", KUBECONFIG], log=STATE / "create.log")
     again = "Run make down, then make up."
     nodes, wanted = run(["kind", "get", "nodes", "--name", NAME]).split(), yaml.safe_load(CONFIG.read_text())["nodes"]

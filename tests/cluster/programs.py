@@ -24,6 +24,7 @@ TOOLS = ROOT / "tests" / "tools"
 PROMTOOL, PROMTOOL_253 = ROOT / "tests" / "promtool", ROOT / "tests" / "promtool253"
 KEDA = ROOT / "tests" / "cluster" / "keda"
 VERSITYGW = ROOT / "tests" / "cluster" / "versitygw"
+COSIGN = ROOT / "tests" / "delivery" / "cosign"
 # The names that the one binary of tests/cluster/kubernetes answers to.
 ENTRY_POINTS = (
     "coredns", "ct", "etcd", "helm", "kube-apiserver", "kube-controller-manager", "kube-proxy", "kube-scheduler",
@@ -172,6 +173,11 @@ def keda() -> Path:
 def versitygw() -> Path:
     """Return the folder with versitygw, an S3 server; build it when needed (a minute)."""
     return _build(VERSITYGW, ("tool",))
+
+
+def delivery() -> Path:
+    """Return the folder with cosign and a registry; build it when needed (long)."""
+    return _build(COSIGN, ("tool",))
 
 
 def find(name: str) -> Path:

@@ -1,0 +1,72 @@
+"""docs/gitops: what Argo CD and Flux would refuse, and what the chart would."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.charts.harness import MODEL_SERVICE, program, rendered
+from tests.charts.schemas import closed, definitions_in
+from tests.cluster.cache import ROOT
+
+FOLDER = ROOT / "docs" / "gitops"
+# The newest that this Go can fetch.
+DEFINITIONS = (
+    ("github.com/argoproj/argo-cd/v3@v3.4.0", "manifests/crds/application-crd.yaml"),
+    ("github.com/fluxcd/helm-controller@v1.4.0", "config/crd/bases/helm.toolkit.fluxcd.io_helmreleases.yaml"),
+    ("github.com/fluxcd/source-controller@v1.8.0", "config/crd/bases/source.toolkit.fluxcd.io_ocirepositories.yaml"),
+)
+MANIFESTS = {path.name: list(yaml.safe_load_all(path.read_text())) for path in sorted(FOLDER.glob("*.yaml"))}
+
+
+@pytest.fixture(scope="module")
+def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a closed schema of each version of each kind, as kubeconform names them."""
+    folder = tmp_path_factory.mktemp("schemas")
+    for module, path in DEFINITIONS:
+        for definition in definitions_in(module, path):
+            for served in definition["spec"]["versions"]:
+                name = f"{definition['spec']['names']['kind']}-{served['name']}.json".lower()
+                (folder / name).write_text(json.dumps(closed(served["schema"]["openAPIV3Schema"])))
+    return folder
+
+
+def refused(text: str, schemas: Path) -> list[dict[str, Any]]:
+    """Return what kubeconform says against manifests."""
+    location = f"{schemas}/{{{{ .ResourceKind }}}}-{{{{ .ResourceAPIVersion }}}}.json"
+    command = [program("kubeconform"), "-strict", "-output=json", f"-schema-location={location}", "-"]
+    said = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+    return list(json.loads(said.stdout).get("resources") or [])
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_manifests_are_what_the_definitions_allow(name: str, schemas: Path) -> None:
+    assert refused((FOLDER / name).read_text(), schemas) == []
+
+
+def test_unknown_key_is_refused(schemas: Path) -> None:
+    text = (FOLDER / "argocd.yaml").read_text().replace("targetRevision:", "targetRevsion:")
+
+    assert "targetRevsion" in str(refused(text, schemas))
+
+
+def test_values_are_what_the_chart_allows_and_both_tools_deploy_the_same() -> None:
+    [application] = MANIFESTS["argocd.yaml"]
+    [repository, release] = MANIFESTS["flux.yaml"]
+    argo, flux = application["spec"]["source"]["helm"]["valuesObject"], release["spec"]["values"]
+    version = yaml.safe_load((MODEL_SERVICE / "Chart.yaml").read_text())["version"]
+
+    assert argo == flux
+    assert {item["kind"] for item in rendered(argo)} >= {"Deployment", "Service"}
+    assert application["spec"]["source"]["targetRevision"] == repository["spec"]["ref"]["tag"] == version
+    source = application["spec"]["source"]
+    assert f"oci://{source['repoURL']}/{source['chart']}" == repository["spec"]["url"]
+
+
+def test_page_shows_the_files() -> None:
+    page = (ROOT / "docs" / "gitops.md").read_text()
+
+    assert all(f"gitops/{name}" in page for name in MANIFESTS)

@@ -1,0 +1,119 @@
+"""A release rehearsed with the code that GitHub runs: pushed to a real registry, signed, verified, pulled by digest."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster.cache import ROOT
+from tests.cluster.console import Failure, run
+from tests.cluster.images import APP
+from tests.cluster.programs import find
+from tests.delivery.publish import Registry, cosign, push_charts, push_images, sign, verify
+from tests.delivery.registry import running_registry
+
+pytestmark = pytest.mark.long  # cosign is four minutes of a processor when it is not built yet
+
+VERSION = "0.1.0-rehearsal.g0"
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a throw-away private key, its public half beside it."""
+    folder = tmp_path_factory.mktemp("key")
+    run([cosign(), "generate-key-pair"], cwd=folder, env={**os.environ, "COSIGN_PASSWORD": ""})
+    return folder / "cosign.key"
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory, key: Path) -> Iterator[Registry]:
+    """Return a running registry."""
+    with running_registry(tmp_path_factory.mktemp("registry")) as (address, _):
+        yield Registry(f"{address}/rehearsal", key)
+
+
+@pytest.fixture(scope="module")
+def charts(registry: Registry) -> list[str]:
+    """Return the charts that were pushed and signed."""
+    references = push_charts(registry, VERSION)
+    sign(registry, references)
+    return references
+
+
+def test_signed_charts_are_verified(registry: Registry, charts: list[str]) -> None:
+    verify(registry, charts)
+
+
+def test_chart_is_pulled_by_digest_and_has_the_version(charts: list[str], tmp_path: Path) -> None:
+    run([find("helm"), "pull", f"oci://{charts[0]}", "--plain-http", "--untar", "--untardir", tmp_path])
+
+    chart = yaml.safe_load((tmp_path / "model-service" / "Chart.yaml").read_text())
+    assert (chart["version"], chart["appVersion"]) == (VERSION, VERSION)
+
+
+def test_pushed_chart_renders_what_the_checkout_renders(charts: list[str]) -> None:
+    values = ["--values", str(ROOT / "charts" / "model-service" / "ci" / "default-values.yaml"), "--set=image.tag=x"]
+    pushed = run([find("helm"), "template", "demo", f"oci://{charts[0]}", "--plain-http", *values])
+    here = run([find("helm"), "template", "demo", ROOT / "charts" / "model-service", *values])
+
+    assert pushed.replace(VERSION, "0.1.0") == here
+
+
+def test_unsigned_chart_is_refused(registry: Registry) -> None:
+    other = Registry(f"{registry.prefix}-unsigned", registry.key)
+    references = push_charts(other, VERSION)
+
+    with pytest.raises(Failure, match="is not signed by this project: do not deploy it"):
+        verify(other, references)
+
+
+def test_signature_of_another_key_is_refused(registry: Registry, charts: list[str], tmp_path: Path) -> None:
+    run([cosign(), "generate-key-pair"], cwd=tmp_path, env={**os.environ, "COSIGN_PASSWORD": ""})
+
+    with pytest.raises(Failure, match="is not signed by this project"):
+        verify(Registry(registry.prefix, tmp_path / "cosign.key"), charts)
+
+
+def test_image_is_pushed_signed_and_verified_by_digest(registry: Registry) -> None:
+    [reference] = push_images(registry, VERSION, "", [APP])
+    with pytest.raises(Failure, match="is not signed by this project"):
+        verify(registry, [reference])
+
+    sign(registry, [reference])
+    verify(registry, [reference])
+    assert reference.startswith(f"{registry.prefix}/model-service@sha256:")
+
+
+def test_registry_that_is_gone_stops_the_release_with_one_sentence(tmp_path: Path, key: Path) -> None:
+    with running_registry(tmp_path) as (address, process):
+        gone = Registry(f"{address}/rehearsal", key)
+        [first] = push_charts(gone, VERSION, [ROOT / "charts" / "model-service"])
+        process.kill()
+        process.wait()
+
+        with pytest.raises(Failure, match="Nothing is signed before all is pushed"):
+            push_charts(gone, VERSION, [ROOT / "charts" / "observability" / "charts" / "mlflow"])
+        with pytest.raises(Failure, match="cosign sign failed"):
+            sign(gone, [first])
+
+
+def test_verbs_of_the_workflow_do_the_same(registry: Registry, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    run(["git", "clone", "--quiet", "--no-hardlinks", ROOT, clone])
+    environment = {"RELEASE_REGISTRY": f"{registry.prefix}-verbs", "RELEASE_KEY": str(registry.key)}
+    env = {k: v for k, v in os.environ.items() if k != "GITHUB_REF"} | environment
+
+    def verb(name: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "tests.delivery", name]
+        return subprocess.run(command, cwd=clone, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+    too_early = verb("sign")
+    assert (too_early.returncode, too_early.stdout.count("\n")) == (1, 1)
+    assert "nothing was pushed yet" in too_early.stdout
+    for name in ("charts", "sign", "verify"):
+        finished = verb(name)
+        assert finished.returncode == 0, finished.stdout + finished.stderr

@@ -1,0 +1,40 @@
+"""What our images add to their base, against a budget: what is in an image is pulled by every node."""
+
+import json
+import re
+
+import pytest
+
+from tests.cluster.console import run
+from tests.cluster.images import APP, MLFLOW, STORE, TRAINING, Image
+
+# MB above the base, which is Debian's Python. The floor is the libraries: XGBoost 60 and NumPy 40 of the service.
+BUDGETS = [(APP, 150), (TRAINING, 900), (MLFLOW, 450)]
+
+
+def megabytes(name: str) -> float:
+    """Return the size of the newest image in buildah's store whose name starts so."""
+    store = ["--root", STORE / "root", "--runroot", STORE / "run", "--storage-driver", "overlay"]
+    images = json.loads(run(["buildah", *store, "images", "--json"]))
+    sizes = [image["size"] for image in images for known in image["names"] or () if known.startswith(name)]
+    assert sizes, f"{name} is not built"
+    number, unit = sizes[0].split()
+    return float(number) * {"KB": 0.001, "MB": 1, "GB": 1000}[unit]
+
+
+@pytest.mark.parametrize(("image", "budget"), BUDGETS, ids=lambda value: getattr(value, "name", ""))
+def test_image_keeps_its_budget(image: Image, budget: int) -> None:
+    added = megabytes(image.reference) - megabytes("localhost/python:")
+
+    assert 10 < added <= budget
+
+
+@pytest.mark.parametrize("image", [image for image, _ in BUDGETS], ids=lambda image: image.name)
+def test_image_is_labelled_and_runs_as_nobody(image: Image) -> None:
+    store = ["--root", STORE / "root", "--runroot", STORE / "run", "--storage-driver", "overlay"]
+    docker = json.loads(run(["buildah", *store, "inspect", "--type", "image", image.reference]))["Docker"]["config"]
+
+    assert re.fullmatch(r"\d{5}:\d{5}", docker["User"])
+    assert docker["Healthcheck"]["Test"][0] == "CMD"
+    labels = {name.removeprefix("org.opencontainers.image.") for name in docker["Labels"]}
+    assert labels >= {"title", "description", "licenses", "revision"}
