@@ -89,7 +89,9 @@ def features() -> list[Panel]:
         f"max by (variable) (model:distribution_psi:long{{{FEATURE}}})",
         f"max by (variable) (model_feature_importance_ratio{{{PODS}}})",
         f"max by (variable) (model:feature_missing:delta_short{{{RELEASES}}})",
-        f'max by (variable) (model:distribution_values:ratio_short{{{FEATURE},bin="__unseen__"}})',
+        # Of a number there are none.
+        f'max by (variable) (model:distribution_values:ratio_short{{{FEATURE},bin="__unseen__"}})'
+        f" or max by (variable) (model:distribution_psi:short{{{FEATURE}}}) * 0",
         outside,
     )
     return [
