@@ -22,12 +22,12 @@ def columns() -> list[str]:
 
 
 def rows(seed: int, *, drifted: bool) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Draw rows, shape (REQUESTS * ROWS, 30); drifted ones are of larger tumours, a tenth without the first column."""
+    """Draw rows, shape (REQUESTS * ROWS, 30); drifted: tumours twice as large, a tenth without the first column."""
     random, names = np.random.default_rng(seed), columns()
     data = load_breast_cancer().data
     drawn: np.ndarray[Any, np.dtype[np.float32]] = data[random.integers(0, len(data), REQUESTS * ROWS)].astype("f4")
     if drifted:
-        drawn[:, [i for i, name in enumerate(names) if "radius" in name or "area" in name]] *= np.float32(1.25)
+        drawn[:, [i for i, name in enumerate(names) if "radius" in name or "area" in name]] *= np.float32(2)
         drawn[random.random(len(drawn)) < 0.1, 0] = np.nan
     return drawn
 
