@@ -64,9 +64,9 @@ install-helm: ## Install the Helm that HELM_VERSION names (v3.22.0, v4.3.1), wit
 
 bench: ## Measure the service and its rivals in one run of 25 minutes
 	@$(PYTHON) -m tests.bench
-	@$(PYTHON) -m tests.bench metrics
 	@$(PYTHON) -m tests.bench.render
 	@$(PYTHON) -m tests.bench.jobs
+	@$(PYTHON) -m tests.bench metrics
 
 generate: ## Write the generated files: schemas, chart READMEs, golden renders
 	@$(RUN) python -m tests.charts.generated
