@@ -15,8 +15,6 @@ from tests.cluster.programs import find
 from tests.delivery.checks import pinned
 from tests.delivery.publish import Registry
 
-TIMEOUT = "5m"
-
 
 def deploy(registry: Registry, images: Sequence[str], charts: Sequence[str], environment: Mapping[str, str]) -> None:
     """Upgrade, wait until the new pods serve, roll back when they do not, and let `helm test` predict.
@@ -26,7 +24,7 @@ def deploy(registry: Registry, images: Sequence[str], charts: Sequence[str], env
         images: references of all images; the service's is deployed.
         charts: references of all charts.
         environment: DEPLOY_VALUES (a file in this repository), and DEPLOY_SERVER with DEPLOY_CA, or KUBECONFIG;
-            DEPLOY_RELEASE and DEPLOY_NAMESPACE.
+            DEPLOY_RELEASE, DEPLOY_NAMESPACE and DEPLOY_TIMEOUT (of each step, 5m).
 
     Raises:
         Failure: something is missing or has no digest (nothing was changed), or the new version did not come up or
@@ -35,6 +33,7 @@ def deploy(registry: Registry, images: Sequence[str], charts: Sequence[str], env
     values = _values(environment)
     arguments = [environment.get("DEPLOY_RELEASE") or "model", _chart(charts), *image_values(images)]
     namespace = ["--namespace", environment.get("DEPLOY_NAMESPACE") or "models"]
+    patience = environment.get("DEPLOY_TIMEOUT") or "5m"
     plain = ["--plain-http"] if registry.local else []
     with tempfile.TemporaryDirectory() as work:
         env = {**os.environ, "KUBECONFIG": str(_kubeconfig(Path(work), environment))}
@@ -44,12 +43,12 @@ def deploy(registry: Registry, images: Sequence[str], charts: Sequence[str], env
         command = [helm, "upgrade", "--install", *arguments, *namespace, *plain, "--values", values]
         with step("upgrade the release"):
             remedy = "The release was rolled back: the old version serves."
-            run([*command, rollback, "--wait", "--timeout", TIMEOUT], env=env, remedy=remedy)
+            run([*command, rollback, "--wait", "--timeout", patience], env=env, remedy=remedy)
         with step("let helm test predict"):
             try:
-                run([helm, "test", arguments[0], *namespace, "--timeout", TIMEOUT], env=env)
+                run([helm, "test", arguments[0], *namespace, "--timeout", patience], env=env)
             except Failure:
-                run([helm, "rollback", arguments[0], *namespace, "--wait", "--timeout", TIMEOUT], env=env)
+                run([helm, "rollback", arguments[0], *namespace, "--wait", "--timeout", patience], env=env)
                 raise
 
 

@@ -15,6 +15,7 @@ from tests.left_out import leave_out
 CLUSTER = embedded if os.environ.get("KUBECONFIG") == str(node.KUBECONFIG) else kind
 # What only one of the clusters can show, and why. Left out and counted on the other, not skipped: a skip looks green.
 ONLY_ON: dict[str, tuple[ModuleType, str]] = {
+    "test_deploy.py": (embedded, "kind's nodes do not reach a registry on this machine's loopback"),
     "test_embedded.py": (embedded, "they end the node's own processes"),
     "test_grafana.py": (kind, "no Grafana can be had elsewhere"),
     "test_image_sizes.py": (embedded, "they read the store that buildah fills"),
