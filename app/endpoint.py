@@ -63,6 +63,13 @@ class Endpoint(ABC):
             ProblemError: the body is wrong, or the model failed.
         """
 
+    def check(self, scope: Scope) -> None:  # noqa: B027 - most paths are right when they lead here
+        """Refuse, before a byte of the body is read, what the path alone says is wrong.
+
+        Raises:
+            ProblemError: it is.
+        """
+
     @abstractmethod
     def waited(self, metrics: ModelMetrics, begin: float) -> None:
         """Record that a request has its turn now that it has waited for since then."""
@@ -104,6 +111,7 @@ class Endpoint(ABC):
         settings = self._settings
         if self._limits.full:  # before a byte of the body is read
             await self._limits.refuse()
+        self.check(scope)
         content = await body.read(scope, receive, settings.max_body_bytes, settings.body_timeout_seconds, self.media)
         begin = time.perf_counter()
         if not self._limits.enter():

@@ -63,6 +63,14 @@ def parameters_of(mlmodel: Mapping[str, Any]) -> tuple[Parameter, ...]:
     return tuple(found)
 
 
+def picked(parameters: tuple[Parameter, ...], given: Any) -> Parameters:
+    """Return what `checked` does, passing over what is no parameter of the model's."""
+    if isinstance(given, dict):
+        names = {each.name for each in parameters}
+        given = {name: value for name, value in given.items() if name in names}
+    return checked(parameters, given)
+
+
 def checked(parameters: tuple[Parameter, ...], given: Any) -> Parameters:
     """Return a value for each parameter, the caller's or the default.
 

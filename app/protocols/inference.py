@@ -20,6 +20,7 @@ from app.body import Media
 from app.errors import RETRY_AFTER_SECONDS, InvalidInputError, NotJsonError, NotReadyError, UnknownModelError
 from app.loading import Loaded, Service
 from app.logs import REQUEST_ID
+from app.parameters import picked
 from app.predict import Predict
 from app.protocols import tensors
 from app.protocols.inputs import columns_of, matrix_of, payload_of
@@ -65,16 +66,22 @@ class Infer(Predict):
         rb"application/octet-stream",
     )
 
+    def check(self, scope: Scope) -> None:
+        """Refuse a request for another model.
+
+        Raises:
+            UnknownModelError: it is.
+        """
+        _check(self._service, **scope["path_params"])
+
     def read(self, loaded: Loaded, content: bytes, scope: Scope) -> InferRows:
         """Return the rows of a request.
 
         Raises:
-            UnknownModelError: it is for another model.
             NotJsonError: it is no JSON.
             InvalidInputError: it is malformed; the text names the tensor.
             TooLargeError: it has too many rows.
         """
-        _check(self._service, **scope["path_params"])
         text, raw = _parts(content, scope)
         try:
             request = from_json(text)  # with NaN, which clients send for missing values
@@ -89,8 +96,9 @@ class Infer(Predict):
         found = tensors.read(request.get("inputs"), raw, self._settings.max_rows)
         signature = loaded.model.signature
         columns = columns_of(found, signature)
+        given = picked(signature.parameters, request.get("parameters") or {})
         matrix, payload = matrix_of(columns, signature), payload_of(columns)
-        return InferRows(found[0].shape[0], matrix, payload, signature.defaults, identity, wanted)
+        return InferRows(found[0].shape[0], matrix, payload, given, identity, wanted)
 
     def write(self, loaded: Loaded, predictions: list[Any], rows: Rows) -> bytes:
         """Return the outputs that are wanted."""

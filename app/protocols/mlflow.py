@@ -20,11 +20,12 @@ from app.body import Media
 from app.errors import InvalidInputError, NotJsonError, TooLargeError, problem_document, problem_response
 from app.loading import Loaded, Service
 from app.model import BoosterModel, Model
-from app.parameters import checked
+from app.parameters import picked
 from app.predict import Predict
 from app.protocols.forms import Sheet, from_columns, from_csv, from_records, from_split, without_nan
 from app.protocols.spoken import Spoken, sentence
 from app.rows import Rows
+from app.signature import Signature
 
 REFERENCE = "3.17.2"  # the version whose protocol this is, and what /version says
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
@@ -62,7 +63,7 @@ class Invocations(Predict):
         if kind[:8].lower() == b"text/csv":
             table, params = from_csv(content, signature.columns, self._settings.max_rows), None
         else:
-            table, params = _table(content, signature.names)
+            table, params = _table(content, signature)
         if not table.rows:
             raise InvalidInputError("There must be at least one row.")
         if (count := len(table.rows)) > self._settings.max_rows:
@@ -71,10 +72,7 @@ class Invocations(Predict):
         payload = {"columns": known.columns, "data": known.rows}
         parameters = signature.defaults
         if signature.parameters and params is not None:
-            taken = {each.name for each in signature.parameters}
-            if isinstance(params, dict):
-                params = {name: value for name, value in params.items() if name in taken}
-            parameters = checked(signature.parameters, params)
+            parameters = picked(signature.parameters, params)
         matrix = partial(signature.from_split, known.columns, known.rows)
         return Rows(len(known.rows), matrix, lambda: payload, parameters)
 
@@ -112,7 +110,7 @@ def error(problem: dict[str, Any]) -> tuple[dict[str, Any], int, str]:
     return content, 400 if status == HTTPStatus.UNPROCESSABLE_ENTITY else status, "application/json"
 
 
-def _table(content: bytes, names: tuple[str, ...]) -> tuple[Sheet, Any]:
+def _table(content: bytes, signature: Signature) -> tuple[Sheet, Any]:
     """Return the rows of a JSON body, and its `params`."""
     try:
         body = from_json(content)  # with NaN, which MLflow's own client sends for missing values
@@ -122,10 +120,11 @@ def _table(content: bytes, names: tuple[str, ...]) -> tuple[Sheet, Any]:
     if len(forms) != 1:
         raise InvalidInputError(_ONE_FORM)
     form, data = forms[0], without_nan(body[forms[0]]) if b"NaN" in content else body[forms[0]]
-    return _sheet(form, data, names), body.get("params")
+    return _sheet(form, data, signature), body.get("params")
 
 
-def _sheet(form: str, data: Any, names: tuple[str, ...]) -> Sheet:
+def _sheet(form: str, data: Any, signature: Signature) -> Sheet:
+    names = signature.names
     if form == "dataframe_split":
         return from_split(data)
     if form == "dataframe_records" or (isinstance(data, list) and data and isinstance(data[0], dict)):
@@ -134,7 +133,8 @@ def _sheet(form: str, data: Any, names: tuple[str, ...]) -> Sheet:
         return from_columns(data, form)
     if not isinstance(data, list):
         raise InvalidInputError(f"{form} must be a list of records or an object of columns.")
-    if len(names) == 1 and not any(isinstance(each, list) for each in data):
+    # Of a tensor, each value is the list of one row's.
+    if len(names) == 1 and (signature.columns[0].shape or not any(isinstance(each, list) for each in data)):
         return Sheet(list(names), [[each] for each in data])
     return Sheet(list(names), data)
 

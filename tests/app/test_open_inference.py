@@ -1,5 +1,6 @@
 """The Open Inference Protocol: Triton's own client, in JSON and with binary tensors, and what bad requests get."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from starlette.testclient import TestClient
 
 from app.booster import Matrix
 from app.main import create_app
-from tests.app.harness import CLASSES, COLUMNS, MODEL, running_service, serving, settings_for
+from tests.app.harness import CLASSES, COLUMNS, MODEL, listening, running_service, serving, settings_for
 from tests.app.kinds import KINDS, ROWS
 
 ASKED = ["multiclass", "classifier", "regression", "quantiles", "softmax", "missing", "categorical", "optional"]
@@ -274,6 +275,18 @@ def test_unknown_is_refused_in_the_protocols_shape(
 
     assert answer.status_code == status
     assert words in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v2/models/other/infer", f"/v2/models/{MODEL}/versions/9/infer", "/v2/nothing", "/invocations/x", "/nothing"],
+)
+def test_unknown_is_404_before_the_body_is_read(saved: Path, tmp_path: Path, path: str) -> None:
+    async def ask() -> int:
+        async with listening(settings_for(saved.as_uri(), tmp_path, model_name=MODEL)) as here:
+            return (await asyncio.wait_for(here.ask("POST", path, announced=1000), 5)).status
+
+    assert asyncio.run(ask()) == 404  # while nothing of the body has been sent
 
 
 def test_limits_are_those_of_predictions(client: TestClient) -> None:
