@@ -93,6 +93,7 @@ ENTRIES = (
         _probabilities,
         environment={
             "MODEL_SERVICE_MODEL_URI": "file://{model}",
+            "MODEL_SERVICE_MODEL_NAME": "model",
             "MODEL_SERVICE_PORT": "{port}",
             "MODEL_SERVICE_HOST": "127.0.0.1",
             "MODEL_SERVICE_CACHE_DIR": "{place}/cache",
@@ -101,6 +102,12 @@ ENTRIES = (
         others={
             "records": Way("/predict", lambda model, rows: {"instances": _records(model, rows)}, _probabilities),
             "explain": Way("/explain", _split, _explained),
+            "invocations": Way(
+                "/invocations",
+                lambda model, rows: {"dataframe_split": _split(model, rows)},
+                lambda answer: list(answer["predictions"]),
+            ),
+            "v2": Way("/v2/models/model/infer", _infer, lambda answer: list(answer["outputs"][-1]["data"][1::2])),
         },
     ),
     Entry(
