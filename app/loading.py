@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from app import model
 from app.coalescing import Coalescer
 from app.contract import CONTRACT_FILE
 from app.drift import DISTRIBUTIONS, Drift
@@ -23,11 +22,13 @@ from app.feedback import Feedback
 from app.limits import Limits
 from app.metrics import ModelMetrics
 from app.model import BoosterModel, Model
+from app.obtain import obtain
 from app.parameters import NO_PARAMETERS, Parameters
 from app.payload import PayloadLog
 from app.rows import Reader
-from app.settings import ModelFolder, Settings
+from app.settings import Settings
 from app.signature import Cells
+from app.source import ModelFolder
 
 FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 10.0  # so a pod is ready soon after MLflow is back
@@ -100,7 +101,7 @@ class Service:
         while not self._stopping.is_set():
             attempt += 1
             try:
-                loaded = model.obtain(settings, deadline)
+                loaded = obtain(settings, deadline)
                 sampled = settings.payload_sample_ratio > 0
                 payloads = PayloadLog(settings, loaded.provenance, loaded.signature.names) if sampled else None
                 feedback = Feedback(loaded, settings) if settings.feedback_keys_dir else None

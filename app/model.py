@@ -5,9 +5,7 @@ file would choose what this process imports.
 """
 
 import hashlib
-import importlib
 import logging
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -27,10 +25,9 @@ from app.folder import LOG_AGAIN, contract_of, example_of, flavor_of, mlmodel_of
 from app.inputs import columns_of
 from app.output import Output, output_of
 from app.parameters import NO_PARAMETERS, Parameters
-from app.registry import Provenance, fetch
-from app.settings import ModelFolder, Settings
+from app.registry import Provenance
 from app.signature import Cells, Signature
-from app.tracking import Tracking
+from app.source import ModelFolder
 
 # Of an answer: processors of other kinds round exp() in the last of float32's 24 bits, and no more.
 SAME_ANSWER = 1e-5
@@ -120,28 +117,6 @@ class BoosterModel(Model):
     def answer(self, rows: Matrix) -> Matrix:
         """Return the booster's own numbers, shape (rows, outputs), as `predict` does."""
         return _finite(self.booster.predict(rows))
-
-
-def obtain(settings: Settings, deadline: float) -> Model:
-    """Return the model that the settings name, downloaded first when it is a registered one.
-
-    Args:
-        settings: of the service.
-        deadline: on the clock of time.monotonic, seconds; no call to MLflow outlasts it.
-
-    Raises:
-        LoadError: it cannot be had, or does not load.
-    """
-    source, whole = settings.source, settings.model_flavor == "pyfunc"
-    # Imported only when asked for: whatever else a pod serves pays nothing for it.
-    flavor = importlib.import_module("app.pyfunc") if whole else sys.modules[__name__]
-    if isinstance(source, ModelFolder):
-        folder, provenance = source.path, flavor.folder_provenance(source, settings.model_uri, settings.served_name)
-    else:
-        tracking = Tracking(settings, deadline)
-        folder, provenance = fetch(tracking, source, settings.served_name, settings.cache_dir, whole=whole)
-    loaded: Model = flavor.load(folder, provenance, settings.model_sha256, settings.model_compatibility)
-    return loaded
 
 
 def load(folder: Path, provenance: Provenance, pinned: str = "", compatibility: Mode = "warn") -> BoosterModel:

@@ -26,8 +26,8 @@ from app.inputs import inputs_of, tensor_columns
 from app.model import Model
 from app.parameters import NO_PARAMETERS, Parameters, checked, parameters_of
 from app.registry import Provenance
-from app.settings import ModelFolder
 from app.signature import Cells, Signature
+from app.source import ModelFolder
 from app.tables import Table, output_of, table_of, values_of
 
 # MLflow's client writes it into what it downloads: it is no part of the model.

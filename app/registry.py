@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from app.contract import CONTRACT_FILE, MODEL_FILE
 from app.errors import LoadError
-from app.settings import RegisteredModel
+from app.source import RegisteredModel
 from app.tracking import Tracking, UnknownError
 
 MLMODEL_FILE = "MLmodel"

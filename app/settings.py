@@ -1,9 +1,8 @@
-"""Define every environment variable the service reads, and the grammar of a model's URI."""
+"""Define every environment variable the service reads."""
 
 import json
 import math
 import re
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -13,29 +12,12 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app import keys
+from app.source import GRAMMAR, ModelFolder, RegisteredModel, source_of
 
 # Dense below 10 ms, because a booster answers one row in less than one; Prometheus' own default starts at 5 ms.
 LATENCY_BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-_REGISTERED = re.compile(r"models:/(?P<name>[^/@:]+)(?:/(?P<version>[1-9][0-9]*)|@(?P<alias>[^/@]+))")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
-_GRAMMAR = "models:/<name>/<version>, models:/<name>@<alias> or file:///<folder>"
-
-
-@dataclass(frozen=True)
-class RegisteredModel:
-    """A model of MLflow's registry, by version or by alias; the other one is empty."""
-
-    name: str
-    version: str
-    alias: str
-
-
-@dataclass(frozen=True)
-class ModelFolder:
-    """A model in MLflow's folder format, on a volume."""
-
-    path: Path
 
 
 class Settings(BaseSettings):
@@ -53,7 +35,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,  # a tracking URI may hold a password
     )
 
-    model_uri: str = Field(default="", description=f"Model to serve, required: {_GRAMMAR}.")
+    model_uri: str = Field(default="", description=f"Model to serve, required: {GRAMMAR}.")
     model_name: str = Field(default="", description="Name in answers and metrics; empty: taken from the URI.")
     model_sha256: str = Field(
         default="",
@@ -209,12 +191,7 @@ class Settings(BaseSettings):
         Raises:
             ValueError: the URI has another form.
         """
-        if match := _REGISTERED.fullmatch(self.model_uri):
-            return RegisteredModel(match["name"], match["version"] or "", match["alias"] or "")
-        url = urlsplit(self.model_uri)
-        if url.scheme == "file" and url.netloc in ("", "localhost") and len(url.path) > 1:
-            return ModelFolder(Path(unquote(url.path)))
-        raise ValueError(f"MODEL_SERVICE_MODEL_URI must be {_GRAMMAR}")
+        return source_of(self.model_uri)
 
     @property
     def served_name(self) -> str:

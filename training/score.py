@@ -13,7 +13,8 @@ from pydantic import Field, ValidationError, field_validator
 
 from app.booster import BoosterError
 from app.errors import LoadError
-from app.model import BoosterModel, obtain
+from app.model import BoosterModel
+from app.obtain import obtain
 from app.settings import Settings as ServiceSettings
 from app.settings import describe
 from training.errors import InputError, TrackingError, TrainingError

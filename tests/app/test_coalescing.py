@@ -13,7 +13,7 @@ from app import model
 from app.booster import Matrix
 from app.coalescing import MOST_ROWS, Coalescer
 from app.model import Model, folder_provenance
-from app.settings import ModelFolder
+from app.source import ModelFolder
 from tests.app.harness import COLUMNS, Answer, listening, settings_for
 
 

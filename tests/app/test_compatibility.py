@@ -9,7 +9,7 @@ import yaml
 from app import booster, model
 from app.errors import LoadError
 from app.model import BoosterModel, folder_provenance
-from app.settings import ModelFolder
+from app.source import ModelFolder
 from tests.app.harness import logged
 
 

@@ -16,7 +16,7 @@ from app.booster import Matrix
 from app.contract import CONTRACT_FILE, MODEL_FILE
 from app.errors import InvalidInputError, LoadError
 from app.model import Model, folder_provenance
-from app.settings import ModelFolder
+from app.source import ModelFolder
 from tests.app.harness import COLUMNS, write_contract
 
 

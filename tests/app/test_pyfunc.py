@@ -20,7 +20,8 @@ from starlette.testclient import TestClient
 from app import pyfunc
 from app.errors import LoadError
 from app.pyfunc import PyfuncModel, digest, folder_provenance
-from app.settings import ModelFolder, Settings
+from app.settings import Settings
+from app.source import ModelFolder
 from tests.app.harness import ROOT, free_port, serving, settings_for, write_contract
 
 # Answers with what it was given, so that a test sees which values and types the model gets.

@@ -3,7 +3,8 @@
 import pytest
 from pydantic import ValidationError
 
-from app.settings import ModelFolder, RegisteredModel, Settings, describe
+from app.settings import Settings, describe
+from app.source import ModelFolder, RegisteredModel
 
 URI = "MODEL_SERVICE_MODEL_URI"
 TRACKING = "MODEL_SERVICE_MLFLOW_TRACKING_URI"

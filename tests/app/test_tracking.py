@@ -14,7 +14,7 @@ import pytest
 from app import registry
 from app.contract import MODEL_FILE
 from app.errors import LoadError
-from app.settings import RegisteredModel
+from app.source import RegisteredModel
 from app.tracking import Tracking
 from tests.app.harness import settings_for, silent_server
 

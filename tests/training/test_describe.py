@@ -12,7 +12,7 @@ import pytest
 from app.contract import CONTRACT_FILE, Contract
 from app.drift import Drift
 from app.model import BoosterModel, folder_provenance, load
-from app.settings import ModelFolder
+from app.source import ModelFolder
 from tests.app.kinds import KINDS
 from tests.training.conftest import Server
 from training.__main__ import main

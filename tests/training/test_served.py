@@ -15,7 +15,7 @@ from pyarrow import parquet as pq
 
 from app.model import BoosterModel, folder_provenance
 from app.model import load as load_model
-from app.settings import ModelFolder
+from app.source import ModelFolder
 from training import bundle, fit
 from training.data import Data, load
 from training.machine import environment
