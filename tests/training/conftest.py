@@ -21,6 +21,8 @@ from typing import Any
 import mlflow
 import pytest
 
+from tests.app.harness import free_port, until
+from tests.cluster.programs import versitygw
 from tests.training.postgresql import database
 from training.__main__ import main
 
@@ -100,6 +102,31 @@ def broken_artifact_store(server: Server) -> Iterator[Callable[[], None]]:
 
     yield mend
     mend()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return not probe.connect_ex(("127.0.0.1", port))
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A real S3 server with a bucket `data`; yield the folder where it keeps it."""
+    port = free_port()
+    keys = {"ACCESS_KEY_ID": "someone", "SECRET_ACCESS_KEY": "something"}
+    (tmp_path / "s3" / "data").mkdir(parents=True)
+    command = [str(versitygw() / "versitygw"), f"--port=127.0.0.1:{port}", "--quiet", "posix", str(tmp_path / "s3")]
+    for name, value in keys.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+        monkeypatch.setenv(f"ROOT_{name}", value)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    with subprocess.Popen(command) as server:
+        try:
+            until(lambda: _listens(port))
+            yield tmp_path / "s3" / "data"
+        finally:
+            server.kill()
 
 
 @pytest.fixture(autouse=True)

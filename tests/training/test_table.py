@@ -186,3 +186,20 @@ def test_source_that_is_not_there_is_refused(web: str, source: str, problem: str
 def test_too_few_rows_are_refused(table: Callable[..., Data], text: str, problem: str) -> None:
     with pytest.raises(InputError, match=problem.replace("(", r"\(").replace(")", r"\)")):
         split(table(text), SplitSpec())
+
+
+def test_bucket_gives_the_same_data_as_a_file(bucket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "churn.csv").write_text(CHURN)
+    (bucket / "lake").mkdir()
+    (bucket / "lake" / "churn.csv").write_text(CHURN)
+
+    there = load(DataSpec(source="s3://data/lake/churn.csv", target="churn"))
+
+    here = load(DataSpec(source=str(tmp_path / "churn.csv"), target="churn"))
+    assert (there.sha256, there.raw_sha256, there.name) == (here.sha256, here.raw_sha256, here.name)
+    for source in ("s3://data/lake/none.csv", "s3://nobody/churn.csv"):
+        with pytest.raises(InputError, match=f"{source} cannot be read: "):
+            load(DataSpec(source=source, target="churn"))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    with pytest.raises(InputError, match=r"s3://data/lake/churn\.csv cannot be read: .*ACCESS_DENIED"):
+        load(DataSpec(source="s3://data/lake/churn.csv", target="churn"))
