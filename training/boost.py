@@ -53,8 +53,12 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Forget the last one: the model is registered."""
-        if self.last() is not None:
+        try:
             self.place.filesystem.delete_file(f"{self.place.path}/{self._name}")
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.warning("the checkpoint %s/%s stays: %s", self.place.uri, self._name, error)
 
 
 def key(**decides: Any) -> str:

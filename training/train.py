@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from training import bundle, data, fit, split, together
 from training import rounds as rounds_of
+from training.boost import Checkpoints
 from training.errors import InputError, ResourceError, TrackingError
 from training.group import Group, announced, joined
 from training.machine import environment
@@ -39,7 +40,7 @@ def run(options: Options) -> dict[str, Any]:
     log.info("options: %s", options.recorded)
     with started(options) as run_id:
         with joined():
-            loaded, parts, fitted, history, chosen = _trained(options, group, run_id)
+            loaded, parts, fitted, history, chosen, kept = _trained(options, group, run_id)
         folder = _folder(options.keep_dir, run_id)
         try:
             record = bundle.write(folder, run_id, loaded, parts, fitted, history, chosen, options, here)
@@ -58,17 +59,20 @@ def run(options: Options) -> dict[str, Any]:
                 f"{error} The files of the run are kept: python -m training upload {folder.resolve()}"
             ) from error
         shutil.rmtree(folder)
+        if kept:
+            kept.clear()
     return asdict(published)
 
 
 class _Trained(NamedTuple):
-    """Data as they are recorded, their split, the booster, and how its rounds were chosen."""
+    """Data as they are recorded, their split, the booster, how its rounds were chosen, and where it was kept."""
 
     data: data.Data
     parts: split.Split
     fitted: fit.Fitted
     history: dict[str, list[float]]
     chosen: dict[str, float]
+    kept: Checkpoints | None
 
 
 def _trained(options: Options, group: Group, run_id: str = "") -> _Trained:
@@ -94,6 +98,7 @@ def _trained(options: Options, group: Group, run_id: str = "") -> _Trained:
         found = fit.choose_rounds(*asked) if alone else rounds_of.choose_rounds(*asked, group)
         rounds, history = found.rounds, dict(found.history)
         chosen = {"validation_score": found.score, "validation_spread": found.spread}
+    kept = None
     if alone and not options.checkpoints:
         fitted = fit.fit(loaded, parts.rest, params, rounds, options.nthread)
     else:
@@ -101,7 +106,7 @@ def _trained(options: Options, group: Group, run_id: str = "") -> _Trained:
         fitted = rounds_of.fit(loaded, parts.rest, params, rounds, options.nthread, group, kept)
     if isinstance(loaded, together.SharedData) and isinstance(parts, together.SharedSplit):
         loaded, parts = together.gathered(loaded, parts, group)
-    return _Trained(loaded, parts, fitted, history | fitted.history, chosen)
+    return _Trained(loaded, parts, fitted, history | fitted.history, chosen, kept)
 
 
 def _folder(keep: Path, run_id: str) -> Path:

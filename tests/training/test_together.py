@@ -41,12 +41,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def started(server: Server, data: Path, rank: int, port: int) -> "subprocess.Popen[str]":
+def started(server: Server, data: Path, checkpoints: Path, rank: int, port: int) -> "subprocess.Popen[str]":
     """Start one worker as a pod of the chart would."""
     command = [sys.executable, "-m", "training", "train", f"--model-name={NAME}", f"--data={data}", "--target=left"]
     group = {"DMLC_NUM_WORKER": "3", "DMLC_TASK_ID": str(rank), "DMLC_TRACKER_URI": "localhost"}
     return subprocess.Popen(
-        [*command, "--rounds=30", "--early-stopping-rounds=5", "--nthread=1"],
+        [
+            *command,
+            "--rounds=30",
+            "--checkpoint-rounds=2",
+            "--early-stopping-rounds=5",
+            "--nthread=1",
+            f"--checkpoints={checkpoints}",
+        ],
         env=os.environ | group | {"DMLC_TRACKER_PORT": str(port), "MLFLOW_TRACKING_URI": server.uri},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -54,9 +61,9 @@ def started(server: Server, data: Path, rank: int, port: int) -> "subprocess.Pop
     )
 
 
-def test_three_workers_register_one_model_that_says_so(server: Server, data: Path) -> None:
-    port = free_port()
-    workers = [started(server, data, rank, port) for rank in range(3)]
+def test_three_workers_register_one_model_that_says_so(server: Server, data: Path, tmp_path: Path) -> None:
+    port, checkpoints = free_port(), tmp_path / "checkpoints"
+    workers = [started(server, data, checkpoints, rank, port) for rank in range(3)]
     said = [worker.communicate(timeout=400) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0, 0], said
     lines: list[dict[str, Any]] = [json.loads(out.splitlines()[-1]) for out, _ in said]
@@ -74,6 +81,7 @@ def test_three_workers_register_one_model_that_says_so(server: Server, data: Pat
     assert manifest["split"]["holdout_sha256"] == parts.holdout_sha256, "the rows that one worker alone would hold out"
     assert manifest["split"]["holdout_rows"] == len(parts.holdout)
     assert manifest["metrics"]["holdout_auc"] > 0.9
+    assert list(checkpoints.iterdir()) == [], "those of a registered model are of no use"
 
 
 @pytest.mark.parametrize(
