@@ -142,6 +142,7 @@ def test_workers_find_the_first_by_name_and_only_it_promotes() -> None:
     train = environment(containers(pod)["train"])
 
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 3, 3)
+    assert train["IMAGE_DIGEST"] == containers(pod)["train"]["image"], "recorded with each run"
     assert train["DMLC_NUM_WORKER"] == "3"
     assert train["DMLC_TRACKER_URI"] == f"$(JOB_NAME)-0.{pod['subdomain']}"
     assert pod["subdomain"] == service["metadata"]["name"]

@@ -79,7 +79,7 @@ in: list of the root context and the kind's values   out: YAML list
     fieldRef:
       fieldPath: metadata.labels['batch.kubernetes.io/job-name']
 - name: MLFLOW_RUN_CONTEXT
-  value: {{ dict "k8s.job" "$(JOB_NAME)" "k8s.namespace" (include "model-service.namespace" $root) "image" (include "model-service.reference" (list $root $root.Values.training.image)) | toJson | quote }}
+  value: {{ dict "k8s.job" "$(JOB_NAME)" "k8s.namespace" (include "model-service.namespace" $root) | toJson | quote }}
 {{- with $root.Values.mlflow.caBundle }}
 {{- if .existingConfigMap }}
 {{- $path := printf "/etc/model-service/ca/%s" .key }}

@@ -58,6 +58,8 @@ in: root context   out: YAML list
 {{- include "model-service.job.environment" (list . .Values.training) }}
 - name: TRAINING_CONFIG
   value: /etc/model-service/training/settings.yaml
+- name: IMAGE_DIGEST
+  value: {{ include "model-service.reference" (list . .Values.training.image) | quote }}
 {{- if and (gt (int .Values.training.workers) 1) (not .Values.training.trainJob.enabled) }}
 - name: DMLC_NUM_WORKER
   value: {{ .Values.training.workers | quote }}

@@ -19,7 +19,7 @@ in: root context
 {{- fail "training.existingSecrets cannot be given to a TrainJob whole: name each key with valueFrom in training.extraEnv." }}
 {{- end }}
 {{- range .extraEnv }}
-{{- if regexMatch "^(DMLC_.*|JOB_NAME|JOB_COMPLETION_INDEX|TRAINING_CONFIG|MLFLOW_TRACKING_URI|MLFLOW_RUN_CONTEXT|MODEL_SERVICE_.*)$" (toString .name) }}
+{{- if regexMatch "^(DMLC_.*|JOB_NAME|JOB_COMPLETION_INDEX|IMAGE_DIGEST|TRAINING_CONFIG|MLFLOW_TRACKING_URI|MLFLOW_RUN_CONTEXT|MODEL_SERVICE_.*)$" (toString .name) }}
 {{- fail (printf "training.extraEnv sets %s, which the chart sets itself: use training.settings or the chart's own value for it." .name) }}
 {{- end }}
 {{- end }}
