@@ -13,6 +13,7 @@ from tests.charts.test_rules import promtool, rule_spec
 MODEL = 'namespace="models",job="demo-model-service",model_name="churn",model_version="7"'
 SCRAPES_PER_HOUR, LAST = 240, 480  # every 15 s, and the sample at the end of the second hour
 TOLERANCE = 0.002  # increase() reaches to the edges of the window by extrapolation
+FLOOR_TOLERANCE = 0.01  # relative: a noise floor is itself as small as the tolerance above
 SAMPLES = 20_000
 # Role, name, bins, importance.
 VARIABLES = (("feature", "age", 10, 0.7), ("feature", "pay", 4, 0.3), ("prediction", "score", 7, 0.0))
@@ -65,6 +66,7 @@ def test_drift_over_three_pods_is_numpys(seed: int, tmp_path: Path) -> None:
     random = np.random.default_rng(seed)
     inputs: list[dict[str, str]] = []
     expected: list[tuple[str, float]] = []
+    floors: list[tuple[str, float]] = []
     weighted = 0.0
     for role, variable, bins, importance in VARIABLES:
         reference = random.dirichlet(np.full(bins, 2.0))
@@ -73,13 +75,18 @@ def test_drift_over_three_pods_is_numpys(seed: int, tmp_path: Path) -> None:
         # The restart costs the pod the increase of one scrape interval.
         live = rates[0] * SCRAPES_PER_HOUR + rates[1] * (SCRAPES_PER_HOUR - 1) + rates[2] * 60
         total, shares = live.sum(), live / live.sum()
+        # A pod's first five rates are of less than five minutes: two minutes of it are not in the long window.
+        total_long = float((rates[0] * (LAST - 8) + rates[1] * (LAST - 8 - 1) + rates[2] * (60 - 8)).sum())
         inputs += pods(role, variable, rates, reference)
         at = f'{{variable="{variable}"}}'
         expected += [
             (f"model:distribution_psi:short{at}", psi(shares, reference)),
             (f"model:distribution_js_distance:short{at}", js_distance(shares, reference)),
             (f"model:distribution_tvd:short{at}", float(np.abs(shares - reference).sum() / 2)),
+        ]
+        floors += [
             (f"model:distribution_psi_noise_floor:short{at}", noise_floor(reference, total)),
+            (f"model:distribution_psi_noise_floor:long{at}", noise_floor(reference, total_long)),
         ]
         if role == "feature":
             weighted += importance * psi(shares, reference)
@@ -94,16 +101,19 @@ def test_drift_over_three_pods_is_numpys(seed: int, tmp_path: Path) -> None:
     expected.append(("model:feature_psi_importance_weighted:short", weighted))
     cases = [
         {
-            "expr": f"count(abs({expression} - {value!r}) < {TOLERANCE})",
+            "expr": f"count(abs({expression} - {value!r}) < {tolerance})",
             "eval_time": "2h",
             "exp_samples": [{"labels": "{}", "value": 1}],
         }
-        for expression, value in expected
+        for expression, value, tolerance in [
+            *((expression, value, TOLERANCE) for expression, value in expected),
+            *((expression, value, FLOOR_TOLERANCE * value) for expression, value in floors),
+        ]
     ]
     test = {"interval": "15s", "input_series": inputs, "promql_expr_test": cases}
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule_spec()))
     document = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [test]}
     (tmp_path / "test.yaml").write_text(yaml.safe_dump(document))
 
-    assert len({value for _, value in expected}) == len(expected) == 14
+    assert len({value for _, value in expected + floors}) == len(cases) == 17
     assert "SUCCESS" in promtool(tmp_path, "test", "rules", "test.yaml")
