@@ -18,7 +18,7 @@ from tests.e2e.jobs import Jobs, conditions, namespace, trains
 
 NAMESPACE = "jobs"
 MODEL = "jobs-on-the-cluster"
-ROWS, PART_ROWS = 20_000, 100
+ROWS, PART_ROWS = 20_000, 10  # so many parts that the pod cannot end before it is killed
 TRAINS = trains(MODEL)
 GOOD = ["--set=training.settings.train.rounds=40", "--set=training.settings.train.early_stopping_rounds=0"]
 WORSE = [
