@@ -89,7 +89,8 @@ def joined() -> Iterator[Group]:
     if group.first:
         tracker = _tracker(size, port)
     try:
-        address = "127.0.0.1" if group.first else _address(host)
+        # The first too: the tracker tells the others the address from which each came, and loopback would be their own.
+        address = _address(host)
         log.info("worker %d of %d: waiting for the others at %s:%d", group.rank, size, host, port)
         with collective.CommunicatorContext(
             dmlc_communicator="rabit",
