@@ -173,17 +173,18 @@ def check(asked: Asked, body: bytes, answer: HTTPResponse, content: bytes, taken
         assert not asked.bodies.is_valid(value)
 
 
+def searched(count: int, *, same: bool) -> settings:
+    """Return how many examples are tried; the same ones each time, or others."""
+    return settings(
+        max_examples=count, derandomize=same, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
+
+
 def fuzz(asked: Asked, count: int) -> None:
     kinds = st.sampled_from([*JSON_TYPES * 6, *OTHER_TYPES])
     codings = st.sampled_from([""] * 12 + ["identity", "gzip", "br"])
 
-    @settings(
-        max_examples=count,
-        derandomize=count == SHORT // len(ASKED),
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @searched(count, same=count == SHORT // len(ASKED))
     @given(bodies(asked.example), kinds, codings, st.booleans())
     def never_a_fault(body: bytes, kind: str | None, coding: str, chunked: bool) -> None:
         answer, content = ask(asked, body, kind, coding, chunked)

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.app.harness import Running, running_service
 from tests.app.kinds import KINDS
-from tests.app.test_body_fuzz import STUMBLING, changed, get
+from tests.app.test_body_fuzz import STUMBLING, changed, get, searched
 
 ASKED = ["multiclass", "categorical"]  # numbers alone; strings, integers and missing values
 SHORT, LONG = 800, 40_000
@@ -146,13 +146,7 @@ def fuzz(asked: tuple[Running, Any], count: int) -> None:
     described = json.loads(get(connection, "/v2/models/model"))["inputs"]
     met: Counter[tuple[str, int]] = Counter()
 
-    @settings(
-        max_examples=count,
-        derandomize=count == SHORT // len(ASKED),
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @searched(count, same=count == SHORT // len(ASKED))
     @given(requests(example, described))
     def never_a_fault(sent: Sent) -> None:
         path, body, headers, clean = sent
