@@ -27,11 +27,12 @@ test-umbrella: up ## Test the umbrella with the real kube-prometheus-stack: KPS_
 	@test -f "$(KPS_CHART)" || { echo "KPS_CHART=$(KPS_CHART) is no file: name the package of kube-prometheus-stack"; exit 1; }
 	@$(RUN) python -m pytest tests/charts/test_stack.py tests/e2e/test_stack.py
 
-lint: ## Check Python, shell, YAML, workflows and charts
+lint: ## Check Python, shell, YAML, Dockerfiles, workflows and charts
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m ruff format --check
-	@$(PYTHON) -m yamllint --strict .github .yamllint ct.yaml charts tests
+	@$(PYTHON) -m yamllint --strict .github .yamllint .hadolint.yaml ct.yaml charts tests
 	@$(RUN) shellcheck tests/cluster/python .ci/run
+	@$(RUN) hadolint docker/*.Dockerfile tests/cluster/dockerfiles/*.Dockerfile docs/custom-image/Dockerfile
 	@$(RUN) actionlint
 	@$(RUN) zizmor --offline --quiet .github
 	@$(RUN) ct lint
