@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
 
-from training import data, manifest, split
+from training import data, manifest, shares, split
 from training.compare import Truth
 from training.errors import InputError
 from training.manifest import Manifest
@@ -50,15 +50,25 @@ def reload(client: MlflowClient, run_id: str) -> Holdout:
         raise HoldoutError("it has no run, so nothing says which rows were held out")
     try:
         known = manifest.read(client, run_id)
-        loaded = data.load(known.data.spec)
-        rows = split.split(loaded, known.split.spec).holdout
+        frame, truth, sha256 = _alone(known) if known.world_size == 1 else _by_shares(known)
     except InputError as error:
         raise HoldoutError(f"its held-out rows cannot be had: {str(error).rstrip('.')}") from None
-    if loaded.sha256 != known.data.sha256:
-        here = f"{known.data.spec.source} holds {loaded.sha256[:12]}"
+    if sha256 != known.data.sha256:
+        here = f"{known.data.spec.source} holds {sha256[:12]}"
         raise HoldoutError(f"its held-out rows are not there any more: trained on {known.data.sha256[:12]}, {here}")
+    return Holdout(frame, truth, _digest(known))
+
+
+def _alone(known: Manifest) -> tuple[pd.DataFrame, Truth, str]:
+    loaded = data.load(known.data.spec)
+    rows = split.split(loaded, known.split.spec).holdout
     groups = None if loaded.groups is None else loaded.groups[rows]
-    return Holdout(loaded.frame.iloc[rows], Truth(loaded.target[rows].astype(np.float64), groups), _digest(known))
+    return loaded.frame.iloc[rows], Truth(loaded.target[rows].astype(np.float64), groups), loaded.sha256
+
+
+def _by_shares(known: Manifest) -> tuple[pd.DataFrame, Truth, str]:
+    frame, target, sha256 = shares.held_out(known.data.spec, known.split.spec, known.world_size)
+    return frame, Truth(target.astype(np.float64), None), sha256
 
 
 def _digest(known: Manifest) -> str:

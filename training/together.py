@@ -13,14 +13,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyarrow.fs import FileType
 
-from training import shards, table
+from training import shards, shares
 from training.data import Data, DataSpec, SplitSpec
-from training.errors import InputError
 from training.group import Group
 from training.split import Rows, Split, split
 from training.storage import place
@@ -69,43 +65,26 @@ def load(spec: DataSpec, split_spec: SplitSpec, group: Group) -> tuple[SharedDat
         InputError: the data cannot be used by several workers, or at all.
         TrainingError: it cannot be read now.
     """
-    if not spec.target:
-        raise InputError("--target (TRAINING_TARGET): name the column to predict; several workers need Parquet.")
-    if spec.group:
-        raise InputError("--group (TRAINING_GROUP): several workers would tear groups apart; train with one.")
-    source = place(spec.source)
-    if source.filesystem.get_file_info(source.path).type != FileType.File:
-        raise InputError(f"{spec.source} is no file; several workers share the row groups of one Parquet file.")
-    names = shards.columns(source)
-    for option, given in {"target": (spec.target,), "drop": spec.drop, "categorical": spec.categorical}.items():
-        table.present(pa.table({name: [] for name in names}), given, f"--{option} (TRAINING_{option.upper()})")
-    everyones = shards.read(source, Group(), [spec.target]).table  # one column of all rows
-    labelled = pc.is_valid(everyones.column(spec.target)).to_numpy()
-    known = table.labelled(everyones, spec.target, skip=spec.skip_unlabelled)
-    task, classes, target = table.target_of(known, spec.target, spec.task, (), spec.positive)
-    shard = shards.read(source, group, [name for name in names if name not in {spec.target, *spec.drop}])
-    kept = labelled[shard.rows]
-    number = np.cumsum(labelled) - 1  # of a row among those that have a target
-    rows, own = number[shard.rows[kept]], shard.table.filter(pa.array(kept))
-    try:
-        columns, frame = _features(own, spec, group)
-    except InputError as error:
-        raise InputError(f"Of worker {group.rank}'s rows: {error}") from None
-    data = SharedData(
-        source.path.rpartition("/")[2], spec, frame, columns, target[rows], spec.target, task, classes, None, ""
+    whole = shares.whole(spec)
+    share = whole.share(group)
+    # What the others have of categories is learned from them: none of them reads the others' features.
+    data = shares.prepared(whole, share, _everyones(group, whole.examples(share)))
+    digests = _everyones(group, data.sha256)
+    shared = SharedData(
+        **{field.name: getattr(data, field.name) for field in dataclasses.fields(Data)},
+        digest=shares.digest(digests),
+        rows_in_all=len(whole.target),
+        workers=group.size,
     )
-    digests = _everyones(group, Data.sha256.fget(data))  # type: ignore[attr-defined]
-    digest = hashlib.sha256(json.dumps([shards.RULE, digests]).encode()).hexdigest()
-    data = dataclasses.replace(data, digest=digest, rows_in_all=len(target), workers=group.size)
-    whole = split(dataclasses.replace(data, target=target), split_spec)
+    parts = split(dataclasses.replace(data, target=whole.target), split_spec)
     mine = SharedSplit(
-        whole.rule,
-        _within(rows, whole.rest),
-        _within(rows, whole.holdout),
-        tuple((_within(rows, a), _within(rows, b)) for a, b in whole.folds),
-        whole.holdout_sha256,
+        parts.rule,
+        _within(share.rows, parts.rest),
+        _within(share.rows, parts.holdout),
+        tuple((_within(share.rows, a), _within(share.rows, b)) for a, b in parts.folds),
+        parts.holdout_sha256,
     )
-    return data, mine
+    return shared, mine
 
 
 def gathered(data: SharedData, parts: SharedSplit, group: Group) -> tuple[SharedData, SharedSplit]:
@@ -122,37 +101,6 @@ def gathered(data: SharedData, parts: SharedSplit, group: Group) -> tuple[Shared
     own = len(parts.rest)
     holdout = np.arange(own, own + len(held), dtype=np.int64)
     return whole, dataclasses.replace(parts, rest=np.arange(own, dtype=np.int64), holdout=holdout, folds=())
-
-
-def _features(own: pa.Table, spec: DataSpec, group: Group) -> tuple[tuple[Any, ...], pd.DataFrame]:
-    """Return the features with the categories of all workers.
-
-    What the others have is put below our own rows as examples, and taken away again when the column is prepared: so
-    each worker describes its columns as one that had all rows would.
-    """
-    examples = [_examples(own.column(name), name in spec.categorical) for name in own.column_names]
-    others = _everyones(group, examples)
-    columns, series = [], {}
-    for i, name in enumerate(own.column_names):
-        kind = own.schema.field(name).type
-        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        cells = own.column(name).cast(kind).combine_chunks()
-        cells = cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
-        below = pa.array([value for each in others for value in each[i]], kind)
-        both = pa.table({name: pa.concat_arrays([cells, below])})
-        column, values = table.feature(both, name, name in spec.categorical)
-        columns.append(column)
-        series[name] = values.iloc[: own.num_rows]
-    return tuple(columns), pd.DataFrame(series)
-
-
-def _examples(column: pa.ChunkedArray, categorical: bool) -> list[Any]:
-    """Return each different value of categories; of numbers one, and a null when there is one."""
-    kind = column.type
-    if not categorical and (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)):
-        some = column.drop_null().slice(0, 1).to_pylist()
-        return [value if isinstance(value, int) else float(value) for value in some] + [None] * bool(column.null_count)
-    return list(pc.unique(column).to_pylist())
 
 
 def _everyones(group: Group, mine: Any) -> list[Any]:

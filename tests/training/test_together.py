@@ -9,16 +9,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 
 from tests.app.harness import free_port
 from tests.training.conftest import Server
+from training import holdout, shares
 from training.data import DataSpec, SplitSpec
 from training.data import load as load_alone
 from training.errors import InputError
 from training.group import Group
 from training.split import split
 from training.together import load
+from training.tracking import answering
 
 NAME = "three-workers"
 
@@ -82,6 +86,30 @@ def test_three_workers_register_one_model_that_says_so(server: Server, data: Pat
     assert manifest["split"]["holdout_rows"] == len(parts.holdout)
     assert manifest["metrics"]["holdout_auc"] > 0.9
     assert list(checkpoints.iterdir()) == [], "those of a registered model are of no use"
+    with answering(server.uri):
+        held_out = holdout.reload(server.client, lines[0]["run_id"])
+    pd.testing.assert_frame_equal(
+        held_out.frame.reset_index(drop=True), alone.frame.iloc[parts.holdout].reset_index(drop=True)
+    )
+    assert held_out.truth.target.tolist() == alone.target[parts.holdout].tolist()
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_rows_without_a_target_leave_the_held_out_rows_as_they_are(workers: int, tmp_path: Path) -> None:
+    drawn = np.random.default_rng(1)
+    made = frame(600)
+    made["left"] = np.where(drawn.random(600) < 0.2, np.nan, drawn.random(600))
+    columns = {name: pa.array(made[name].to_numpy()) for name in made}  # so that the target's NaN stay no nulls
+    parquet.write_table(pa.table(columns), tmp_path / "in.parquet", row_group_size=50)
+    spec = DataSpec(source=str(tmp_path / "in.parquet"), target="left", skip_unlabelled=True)
+
+    found, target, digest = shares.held_out(spec, SplitSpec(), workers)
+
+    alone = load_alone(spec)
+    rows = split(alone, SplitSpec()).holdout
+    pd.testing.assert_frame_equal(found.reset_index(drop=True), alone.frame.iloc[rows].reset_index(drop=True))
+    assert target.tolist() == alone.target[rows].tolist()
+    assert digest != alone.sha256, "it is made of another partition"
 
 
 @pytest.mark.parametrize(
