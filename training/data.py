@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.contract import ContractColumn, Task
 from training import source, table
 from training.errors import InputError
+from training.names import listed, named, present
 
 Matrix = NDArray[np.float32]
 
@@ -98,13 +99,18 @@ def load(spec: DataSpec | None = None) -> Data:
     """
     spec = spec or DataSpec()
     raw = source.read(spec.source)
-    known = table.checked(raw.table, spec.source)
+    known = raw.table
+    named(known.column_names, spec.source)
+    if not known.num_rows:
+        raise InputError(f"{spec.source} has columns but no rows.")
     target_name = spec.target or raw.target
     if not target_name:
-        raise InputError(f"--target (TRAINING_TARGET): name the column to predict, one of {table.listed(known)}.")
+        raise InputError(
+            f"--target (TRAINING_TARGET): name the column to predict, one of {listed(known.column_names)}."
+        )
     asked = {"target": (target_name,), "group": (spec.group,) if spec.group else ()}
     for option, names in (asked | {"drop": spec.drop, "categorical": spec.categorical}).items():
-        table.present(known, names, f"--{option} (TRAINING_{option.upper()})")
+        present(known.column_names, names, f"--{option} (TRAINING_{option.upper()})")
     if spec.task == "ranking" and not spec.group:
         raise InputError("--group (TRAINING_GROUP): a ranking needs the column that says which rows belong together.")
     known = table.labelled(known, target_name, skip=spec.skip_unlabelled)

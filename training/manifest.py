@@ -21,7 +21,7 @@ class DataFacts(BaseModel):
 
     spec: DataSpec
     name: str
-    raw_sha256: str = Field(description="Of the file's bytes.")
+    raw_sha256: str = Field(description="Of the file's bytes; of a folder, of what `sha256sum` says of its files.")
     sha256: str = Field(description="Of the prepared float32 matrix with its columns, categories and target.")
     rows: int
     columns: tuple[str, ...]

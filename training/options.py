@@ -25,7 +25,7 @@ class TrainOptions(Settings):
     data: str = Field(
         default="breast_cancer",
         min_length=1,
-        description="CSV or Parquet: a path, s3://, http(s)://; or breast_cancer, wine, diabetes.",
+        description="CSV or Parquet: a path, s3://, http(s)://; a folder of Parquet; or breast_cancer, wine, diabetes.",
     )
     target: str = Field(default="", description="Column to predict; the built-in data have their own.")
     task: Literal["auto"] | Task = Field(default="auto", description="auto: what the target looks like.")

@@ -17,15 +17,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyarrow.fs import FileType
 
 from app.contract import Task
 from training import shards, table
 from training.data import Data, DataSpec, Matrix, SplitSpec
 from training.errors import InputError
 from training.group import Group
+from training.names import present
+from training.parquets import Parquets
+from training.source import BUILT_IN
 from training.split import split
-from training.storage import Place, place
+from training.storage import place
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Share:
 class Whole:
     """What is known of all rows: `labelled` (rows,) says which have a target; `target` (labelled rows,) holds it."""
 
-    source: Place
+    source: Parquets
     spec: DataSpec
     features: tuple[str, ...]
     labelled: NDArray[np.bool_]
@@ -73,17 +75,16 @@ def whole(spec: DataSpec) -> Whole:
         raise InputError("--target (TRAINING_TARGET): name the column to predict; several workers need Parquet.")
     if spec.group:
         raise InputError("--group (TRAINING_GROUP): several workers would tear groups apart; train with one.")
-    source = place(spec.source)
-    if source.filesystem.get_file_info(source.path).type != FileType.File:
-        raise InputError(f"{spec.source} is no file; several workers share the row groups of one Parquet file.")
-    names = shards.columns(source)
+    if spec.source in BUILT_IN:
+        raise InputError(f"{spec.source} is built in; several workers share the row groups of Parquet files.")
+    source = Parquets(place(spec.source))
     for option, given in {"target": (spec.target,), "drop": spec.drop, "categorical": spec.categorical}.items():
-        table.present(pa.table({name: [] for name in names}), given, f"--{option} (TRAINING_{option.upper()})")
+        present(source.schema.names, given, f"--{option} (TRAINING_{option.upper()})")
     raw = shards.read(source, Group(), [spec.target]).table
     labelled = ~pc.is_null(raw.column(spec.target), nan_is_null=True).to_numpy()
     known = table.labelled(raw, spec.target, skip=spec.skip_unlabelled)
     task, classes, target = table.target_of(known, spec.target, spec.task, (), spec.positive)
-    features = tuple(name for name in names if name not in {spec.target, *spec.drop})
+    features = tuple(name for name in source.schema.names if name not in {spec.target, *spec.drop})
     return Whole(source, spec, features, labelled, task, classes, target)
 
 
@@ -113,7 +114,7 @@ def prepared(known: Whole, share: Share, examples: Sequence[list[list[Any]]]) ->
         columns.append(column)
         series[name] = values.iloc[: share.table.num_rows]
     return Data(
-        known.source.path.rpartition("/")[2],
+        known.source.place.path.rpartition("/")[2],
         known.spec,
         pd.DataFrame(series),
         tuple(columns),

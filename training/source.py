@@ -1,4 +1,6 @@
-"""Read a table from where it lies, with the digest of its bytes: CSV (also gzipped) or Parquet, told by content."""
+"""Read a table from where it lies, with the digest of its bytes: CSV (also gzipped) or Parquet, told by content,
+or a folder of Parquet files.
+"""
 
 import errno
 import hashlib
@@ -19,6 +21,7 @@ from pyarrow import csv
 from pyarrow import parquet as pq
 
 from training.errors import InputError, ResourceError
+from training.parquets import Parquets
 from training.progress import bar
 from training.storage import NO_ROOM, place
 
@@ -27,7 +30,7 @@ _TIMEOUT_SECONDS = 60
 # What stands in a CSV file for a value that is not there; the service calls it null.
 _NULLS = ["", "NA", "N/A", "NaN", "nan", "NULL", "null", "None"]
 # Data sets that scikit-learn ships: its file, the target's name, and the classes in the order of their numbers.
-_BUILT_IN = {
+BUILT_IN = {
     "breast_cancer": ("breast_cancer.csv", "diagnosis", ("malignant", "benign")),
     "wine": ("wine_data.csv", "cultivar", ("class_0", "class_1", "class_2")),
     "diabetes": ("diabetes_data_raw.csv.gz", "progression", ()),
@@ -46,29 +49,38 @@ class Raw:
 
 
 def read(uri: str) -> Raw:
-    """Read a built-in data set, a local file, s3://bucket/key or http(s)://.
+    """Read a built-in data set, a local file, s3://bucket/key or http(s)://, or a folder of Parquet that is no http(s).
 
     S3 takes its credentials from AWS_ACCESS_KEY_ID and the like, another server than Amazon's from AWS_ENDPOINT_URL.
 
     Raises:
         InputError: it is not there, may not be read or is no table.
+        TrainingError: a folder cannot be read now.
         ResourceError: no room for a copy of what comes by network.
     """
-    if uri in _BUILT_IN:
+    if uri in BUILT_IN:
         return _built_in(uri)
-    with _local(uri) as path:
+    parts = urlsplit(uri)
+    if parts.username or parts.password:
+        raise InputError(f"--data (TRAINING_DATA): credentials do not belong in the URI of {parts.hostname}.")
+    name = Path(parts.path).name or uri
+    if parts.scheme in ("", "file", "s3") and (where := place(uri)).is_folder:
+        source = Parquets(where)
+        tables = [each for _, each in source.tables(source.schema.names, lambda _: True)]
+        return Raw(name, pa.concat_tables([source.schema.empty_table(), *tables]), source.sha256)
+    with _local(uri, parts.scheme) as path:
         sha256 = hashlib.sha256()
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
                 sha256.update(chunk)
         table = _table(path, uri)
-    return Raw(Path(urlsplit(uri).path).name or uri, table, sha256.hexdigest())
+    return Raw(name, table, sha256.hexdigest())
 
 
 def _built_in(name: str) -> Raw:
     from sklearn import datasets
 
-    file, target, classes = _BUILT_IN[name]
+    file, target, classes = BUILT_IN[name]
     arguments: dict[str, Any] = {"scaled": False} if name == "diabetes" else {}
     bunch = getattr(datasets, f"load_{name}")(**arguments)
     frame = pd.DataFrame(bunch.data, columns=[str(column) for column in bunch.feature_names])
@@ -79,21 +91,18 @@ def _built_in(name: str) -> Raw:
 
 
 @contextmanager
-def _local(uri: str) -> Iterator[Path]:
+def _local(uri: str, scheme: str) -> Iterator[Path]:
     """Yield the path of a file with the content: the file itself, or a copy of what comes by network."""
-    parts = urlsplit(uri)
-    if parts.username or parts.password:
-        raise InputError(f"--data (TRAINING_DATA): credentials do not belong in the URI of {parts.hostname}.")
     try:
-        if parts.scheme in ("", "file"):
-            path = Path(parts.path if parts.scheme else uri)
+        if scheme in ("", "file"):
+            path = Path(place(uri).path)
             if not path.is_file():
-                raise InputError(f"{uri} is no file. Built in are {', '.join(_BUILT_IN)}.")
+                raise InputError(f"{uri} is no file. Built in are {', '.join(BUILT_IN)}.")
             yield path
             return
         with tempfile.NamedTemporaryFile(prefix="training-") as copy:
             try:
-                _download(uri, parts.scheme, copy)
+                _download(uri, scheme, copy)
             except OSError as error:
                 if error.errno in NO_ROOM:
                     raise ResourceError(f"No room in {tempfile.gettempdir()} for a copy of {_public(uri)}.") from None
@@ -128,13 +137,14 @@ def _download(uri: str, scheme: str, copy: IO[bytes]) -> None:
 
 
 def _table(path: Path, uri: str) -> pa.Table:
-    with path.open("rb") as file:
-        start = file.read(4)
+    with path.open("rb") as opened:
+        start = opened.read(4)
     if not start:
         raise InputError(f"{_public(uri)} is empty.")
     try:
         if start == b"PAR1":
-            return pq.read_table(path)
+            with pq.ParquetFile(path) as file:
+                return file.read()
         block = min(max(path.stat().st_size * (20 if start[:2] == b"\x1f\x8b" else 1), 1 << 16), 2**31 - 1)
         # One block for all: a column's type is what fits each of its rows, not the first ones.
         return csv.read_csv(

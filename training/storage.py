@@ -29,6 +29,19 @@ class Place:
     path: str
     uri: str
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether there is a folder.
+
+        Raises:
+            InputError: it may not be read.
+            TrainingError: it cannot be looked at now.
+        """
+        try:
+            return bool(self.filesystem.get_file_info(self.path).type == FileType.Directory)
+        except OSError as error:
+            raise failure(self.uri, "read", error) from None
+
     def files(self, *suffixes: str) -> list[FileInfo]:
         """Return the file itself, or the folder's files with these endings in the order of their names.
 
@@ -70,7 +83,7 @@ def place(uri: str) -> Place:
     if url.scheme == "s3":
         return Place(_s3(), f"{url.netloc}{url.path}".rstrip("/"), uri.rstrip("/"))
     if url.scheme == "file" and url.netloc in ("", "localhost"):
-        return Place(LocalFileSystem(), url.path, url.path)
+        return Place(LocalFileSystem(), os.path.abspath(url.path), url.path)
     if "://" in uri:
         raise InputError(f"{url.scheme}:// is not known here: give a local path, s3:// or http(s)://.")
     return Place(LocalFileSystem(), os.path.abspath(uri), uri)

@@ -1,7 +1,6 @@
 """Check a table and turn its columns into what XGBoost takes. Each refusal names the column, and the row from 1."""
 
 import logging
-from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -12,49 +11,12 @@ from numpy.typing import NDArray
 
 from app.contract import ContractColumn, Task
 from training.errors import InputError
+from training.names import listed
 
 INFERRED_CLASSES = 10  # a target of more different whole numbers is a quantity unless the task is given
-LISTED = 20
 MOST_GRADE = 31  # of a ranking: XGBoost's gain is 2^grade - 1
 
 log = logging.getLogger(__name__)
-
-
-def checked(table: pa.Table, uri: str) -> pa.Table:
-    """Return the table once it has rows and each column a name of its own.
-
-    Raises:
-        InputError: it has not.
-    """
-    names = table.column_names
-    for i, name in enumerate(names):
-        if not name:
-            raise InputError(f"Column {i + 1} of {uri} has no name.")
-        if name in names[:i]:
-            raise InputError(f"Columns {names.index(name) + 1} and {i + 1} of {uri} are both called {name}.")
-        if name[0].isspace() or name[-1].isspace():
-            raise InputError(f"Column {name!r} of {uri} has a name with blanks around it; take them away.")
-    if not table.num_rows:
-        raise InputError(f"{uri} has columns but no rows.")
-    return table
-
-
-def listed(table: pa.Table) -> str:
-    """The columns' names, the first ones of many."""
-    names = table.column_names
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
-
-
-def present(table: pa.Table, names: Iterable[str], option: str) -> None:
-    """Refuse a column that is not there.
-
-    Raises:
-        InputError: names the option.
-    """
-    for name in names:
-        if name not in table.column_names:
-            raise InputError(f"{option}: there is no column {name}; there are {listed(table)}.")
 
 
 def labelled(table: pa.Table, target: str, *, skip: bool) -> pa.Table:
@@ -128,7 +90,7 @@ def target_of(
     if len(labels) == 1:
         raise InputError(f"The target column {name} has one class only, {labels[0]}, in all rows; there is no choice.")
     if (task == "binary") != (len(labels) == 2):
-        more = ", ".join(labels[:LISTED])
+        more = listed(labels)
         raise InputError(f"The target column {name} has {len(labels)} classes, which is not {task}: {more}.")
     classes = known if set(known) == set(labels) else tuple(labels)
     if positive:

@@ -6,7 +6,6 @@ would. The first worker also gets the features of the held-out rows: it measures
 """
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from training import shards, shares
 from training.data import Data, DataSpec, SplitSpec
 from training.group import Group
+from training.parquets import Parquets
 from training.split import Rows, Split, split
 from training.storage import place
 
@@ -96,7 +96,7 @@ def gathered(data: SharedData, parts: SharedSplit, group: Group) -> tuple[Shared
         data,
         frame=pd.concat([data.frame.iloc[parts.rest], frame], ignore_index=True),
         target=np.concatenate([data.target[parts.rest], target]),
-        raw_sha256=_raw_sha256(data.spec.source) if group.first else "",
+        raw_sha256=Parquets(place(data.spec.source)).sha256 if group.first else "",
     )
     own = len(parts.rest)
     holdout = np.arange(own, own + len(held), dtype=np.int64)
@@ -107,15 +107,6 @@ def _everyones(group: Group, mine: Any) -> list[Any]:
     """Return what each worker has, in their order."""
     text = (json.dumps(mine) + "\n").encode()
     return [json.loads(line) for line in group.joined(np.frombuffer(text, dtype=np.uint8)).tobytes().splitlines()]
-
-
-def _raw_sha256(source: str) -> str:
-    """Return the digest of the file's bytes, read piece by piece."""
-    digest, file = hashlib.sha256(), place(source)
-    with file.filesystem.open_input_stream(file.path) as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _within(rows: NDArray[np.int64], wanted: Rows) -> Rows:

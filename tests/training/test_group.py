@@ -18,6 +18,7 @@ from tests.app.harness import free_port
 from training.boost import Checkpoints, boost, key
 from training.errors import InputError
 from training.group import Group, joined
+from training.parquets import Parquets
 from training.shards import read
 from training.storage import place
 
@@ -32,6 +33,7 @@ import numpy as np, xgboost as xgb
 from training.boost import Checkpoints, boost
 from training.errors import TrainingError
 from training.group import joined
+from training.parquets import Parquets
 from training.shards import read
 from training.storage import place
 
@@ -39,7 +41,7 @@ logging.basicConfig(level=logging.INFO)
 data, checkpoints, parameters, rounds, dies = json.loads(sys.argv[1])
 try:
     with joined() as group:
-        shard = read(place(data), group)
+        shard = read(Parquets(place(data)), group, [*(f"f{i}" for i in range(10)), "y"])
         matrix = xgb.DMatrix(
             np.stack([shard.table[f"f{i}"].to_numpy() for i in range(10)], 1).astype(np.float32),
             label=shard.table["y"].to_numpy(),
@@ -71,7 +73,10 @@ def table(rows: int, seed: int) -> pd.DataFrame:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("group") / "data"
     folder.mkdir()
-    table(12_000, 0).to_parquet(folder / "a.parquet", row_group_size=1000)
+    whole = table(12_000, 0)
+    for number in range(3):
+        rows = whole.iloc[number * 4000 : (number + 1) * 4000]
+        rows.to_parquet(folder / f"{number}.parquet", row_group_size=1000)
     return folder
 
 
@@ -143,7 +148,7 @@ def test_killed_worker_is_said_and_a_restart_gives_the_same_bytes(
 def test_alone_there_is_no_group_and_a_checkpoint_gives_the_same_bytes(data: Path, tmp_path: Path) -> None:
     with joined() as group:
         assert group == Group()
-    shard = read(place(str(data)), group)
+    shard = read(Parquets(place(str(data))), group, [*COLUMNS, "y"])
     matrix = xgb.DMatrix(shard.table.select(COLUMNS).to_pandas().astype(np.float32), shard.table["y"].to_numpy())
     kept = Checkpoints(place(str(tmp_path)), 4, key(parameters=PARAMETERS, rounds=ROUNDS))
 
@@ -177,10 +182,10 @@ def test_metrics_of_a_round_are_xgboosts_own() -> None:
 
 def test_too_few_row_groups_and_other_files_are_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has 12 row groups for 13 workers: write it with smaller row groups"):
-        read(place(str(data)), Group(0, 13))
+        read(Parquets(place(str(data))), Group(0, 13), ["y"])
     (tmp_path / "a.csv").write_text("a\n1\n")
-    with pytest.raises(InputError, match="is no Parquet, of which each worker could read its own part"):
-        read(place(str(tmp_path / "a.csv")), Group(0, 2))
+    with pytest.raises(InputError, match="is no Parquet, which a folder's files and those of several workers are"):
+        Parquets(place(str(tmp_path / "a.csv")))
 
 
 @pytest.mark.parametrize(

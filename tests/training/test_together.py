@@ -4,6 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,42 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same rows and row groups in a folder of three files."""
+    folder, rows = tmp_path_factory.mktemp("together") / "churn", frame(3000)
+    folder.mkdir()
+    for number, (start, end) in enumerate([(0, 500), (500, 2250), (2250, 3000)]):
+        rows.iloc[start:end].to_parquet(folder / f"{number}.parquet", row_group_size=250)
+    return folder
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the workers printed last, the first one's manifest, and what is left of the checkpoints."""
+
+    lines: list[dict[str, Any]]
+    manifest: dict[str, Any]
+    checkpoints: list[Path]
+
+
+@pytest.fixture(scope="module")
+def made(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Made]:
+    """Return a function that trains by three workers, each data set once."""
+
+    @cache
+    def made(data: Path) -> Made:
+        port, checkpoints = free_port(), tmp_path_factory.mktemp("checkpoints")
+        workers = [started(server, data, checkpoints, rank, port) for rank in range(3)]
+        said = [worker.communicate(timeout=400) for worker in workers]
+        assert [worker.returncode for worker in workers] == [0, 0, 0], said
+        lines = [json.loads(out.splitlines()[-1]) for out, _ in said]
+        recorded = server.client.download_artifacts(lines[0]["run_id"], "manifest.json")
+        return Made(lines, json.loads(Path(recorded).read_text()), list(checkpoints.iterdir()))
+
+    return made
+
+
 def started(server: Server, data: Path, checkpoints: Path, rank: int, port: int) -> "subprocess.Popen[str]":
     """Start one worker as a pod of the chart would."""
     command = [sys.executable, "-m", "training", "train", f"--model-name={NAME}", f"--data={data}", "--target=left"]
@@ -65,33 +104,42 @@ def started(server: Server, data: Path, checkpoints: Path, rank: int, port: int)
     )
 
 
-def test_three_workers_register_one_model_that_says_so(server: Server, data: Path, tmp_path: Path) -> None:
-    port, checkpoints = free_port(), tmp_path / "checkpoints"
-    workers = [started(server, data, checkpoints, rank, port) for rank in range(3)]
-    said = [worker.communicate(timeout=400) for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0, 0], said
-    lines: list[dict[str, Any]] = [json.loads(out.splitlines()[-1]) for out, _ in said]
+@pytest.mark.parametrize("source", ["data", "lake"])
+def test_three_workers_register_one_model_that_says_so(
+    server: Server, made: Callable[[Path], Made], source: str, request: pytest.FixtureRequest
+) -> None:
+    path: Path = request.getfixturevalue(source)
+    before = len(server.client.search_model_versions(f"name = '{NAME}'"))
+    model = made(path)
+    lines, manifest = model.lines, model.manifest
 
     assert [each.get("worker") for each in lines[1:]] == [1, 2]
     assert {each["sha256"] for each in lines} == {lines[0]["sha256"]}
-    assert len(server.client.search_model_versions(f"name = '{NAME}'")) == 1
-    recorded = server.client.download_artifacts(lines[0]["run_id"], "manifest.json")
-    manifest = json.loads(Path(recorded).read_text())
+    assert len(server.client.search_model_versions(f"name = '{NAME}'")) == before + 1
     assert (manifest["world_size"], manifest["shard_rule"]) == (3, "row-group-modulo")
     assert manifest["data"]["rows"] == 3000
-    alone = load_alone(DataSpec(source=str(data), target="left"))
+    alone = load_alone(DataSpec(source=str(path), target="left"))
     parts = split(alone, SplitSpec())
     assert manifest["data"]["raw_sha256"] == alone.raw_sha256
     assert manifest["split"]["holdout_sha256"] == parts.holdout_sha256, "the rows that one worker alone would hold out"
     assert manifest["split"]["holdout_rows"] == len(parts.holdout)
     assert manifest["metrics"]["holdout_auc"] > 0.9
-    assert list(checkpoints.iterdir()) == [], "those of a registered model are of no use"
+    assert model.checkpoints == [], "those of a registered model are of no use"
     with answering(server.uri):
         held_out = holdout.reload(server.client, lines[0]["run_id"])
     pd.testing.assert_frame_equal(
         held_out.frame.reset_index(drop=True), alone.frame.iloc[parts.holdout].reset_index(drop=True)
     )
     assert held_out.truth.target.tolist() == alone.target[parts.holdout].tolist()
+
+
+def test_three_workers_make_the_same_bytes_of_a_folder_and_of_a_file(
+    made: Callable[[Path], Made], data: Path, lake: Path
+) -> None:
+    of_file, of_folder = made(data), made(lake)
+
+    assert of_folder.lines[0]["sha256"] == of_file.lines[0]["sha256"]
+    assert of_folder.manifest["data"]["sha256"] == of_file.manifest["data"]["sha256"]
 
 
 @pytest.mark.parametrize("workers", [2, 3])
@@ -117,7 +165,7 @@ def test_rows_without_a_target_leave_the_held_out_rows_as_they_are(workers: int,
     [
         ({"target": ""}, "name the column to predict"),
         ({"target": "left", "group": "a"}, "several workers would tear groups apart"),
-        ({"target": "left", "source": "breast_cancer"}, "is no file; several workers share the row groups"),
+        ({"target": "left", "source": "breast_cancer"}, "is built in; several workers share the row groups"),
         ({"target": "nobody"}, "there is no column nobody"),
     ],
 )
