@@ -11,15 +11,16 @@ WORKDIR /src
 COPY pyproject.toml uv.lock ./
 # No group, and no scipy: only XGBoost's Python package needs it, which is here for the library in it alone (app.booster).
 RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-package scipy
-# Packages' own tests and headers are never run here; bytecode is made now, as the root is read-only later.
+# Packages' own tests and headers are never run here. Bytecode is made now, as the root is read-only later, and knows no
+# time of its source, so that each build of a commit makes the same.
 RUN find /opt/venv/lib -type d \( -name tests -o -name include \) -prune -exec rm -rf {} + \
     && find /opt/venv/lib -type f \( -name redoc.standalone.js -o -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.cpp' -o -name '*.h' \) -delete \
-    && /opt/venv/bin/python -m compileall -q /opt/venv/lib
+    && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 COPY app /app/app
 # Readable by everyone: a checkout made under a strict umask keeps its modes in COPY.
 RUN find /app -name __pycache__ -prune -exec rm -rf {} + \
     && chmod -R a+rX /app \
-    && /opt/venv/bin/python -m compileall -q /app \
+    && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /app \
     && mkdir -p /var/cache/model-service
 
 FROM ${PYTHON_IMAGE}

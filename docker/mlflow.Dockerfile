@@ -15,15 +15,16 @@ RUN /opt/uv/bin/uv sync --frozen --only-group mlflow-server \
     --no-install-package scipy --no-install-package scikit-learn --no-install-package joblib \
     --no-install-package matplotlib --no-install-package contourpy --no-install-package fonttools \
     --no-install-package kiwisolver --no-install-package pillow
-# Packages' own tests and headers are never run here; bytecode is made now, as the root is read-only later.
+# Packages' own tests and headers are never run here. Bytecode is made now, as the root is read-only later, and knows no
+# time of its source, so that each build of a commit makes the same.
 RUN find /opt/venv/lib -type d \( -name tests -o -name include \) -prune -exec rm -rf {} + \
     && find /opt/venv/lib -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' \) -delete \
-    && /opt/venv/bin/python -m compileall -q /opt/venv/lib
+    && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 COPY mlflow_server /opt/mlflow/mlflow_server
 # Readable by everyone: a checkout made under a strict umask keeps its modes in COPY.
 RUN find /opt/mlflow -name __pycache__ -prune -exec rm -rf {} + \
     && chmod -R a+rX /opt/mlflow \
-    && /opt/venv/bin/python -m compileall -q /opt/mlflow
+    && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/mlflow
 
 FROM ${PYTHON_IMAGE}
 ARG GIT_COMMIT=""

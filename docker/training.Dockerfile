@@ -10,17 +10,18 @@ RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir uv==${UV_V
 WORKDIR /src
 COPY pyproject.toml uv.lock ./
 RUN /opt/uv/bin/uv sync --frozen --no-default-groups --group training
-# Packages' own tests and headers are never run here; bytecode is made now, as the root is read-only later.
+# Packages' own tests and headers are never run here. Bytecode is made now, as the root is read-only later, and knows no
+# time of its source, so that each build of a commit makes the same.
 RUN find /opt/venv/lib -type d \( -name tests -o -name include \) -prune -exec rm -rf {} + \
     && find /opt/venv/lib -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' \) -delete \
-    && /opt/venv/bin/python -m compileall -q /opt/venv/lib
+    && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 COPY app /opt/model-service/app
 COPY training /opt/model-service/training
 COPY uv.lock /opt/model-service/
 # Readable by everyone: a checkout made under a strict umask keeps its modes in COPY.
 RUN find /opt/model-service -name __pycache__ -prune -exec rm -rf {} + \
     && chmod -R a+rX /opt/model-service \
-    && /opt/venv/bin/python -m compileall -q /opt/model-service
+    && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/model-service
 
 FROM ${PYTHON_IMAGE}
 ARG GIT_COMMIT=""

@@ -20,8 +20,11 @@ from tests.cluster.programs import cluster_programs, keda, versitygw
 STORE = CACHE / "buildah"
 LOCAL = Path(__file__).parent / "dockerfiles"
 PYTHON_PACKAGES = "python3,python3-venv,ca-certificates"
+# The date of every file in an image, in seconds (1980): a layer whose files did not change keeps its digest, and nodes
+# that have it pull nothing.
+SOURCE_DATE_EPOCH = "315532800"
 # The docker format, because only that one carries a HEALTHCHECK.
-BUILD_OPTIONS = ("--format", "docker", "--isolation", "chroot", "--network", "host")
+BUILD_OPTIONS = ("--format", "docker", "--isolation", "chroot", "--network", "host", "--timestamp", SOURCE_DATE_EPOCH)
 # Behind a private certificate authority the build stages must trust what this machine trusts.
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -83,7 +86,8 @@ VERSITYGW = Image("versitygw", LOCAL / "versitygw.Dockerfile", (VERSITYGW_MODULE
 PAUSE = Image("pause", LOCAL / "pause.Dockerfile", (_PROGRAMS / "pause",), ("pause",))
 
 
-def _buildah(*arguments: object, log: Path | None = None) -> str:
+def buildah(*arguments: object, log: Path | None = None) -> str:
+    """Run buildah on the cache's own store and return what it printed."""
     store = ["--root", STORE / "root", "--runroot", STORE / "run", "--storage-driver", "overlay"]
     remedy = "Check the network and the free disk, then run again; finished layers are kept."
     return run(["buildah", *store, *arguments], log=log, timeout_seconds=1800, remedy=remedy)
@@ -91,13 +95,13 @@ def _buildah(*arguments: object, log: Path | None = None) -> str:
 
 def _built(reference: str) -> bool:
     try:
-        _buildah("inspect", "--type", "image", reference)
+        buildah("inspect", "--type", "image", reference)
     except Failure:
         return False
     return True
 
 
-def _python_image() -> str:
+def python_image() -> str:
     """Return the stand-in for `python:3.13-slim`: the same Debian with its own Python 3.13; build it when needed."""
     reference = f"localhost/python:{key_of([LOCAL / 'python.Dockerfile'], PYTHON_PACKAGES)}"
     if not _built(reference):
@@ -118,7 +122,7 @@ def _python_image() -> str:
                 log=log,
                 remedy="Check that Debian's mirror can be reached.",
             )
-            _buildah("build", *BUILD_OPTIONS, "-f", LOCAL / "python.Dockerfile", "-t", reference, work, log=log)
+            buildah("build", *BUILD_OPTIONS, "-f", LOCAL / "python.Dockerfile", "-t", reference, work, log=log)
     return reference
 
 
@@ -132,13 +136,22 @@ def build_with_buildah(image: Image) -> None:
     """Build an image into the cache's own store, unless it is there."""
     if _built(image.reference):
         return
-    arguments: list[object] = ["--layers", *BUILD_OPTIONS, "-f", image.dockerfile, "-t", image.reference]
+    build_again(image, image.reference)
+    built = buildah("images", "--noheading", "--format", "{{.Name}}:{{.Tag}}").split()
+    for older in built:
+        if older.startswith(f"localhost/{image.name}:") and older != image.reference:
+            buildah("rmi", "--force", older)
+
+
+def build_again(image: Image, reference: str, *options: str) -> None:
+    """Build an image under a name, whether it is there or not."""
+    arguments: list[object] = ["--layers", *options, *BUILD_OPTIONS, "-f", image.dockerfile, "-t", reference]
     arguments += ["--build-arg", f"GIT_COMMIT={git_commit()}"]
     if image.base:
         build_with_buildah(image.base)
         arguments += ["--build-arg", f"SERVICE_IMAGE={image.base.reference}"]
     elif not image.programs:
-        arguments += ["--build-arg", f"PYTHON_IMAGE={_python_image()}"]
+        arguments += ["--build-arg", f"PYTHON_IMAGE={python_image()}"]
     if CERTIFICATES.exists():
         folder = os.path.realpath(CERTIFICATES.parent)
         arguments += ["-v", f"{folder}:{folder}:ro", "--build-arg", f"SSL_CERT_FILE={CERTIFICATES}"]
@@ -147,17 +160,13 @@ def build_with_buildah(image: Image) -> None:
         for program in image.programs:
             shutil.copy(image.folder() / program, work)
         context = work if image.programs else image.context
-        _buildah("build", *arguments, context, log=log)
-    built = _buildah("images", "--noheading", "--format", "{{.Name}}:{{.Tag}}").split()
-    for older in built:
-        if older.startswith(f"localhost/{image.name}:") and older != image.reference:
-            _buildah("rmi", "--force", older)
+        buildah("build", *arguments, context, log=log)
 
 
 def save_from_buildah(image: Image, archive: Path) -> None:
     """Write a built image as a docker-archive file."""
     archive.unlink(missing_ok=True)
-    _buildah("push", "-q", image.reference, f"docker-archive:{archive}:{image.reference}")
+    buildah("push", "-q", image.reference, f"docker-archive:{archive}:{image.reference}")
 
 
 def push_from_buildah(image: Image, target: str, _revision: str) -> str:
@@ -165,7 +174,7 @@ def push_from_buildah(image: Image, target: str, _revision: str) -> str:
     with tempfile.TemporaryDirectory(dir=CACHE) as work:
         digest = Path(work) / "digest"
         plain = [f"--tls-verify={str(not target.startswith('127.0.0.1:')).lower()}"]
-        _buildah("push", "-q", *plain, "--digestfile", digest, image.reference, f"docker://{target}")
+        buildah("push", "-q", *plain, "--digestfile", digest, image.reference, f"docker://{target}")
         return digest.read_text().strip()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.cluster.cache import ROOT
 from tests.cluster.console import Failure, run, step
-from tests.cluster.images import PRODUCTS, Image, push_from_buildah
+from tests.cluster.images import PRODUCTS, SOURCE_DATE_EPOCH, Image, push_from_buildah
 from tests.cluster.preflight import docker_answers
 from tests.cluster.programs import delivery, find
 from tests.delivery.checks import pinned
@@ -61,7 +61,9 @@ def _push_with_buildx(image: Image, target: str, revision: str) -> str:
     """Build for every platform, push with SBOM and provenance, and return the index's digest."""
     with tempfile.TemporaryDirectory() as work:
         metadata = Path(work) / "metadata.json"
-        command = ["docker", "buildx", "build", "--push", "--platform", PLATFORMS, "--sbom=true"]
+        command = ["docker", "buildx", "build", "--platform", PLATFORMS, "--sbom=true"]
+        command += ["--output", "type=image,push=true,rewrite-timestamp=true"]
+        command += ["--build-arg", f"SOURCE_DATE_EPOCH={SOURCE_DATE_EPOCH}"]
         command += ["--provenance=mode=max", "--metadata-file", str(metadata), "--tag", target]
         command += ["--build-arg", f"GIT_COMMIT={revision}", "--file", str(image.dockerfile), str(image.context)]
         run(command, timeout_seconds=5400, remedy="Is `docker login` done? Run the same verb again: layers are kept.")

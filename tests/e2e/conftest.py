@@ -19,6 +19,7 @@ ONLY_ON: dict[str, tuple[ModuleType, str]] = {
     "test_embedded.py": (embedded, "they end the node's own processes"),
     "test_grafana.py": (kind, "no Grafana can be had elsewhere"),
     "test_image_sizes.py": (embedded, "they read the store that buildah fills"),
+    "test_images.py": (embedded, "they read the store that buildah fills"),
     "test_kind.py": (kind, "they need a network plugin that enforces policies, and two workers"),
     "test_stack.py": (embedded, "kind's own releases have the stack already"),
 }

@@ -5,8 +5,7 @@ import re
 
 import pytest
 
-from tests.cluster.console import run
-from tests.cluster.images import APP, MLFLOW, STORE, TRAINING, Image
+from tests.cluster.images import APP, MLFLOW, TRAINING, Image, buildah
 
 # MB above the base, which is Debian's Python. The floor is the libraries: XGBoost 60 and NumPy 40 of the service.
 BUDGETS = [(APP, 150), (TRAINING, 900), (MLFLOW, 450)]
@@ -14,8 +13,7 @@ BUDGETS = [(APP, 150), (TRAINING, 900), (MLFLOW, 450)]
 
 def megabytes(name: str) -> float:
     """Return the size of the newest image in buildah's store whose name starts so."""
-    store = ["--root", STORE / "root", "--runroot", STORE / "run", "--storage-driver", "overlay"]
-    images = json.loads(run(["buildah", *store, "images", "--json"]))
+    images = json.loads(buildah("images", "--json"))
     sizes = [image["size"] for image in images for known in image["names"] or () if known.startswith(name)]
     assert sizes, f"{name} is not built"
     number, unit = sizes[0].split()
@@ -31,8 +29,7 @@ def test_image_keeps_its_budget(image: Image, budget: int) -> None:
 
 @pytest.mark.parametrize("image", [image for image, _ in BUDGETS], ids=lambda image: image.name)
 def test_image_is_labelled_and_runs_as_nobody(image: Image) -> None:
-    store = ["--root", STORE / "root", "--runroot", STORE / "run", "--storage-driver", "overlay"]
-    docker = json.loads(run(["buildah", *store, "inspect", "--type", "image", image.reference]))["Docker"]["config"]
+    docker = json.loads(buildah("inspect", "--type", "image", image.reference))["Docker"]["config"]
 
     assert re.fullmatch(r"\d{5}:\d{5}", docker["User"])
     # A training run ends by itself; only what serves can be asked how it is.
