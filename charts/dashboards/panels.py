@@ -26,6 +26,11 @@ SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 PODS = 'namespace=~"$namespace",job=~"$job",instance=~"$instance"'
 _TIMES = ("Time", *(f"Time {number}" for number in range(1, 9)))
 RELEASES = 'namespace=~"$namespace",job=~"$job"'  # of recording rules, which add up over the pods
+OF_POD = 'namespace=~"$namespace",pod=~"$job-.*"'  # of the kubelet, which knows pods, and not the job of a scrape
+# Of what a model says of itself, the chosen versions.
+OF_VERSION = 'model_version=~"$version"'
+MODELS, RECORDED = f"{PODS},{OF_VERSION}", f"{RELEASES},{OF_VERSION}"
+VERSIONS = {"version": f"label_values(model_info{{{PODS}}}, model_version)"}
 RATE = "[$__rate_interval]"
 
 
@@ -64,14 +69,23 @@ def joined(
     return panel.datasource(SOURCE)
 
 
-def number(title: str, description: str, unit: str, expression: str, *steps: float) -> stat.Panel:
-    """Return a panel with the current value; it turns orange and red at the steps."""
+def number(
+    title: str, description: str, unit: str, expression: str, *steps: float, instant: bool = False
+) -> stat.Panel:
+    """Return a panel with the current value; it turns orange and red at the steps; instant: without its course."""
     colours = [Threshold(color="green", value=None)]
     colours += [Threshold(color=colour, value=at) for colour, at in zip(("orange", "red"), steps, strict=False)]
     thresholds = dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(colours)
     panel = stat.Panel().title(title).description(description).unit(unit).datasource(SOURCE).thresholds(thresholds)
     panel = panel.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-    return panel.with_target(query(expression)).span(4).height(4)
+    return panel.with_target(query(expression, instant=instant)).span(4).height(4)
+
+
+def cells(title: str, description: str, unit: str, metric: str, selector: str) -> heatmap.Panel:
+    """Return how a histogram's values are distributed over time."""
+    counted = query(f"sum by (le) (increase({metric}_bucket{{{selector}}}{RATE}))", "{{le}}")
+    panel = heatmap.Panel().title(title).description(description).unit(unit).datasource(SOURCE)
+    return panel.with_target(counted.format(PromQueryFormat.HEATMAP)).calculate(False).span(8).height(8)
 
 
 def variable(name: str, label: str, values: str) -> dashboard.QueryVariable:

@@ -10,7 +10,7 @@ from tests.charts.harness import MODEL_SERVICE
 from tests.charts.test_rules import promtool
 
 FLEET = json.loads((MODEL_SERVICE / "files" / "dashboards" / "fleet.json").read_text())
-CHOSEN = {"$namespace": ".+", "$job": ".+", "$instance": ".+", "$__rate_interval": "2m"}
+CHOSEN = {"$namespace": ".+", "$job": ".+", "$instance": ".+", "$version": ".+", "$__rate_interval": "2m"}
 MINUTES, UPDATE, AT = 60, 30, "50m"
 # One name in two namespaces: they are two releases. `a` has two pods, one of which was updated at the half.
 A, B = 'namespace="a",job="churn"', 'namespace="b",job="churn"'
@@ -82,7 +82,8 @@ def series() -> list[dict[str, str]]:
         (B, "feature", (0.01, 0.005)),
     ):
         for number, psi in enumerate(values):
-            found.append(same("model:distribution_psi:short", f'{release},role="{role}",variable="{number}"', psi))
+            labels = f'{release},model_version="1",role="{role}",variable="{number}"'
+            found.append(same("model:distribution_psi:short", labels, psi))
     for release, bounds in ((A, {"0.1": 1, "0.2": 1, "+Inf": 1}), (B, {"0.1": 0, "0.2": 1, "+Inf": 1})):
         for bound, rate in bounds.items():
             found.append(rising(seconds, f'{release},instance="1",{answers}="200",le="{bound}"', rate))
@@ -96,10 +97,10 @@ def filled(expression: str) -> str:
     return expression
 
 
-def queries() -> dict[str, str]:
-    """Return the dashboard's queries by their panel, those of the table by their column."""
+def queries(dashboard: dict[str, Any] = FLEET) -> dict[str, str]:
+    """Return a dashboard's queries by their panel, those of a table by their column; of several, the last."""
     found: dict[str, str] = {}
-    for panel in FLEET["panels"]:
+    for panel in dashboard["panels"]:
         renamed = {
             key.removeprefix("Value #"): name
             for transform in panel.get("transformations", [])
@@ -110,8 +111,8 @@ def queries() -> dict[str, str]:
     return found
 
 
-def evaluated(cases: list[dict[str, Any]], folder: Path) -> str:
-    test = {"interval": "1m", "input_series": series(), "promql_expr_test": cases}
+def evaluated(cases: list[dict[str, Any]], inputs: list[dict[str, str]], folder: Path) -> str:
+    test = {"interval": "1m", "input_series": inputs, "promql_expr_test": cases}
     document = {"rule_files": [], "evaluation_interval": "1m", "tests": [test]}
     (folder / "test.yaml").write_text(yaml.safe_dump(document))
     return promtool(folder, "test", "rules", "test.yaml")
@@ -128,7 +129,7 @@ def test_every_query_says_what_is_so(tmp_path: Path) -> None:
         cases.append({"expr": f"round({expression}, 0.001)", "eval_time": AT, "exp_samples": samples})
 
     assert queries().keys() == EACH.keys() | ALL.keys()
-    assert "SUCCESS" in evaluated(cases, tmp_path)
+    assert "SUCCESS" in evaluated(cases, series(), tmp_path)
 
 
 def test_a_deploy_is_marked_when_it_happens_and_then_no_more(tmp_path: Path) -> None:
@@ -139,4 +140,4 @@ def test_a_deploy_is_marked_when_it_happens_and_then_no_more(tmp_path: Path) -> 
         for minute, samples in ((UPDATE - 1, []), (UPDATE, new), (UPDATE + 1, new), (UPDATE + 2, []), (50, []))
     ]
 
-    assert "SUCCESS" in evaluated(cases, tmp_path)
+    assert "SUCCESS" in evaluated(cases, series(), tmp_path)

@@ -18,7 +18,8 @@ from tests.cluster.main_job import NAMESPACE, RELEASE
 FULLNAME = f"{RELEASE}-model-service"
 DASHBOARDS = sorted((MODEL_SERVICE / "files" / "dashboards").glob("*.json"))
 # What Grafana fills in: every namespace and pod, and four scrapes.
-VARIABLES = {"$namespace": ".+", "$feature": ".+", "$job": FULLNAME, "$instance": ".+", "$__rate_interval": "1m"}
+VARIABLES = dict.fromkeys(("$namespace", "$instance", "$version", "$feature"), ".+")
+VARIABLES |= {"$job": FULLNAME, "$__rate_interval": "1m"}
 
 
 def _groups(prometheus: str) -> list[dict[str, Any]]:

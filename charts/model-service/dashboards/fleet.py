@@ -6,7 +6,21 @@ from collections.abc import Sequence
 from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.models.dashboard import DataTransformerConfig, DynamicConfigValue
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
-from panels import PODS, RATE, RELEASES, SOURCE, Panel, build, graph, number, quantile, query
+from panels import (
+    MODELS,
+    PODS,
+    RATE,
+    RECORDED,
+    RELEASES,
+    SOURCE,
+    VERSIONS,
+    Panel,
+    build,
+    graph,
+    number,
+    quantile,
+    query,
+)
 
 BY = "by (namespace, job)"
 NAMED = "{{namespace}}/{{job}}"
@@ -14,11 +28,11 @@ TOTAL = f"sum {BY} (rate(http_server_requests_total{{{PODS}}}{RATE}))"
 FAILED = f'sum {BY} (rate(http_server_requests_total{{{PODS},status_code=~"5.."}}{RATE}))'
 ERRORS = f"({FAILED} or {TOTAL} * 0) / {TOTAL}"
 P99 = quantile(0.99, "http_server_request_duration_seconds", f'{PODS},path="/predict"', "namespace, job, le")
-PODS_OF = f"sum {BY} (model_info{{{PODS}}})"
-MODELS_OF = f"count {BY} (count by (namespace, job, model_version, sha256) (model_info{{{PODS}}}))"
+PODS_OF = f"sum {BY} (model_info{{{MODELS}}})"
+MODELS_OF = f"count {BY} (count by (namespace, job, model_version, sha256) (model_info{{{MODELS}}}))"
 FIRING = f'count {BY} (ALERTS{{{RELEASES},alertstate="firing"}}) or {PODS_OF} * 0'
-PREDICTION = f'max {BY} (model:distribution_psi:short{{{RELEASES},role="prediction"}})'
-WEIGHTED = f"max {BY} (model:feature_psi_importance_weighted:short{{{RELEASES}}})"
+PREDICTION = f'max {BY} (model:distribution_psi:short{{{RECORDED},role="prediction"}})'
+WEIGHTED = f"max {BY} (model:feature_psi_importance_weighted:short{{{RECORDED}}})"
 # What is listed of a release: the column's name, its unit and its query.
 COLUMNS = (
     ("pods", "none", PODS_OF),
@@ -72,8 +86,8 @@ def course() -> list[Panel]:
     """Return how it went, a line for each release."""
     budget = f"(1 - max {BY} (job:slo_availability:ratio{{{RELEASES}}}))"
     burn = f"max {BY} (job:http_server_errors:ratio_rate1h{{{RELEASES}}}) / {budget}"
-    feature = f'max {BY} (model:distribution_psi:short{{{RELEASES},role="feature"}})'
-    oldest = f"time() - min {BY} (model_trained_timestamp_seconds{{{PODS}}})"
+    feature = f'max {BY} (model:distribution_psi:short{{{RECORDED},role="feature"}})'
+    oldest = f"time() - min {BY} (model_trained_timestamp_seconds{{{MODELS}}})"
     shown: Sequence[tuple[str, str, str, str]] = (
         ("Requests by release", "Requests per second.", "reqps", TOTAL),
         ("Errors by release", "Share of requests that ended with a 5xx.", "percentunit", ERRORS),
@@ -91,4 +105,4 @@ def course() -> list[Panel]:
 if __name__ == "__main__":
     description = "Every release of charts/model-service, side by side."
     rows = {"At a glance": glance(), "Releases": releases(), "Course": course()}
-    sys.stdout.write(build("Models", "model-fleet", description, "model_info", rows))
+    sys.stdout.write(build("Models", "model-fleet", description, "model_info", rows, VERSIONS))

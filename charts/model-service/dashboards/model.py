@@ -1,12 +1,29 @@
-"""The dashboard of the model: drift, quality by labels that came later, and the objectives of the chosen releases."""
+"""The dashboard of the model: drift, quality by labels that came later, and the objectives of the chosen releases.
+
+Requests, latency and resources are the dashboard of the service's.
+"""
 
 import sys
 
 from grafana_foundation_sdk.builders import barchart, common, table
 from grafana_foundation_sdk.models import common as models
-from panels import PODS, RATE, RELEASES, Panel, build, graph, joined, number, quantile, query
+from panels import (
+    MODELS,
+    PODS,
+    RATE,
+    RECORDED,
+    RELEASES,
+    VERSIONS,
+    Panel,
+    build,
+    graph,
+    joined,
+    number,
+    quantile,
+    query,
+)
 
-FEATURE, PREDICTION = f'{RELEASES},role="feature"', f'{RELEASES},role="prediction"'
+FEATURE, PREDICTION = f'{RECORDED},role="feature"', f'{RECORDED},role="prediction"'
 CHOSEN = f'{FEATURE},variable=~"$feature"'
 STACKED = common.StackingConfig().mode(models.StackingMode.NORMAL).group("A")
 
@@ -14,9 +31,14 @@ STACKED = common.StackingConfig().mode(models.StackingMode.NORMAL).group("A")
 def glance() -> list[Panel]:
     """Return what one looks at first."""
     psi = "Population stability index: under 0.1 is stable, above 0.2 has moved."
-    age = f"time() - max(model_trained_timestamp_seconds{{{PODS}}})"
-    weighted = f"max(model:feature_psi_importance_weighted:short{{{RELEASES}}})"
-    return [
+    age = f"time() - max(model_trained_timestamp_seconds{{{MODELS}}})"
+    weighted = f"max(model:feature_psi_importance_weighted:short{{{RECORDED}}})"
+    model = "namespace, job, model_name, model_version"
+    served = f"count by ({model}) (model_info{{{MODELS}}})"
+    without = (
+        f"count({served} unless on ({model}) model_reference_distribution_ratio{{{MODELS}}}) or count({served}) * 0"
+    )
+    shown = [
         number(
             "Prediction drift", psi, "none", f"max(model:distribution_psi:short{{{PREDICTION}}})", 0.1, 0.2
         ).decimals(2),
@@ -25,7 +47,7 @@ def glance() -> list[Panel]:
             "Drift that matters", "Drift of all features, each weighed by its importance.", "none", weighted, 0.1, 0.2
         ).decimals(2),
         number(
-            "AUC", "Of the predictions with a label.", "none", f"min(model:feedback_auc:long{{{RELEASES}}})"
+            "AUC", "Of the predictions with a label.", "none", f"min(model:feedback_auc:long{{{RECORDED}}})"
         ).decimals(3),
         number("Model age", "Since the oldest model that is served was trained.", "s", age, 7776000, 15552000),
         number(
@@ -34,7 +56,16 @@ def glance() -> list[Panel]:
             "none",
             f"sum(model:distribution_samples:increase_short{{{PREDICTION}}})",
         ).decimals(0),
+        number(
+            "Without a profile",
+            "Models without a reference profile: nothing is known of their drift, whatever else is shown here.",
+            "none",
+            without,
+            1,
+        ),
+        number("Models", "Models and versions that are served.", "none", f"count({served})"),
     ]
+    return [panel.span(3) for panel in shown]
 
 
 def predictions() -> list[Panel]:
@@ -69,7 +100,8 @@ def features() -> list[Panel]:
     """Return how the inputs are distributed."""
     live = f"avg by (bin) (model:distribution_values:ratio_short{{{CHOSEN}}})"
     reference = f"avg by (bin) (model:distribution_reference:ratio{{{CHOSEN}}})"
-    outside = f"sum by (variable) (rate(model_feature_out_of_range_total{{{PODS}}}{RATE}))"
+    outside = f"sum by (variable) (rate(model_feature_out_of_range_total{{{MODELS}}}{RATE}))"
+    importance = f"max by (variable) (model_feature_importance_ratio{{{MODELS}}})"
     columns = {
         "variable": "feature",
         "Value #A": "PSI, short",
@@ -78,6 +110,7 @@ def features() -> list[Panel]:
         "Value #D": "missing, more than in training",
         "Value #E": "unseen categories",
         "Value #F": "out of range per second",
+        "Value #G": "PSI, short, times importance",
     }
     listed = table.Panel().title("Features by drift").unit("none").decimals(3).span(24).height(10)
     listed = listed.description("The features that are counted; sort by a column to find what moved and matters.")
@@ -87,12 +120,13 @@ def features() -> list[Panel]:
         columns,
         f"max by (variable) (model:distribution_psi:short{{{FEATURE}}})",
         f"max by (variable) (model:distribution_psi:long{{{FEATURE}}})",
-        f"max by (variable) (model_feature_importance_ratio{{{PODS}}})",
-        f"max by (variable) (model:feature_missing:delta_short{{{RELEASES}}})",
+        importance,
+        f"max by (variable) (model:feature_missing:delta_short{{{RECORDED}}})",
         # Of a number there are none.
         f'max by (variable) (model:distribution_values:ratio_short{{{FEATURE},bin="__unseen__"}})'
         f" or max by (variable) (model:distribution_psi:short{{{FEATURE}}}) * 0",
         outside,
+        f"max by (variable) (model:distribution_psi:short{{{FEATURE}}}) * {importance}",
     )
     return [
         of_feature,
@@ -114,20 +148,22 @@ def features() -> list[Panel]:
 
 def quality() -> list[Panel]:
     """Return how good the predictions turned out to be."""
-    by_bin = f"sum by (bin) (rate(model_feedback_score_sum_total{{{PODS}}}{RATE}))"
-    labels = f"sum by (bin) (rate(model_feedback_scores_total{{{PODS}}}{RATE}))"
-    positive = f'sum by (bin) (rate(model_feedback_scores_total{{{PODS},outcome="positive"}}{RATE}))'
+    by_bin = f"sum by (bin) (rate(model_feedback_score_sum_total{{{MODELS}}}{RATE}))"
+    labels = f"sum by (bin) (rate(model_feedback_scores_total{{{MODELS}}}{RATE}))"
+    positive = f'sum by (bin) (rate(model_feedback_scores_total{{{MODELS},outcome="positive"}}{RATE}))'
+    scored = f"sum by (model_version) (model:feedback_scores:increase_long{{{RECORDED}"
     delays = [
-        query(quantile(share, "model_feedback_delay_seconds", PODS), f"p{share * 100:g}") for share in (0.5, 0.95)
+        query(quantile(share, "model_feedback_delay_seconds", MODELS), f"p{share * 100:g}") for share in (0.5, 0.95)
     ]
     return [
         graph(
             "AUC over time",
             "Of the predictions with a label, beside the one of the training.",
             "none",
-            query(f"min by (model_version) (model:feedback_auc:long{{{RELEASES}}})", "live {{model_version}}"),
+            query(f"min by (model_version) (model:feedback_auc:long{{{RECORDED}}})", "live {{model_version}}"),
             query(
-                f'max by (model_version) (model_reference_metric{{{PODS},metric="auc"}})', "training {{model_version}}"
+                f'max by (model_version) (model_reference_metric{{{MODELS},metric="auc"}})',
+                "training {{model_version}}",
             ),
         ),
         _compared(
@@ -141,21 +177,23 @@ def quality() -> list[Panel]:
             "Errors",
             "Calibration error, mean squared error (of a score, the Brier score), and share of right classes.",
             "none",
-            query(f"max by (model_version) (model:feedback_calibration_error:long{{{RELEASES}}})", "calibration error"),
-            query(f"max by (model_version) (model:feedback_squared_error:mean_long{{{RELEASES}}})", "squared error"),
-            query(f"min by (model_version) (model:feedback_accuracy:ratio_long{{{RELEASES}}})", "accuracy"),
+            query(f"max by (model_version) (model:feedback_calibration_error:long{{{RECORDED}}})", "calibration error"),
+            query(f"max by (model_version) (model:feedback_squared_error:mean_long{{{RECORDED}}})", "squared error"),
+            query(f"min by (model_version) (model:feedback_accuracy:ratio_long{{{RECORDED}}})", "accuracy"),
         ),
         graph(
             "Positives",
-            "What the reference's calibration expects of the scores. It cannot see a changed meaning of the features.",
+            "What the reference's calibration expects of the scores, and the share among the labels. What is expected"
+            " cannot see a changed meaning of the features.",
             "percentunit",
-            query(f"avg by (model_version) (model:estimated_positive:ratio_short{{{RELEASES}}})", "expected"),
+            query(f"avg by (model_version) (model:estimated_positive:ratio_short{{{RECORDED}}})", "expected"),
+            query(f'{scored},outcome="positive"}}) / {scored}}})', "of the labels"),
         ),
         graph(
             "Labels",
             "Share of the predictions that have a label, and labels per second that were not scored.",
             "none",
-            query(f"min by (model_version) (model:feedback_coverage:ratio_long{{{RELEASES}}})", "coverage"),
+            query(f"min by (model_version) (model:feedback_coverage:ratio_long{{{RECORDED}}})", "coverage"),
             query(f"sum by (reason) (rate(model_feedback_rejected_total{{{PODS}}}{RATE}))", "rejected: {{reason}}"),
         ),
         graph("Label delay", "From a prediction to its label.", "s", *delays),
@@ -211,5 +249,5 @@ if __name__ == "__main__":
         "Quality, by labels that came later": quality(),
         "Objectives": objectives(),
     }
-    feature = f"label_values(model_feature_importance_ratio{{{RELEASES}}}, variable)"
-    sys.stdout.write(build("Model", "model-drift", description, "model_info", rows, {"feature": feature}))
+    feature = f"label_values(model_feature_importance_ratio{{{RECORDED}}}, variable)"
+    sys.stdout.write(build("Model", "model-drift", description, "model_info", rows, VERSIONS | {"feature": feature}))

@@ -5,14 +5,11 @@ Volume, memory and CPU are the kubelet's to tell. It knows claims and pods, whos
 
 import sys
 
-from grafana_foundation_sdk.builders import heatmap
-from grafana_foundation_sdk.models.prometheus import PromQueryFormat
-from panels import PODS, RATE, SOURCE, Panel, build, graph, number, quantile, query
+from panels import OF_POD, PODS, RATE, Panel, build, cells, graph, number, quantile, query
 
 REQUESTS = "mlflow_http_request_total"
 SECONDS = "mlflow_http_request_duration_seconds"
 CLAIM = 'namespace=~"$namespace",persistentvolumeclaim=~"$job"'
-OF_POD = 'namespace=~"$namespace",pod=~"$job-.*"'
 
 
 def glance() -> list[Panel]:
@@ -47,12 +44,10 @@ def latency() -> list[Panel]:
     """Return how long answers take."""
     quantiles = [query(quantile(share, SECONDS, PODS), f"p{share * 100:g}") for share in (0.5, 0.95, 0.99)]
     by_method = query(quantile(0.95, SECONDS, PODS, "le, method"), "{{method}}")
-    cells = query(f"sum by (le) (increase({SECONDS}_bucket{{{PODS}}}{RATE}))", "{{le}}").format(PromQueryFormat.HEATMAP)
-    distribution = heatmap.Panel().title("Distribution").description("Requests by how long they took.")
     return [
         graph("Latency", "Percentiles of all answers, measured in the pods.", "s", *quantiles),
         graph("p95 by method", "95th percentile by HTTP method.", "s", by_method),
-        distribution.with_target(cells).calculate(False).datasource(SOURCE).unit("s").span(8).height(8),
+        cells("Distribution", "Requests by how long they took.", "s", SECONDS, PODS),
     ]
 
 
