@@ -23,6 +23,7 @@ CLUSTER = ROOT / "tests" / "cluster" / "kubernetes"
 TOOLS = ROOT / "tests" / "tools"
 PROMTOOL, PROMTOOL_253 = ROOT / "tests" / "promtool", ROOT / "tests" / "promtool253"
 KEDA = ROOT / "tests" / "cluster" / "keda"
+DASHBOARD_LINTER = ROOT / "tests" / "dashboardlinter"
 VERSITYGW = ROOT / "tests" / "cluster" / "versitygw"
 COSIGN = ROOT / "tests" / "delivery" / "cosign"
 # The names that the one binary of tests/cluster/kubernetes answers to.
@@ -163,6 +164,11 @@ def promtool() -> Path:
 def promtool253() -> Path:
     """Return the folder with promtool of Prometheus 2.53, which has its name as well; build it when needed."""
     return _build(PROMTOOL_253, ("tool",))
+
+
+def dashboard_linter() -> Path:
+    """Return the folder with Grafana's linter of dashboards; build it when needed (minutes)."""
+    return _build(DASHBOARD_LINTER, ("tool",))
 
 
 def keda() -> Path:
