@@ -3,7 +3,7 @@
 PYTHON := tests/cluster/python
 # The project's Python, Helm, kubectl and the linters on PATH, and the cluster's kubeconfig when it is up.
 RUN := $(PYTHON) -m tests.cluster exec
-.PHONY: help up down status test test-long test-umbrella lint types unit charts delivery e2e bench generate fmt install-helm release-rehearsal
+.PHONY: help up down status test test-long test-umbrella lint types unit charts delivery e2e report bench generate fmt install-helm release-rehearsal
 
 help: ## List the verbs
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ charts: ## Test the charts without a cluster
 
 e2e: up ## Test what runs on the cluster
 	@$(RUN) python -m pytest -m "not long" tests/e2e
+
+report: ## Draw live distributions beside the reference: NAMESPACE=models, PROMETHEUS=<a URL> for another
+	@$(RUN) python -m tests.e2e.report $(NAMESPACE) --prometheus "$(PROMETHEUS)"
 
 delivery: ## Test workflows, release checks and GitOps manifests
 	@$(RUN) python -m pytest -m "not long" tests/delivery

@@ -167,6 +167,6 @@ def test_promql_says_what_numpy_says_of_a_stream_over_pods_that_come_and_go(
             timeout_seconds=300,
             remedy="",
         )
-    draw(distributions(prometheus, NAMESPACE))
+    draw(distributions(prometheus, NAMESPACE), PICTURE)
     print(f"drawn: {PICTURE}")
     assert PICTURE.read_bytes().startswith(b"\x89PNG")

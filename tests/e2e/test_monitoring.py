@@ -14,6 +14,7 @@ from tests.charts.harness import MODEL_SERVICE
 from tests.cluster.access import Access, http, promql
 from tests.cluster.console import Failure, wait_for
 from tests.cluster.main_job import NAMESPACE, RELEASE
+from tests.e2e.report import main as report
 
 FULLNAME = f"{RELEASE}-model-service"
 DASHBOARDS = sorted((MODEL_SERVICE / "files" / "dashboards").glob("*.json"))
@@ -118,3 +119,20 @@ def test_each_query_of_the_dashboard_returns_data(service: str, prometheus: str,
             http(f"{service}/feedback", {"labels": [{"token": tokens[0], "label": "neither"}]})
 
     assert_each_query_has_data(prometheus, path, VARIABLES, ask)
+
+
+def test_the_report_is_drawn_of_what_prometheus_has(
+    service: str, prometheus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = http(f"{service}/model")["input_example"]
+    many = {"columns": example["columns"], "data": example["data"] * 40}
+    picture = tmp_path / "drift.png"
+
+    def drawn() -> bool:
+        http(f"{service}/predict", many)
+        return report([f"--prometheus={prometheus}", f"--picture={picture}"]) == 0
+
+    assert report(["nowhere", f"--prometheus={prometheus}", f"--picture={picture}"]) == 1
+    assert "Namespace nowhere has drift of 0 models" in capsys.readouterr().out
+    wait_for("a picture", drawn, timeout_seconds=300, remedy="")
+    assert picture.read_bytes().startswith(b"\x89PNG")
