@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from app.contract import MOST_BINS, SCORE_BINS, Profile, Task, Variable
 
 Numbers = NDArray[np.float32]
+_GREATEST = np.finfo(np.float32).max
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def score_edges_of(scores: Numbers) -> tuple[float, ...]:
 
 
 def _variable(name: str, values: Numbers, categories: tuple[str | int, ...] = (), importance: float = 0.0) -> Variable:
-    known = values[~np.isnan(values)]
+    # An infinite answer, of an exponential objective, is the greatest number there is: bounds and ranges are finite.
+    known = np.clip(values[~np.isnan(values)], -_GREATEST, _GREATEST)
     if categories:
         counts = np.bincount(known.astype(np.intp), minlength=len(categories))
         kept = sorted(np.argsort(-counts, kind="stable")[:MOST_BINS].tolist())  # the most frequent ones, in their order
@@ -123,6 +125,8 @@ def _edges(known: Numbers) -> Numbers:
 
 
 def _quantiles(values: Numbers, bins: int) -> Numbers:
-    edges = np.unique(np.quantile(values, np.arange(1, bins) / bins, method="inverted_cdf"))
+    # By rank, not by interpolation, whose differences of great numbers are infinite.
+    ranks = -(np.arange(1, bins) * len(values) // -bins) - 1
+    edges = np.unique(np.sort(values)[ranks])
     # Nothing of the reference lies above its greatest value: as a bound, it would make an empty bin.
-    return edges[edges < values.max()].astype(np.float32)
+    return edges[edges < values.max()]

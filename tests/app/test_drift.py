@@ -130,6 +130,35 @@ def test_numbers_below_zero_and_several_of_them() -> None:
     assert [counts(found)[f"value_{i}"]["00"] for i in range(2)] == [1, 0]
 
 
+@pytest.mark.parametrize("repeats", [1, 100], ids=["few rows", "many rows"])
+def test_a_constant_feature_that_varies_is_seen_below_and_above(repeats: int) -> None:
+    (constant,) = profile_of([Feature("pay")], np.full((9, 1), 3, dtype=np.float32), {}, ()).features
+    found = drift(AGE, CITY, constant)
+    found.count(np.tile(rows([20, 0, 3], [20, 0, 2.999], [20, 0, 3.001]), (repeats, 1)), rows(*[[0.1]] * 3 * repeats))
+    assert counts(found)["pay"] == {"00": repeats, "01": repeats, "02": repeats, MISSING: 0}
+    assert (found.below[2], found.above[2]) == (repeats, repeats)
+
+
+@pytest.mark.parametrize("repeats", [1, 100], ids=["few rows", "many rows"])
+def test_infinite_values_are_in_the_outer_bins_and_out_of_range(repeats: int) -> None:
+    infinite = float("inf")
+    found = drift()
+    found.count(np.tile(rows([infinite, 0, -infinite]), (repeats, 1)), rows(*[[infinite]] * repeats))
+    assert counts(found)["age"] == {"00": 0, "01": 0, "02": repeats, MISSING: 0}
+    assert counts(found)["pay"] == {"00": repeats, "01": 0, MISSING: 0}
+    assert counts(found)["score"] == {"00": 0, "01": repeats, MISSING: 0}
+    assert (found.above[0], found.below[2]) == (repeats, repeats)
+
+
+def test_a_reference_of_a_single_class_is_drift_once_another_comes() -> None:
+    classes = Output("multiclass", "probabilities", ("a", "b", "c"), 3)
+    predictions = predictions_of("multiclass", classes.classes, np.eye(3, dtype=np.float32)[[1, 1]])
+    found = drift(predictions=predictions, output=classes)
+    found.count(rows([1, 0, 1], [1, 0, 1]), rows([0.1, 0.7, 0.2], [0.8, 0.1, 0.1]))
+    assert predictions[0].shares == (0.0, 1.0, 0.0)
+    assert counts(found)["label"] == {"a": 1, "b": 1, "c": 0, OTHER: 0, MISSING: 0, UNSEEN: 0}
+
+
 def test_only_the_most_important_features_are_watched() -> None:
     found = drift(PAY, CITY, AGE, most=2)
     assert [each.variable.name for each in found.variables] == ["age", "city", "score"]
@@ -239,6 +268,8 @@ def test_a_model_without_a_profile_is_served_and_says_so(
     saved: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO), serving(settings_for(saved.as_uri(), tmp_path)) as client:
+        assert live(client) == {}
+        assert client.post("/predict", json=client.get("/model").json()["input_example"]).status_code == 200
         assert live(client) == {}
     (said,) = [record for record in caplog.records if "drift" in record.message]
     assert (said.message, vars(said)["why"]) == ("no drift is counted", "contract.json has no reference profile")

@@ -4,14 +4,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from app.contract import MOST_BINS, Contract, Variable
-from training.profile import Feature, predictions_of, profile_of
+from training.profile import Feature, predictions_of, profile_of, score_edges_of
 
-FLOATS = st.floats(width=32, allow_infinity=False, min_value=-(2.0**100), max_value=2.0**100)
+GREATEST = float(np.finfo(np.float32).max)
 
 
 def feature(values: list[float], *categories: str) -> Variable:
@@ -19,12 +19,13 @@ def feature(values: list[float], *categories: str) -> Variable:
     return profile_of([Feature("x", categories)], rows, {"x": 2.0}, ()).features[0]
 
 
-@given(arrays(np.float32, st.integers(1, 300), elements=st.one_of(FLOATS, st.just(float("nan")))))
+@given(arrays(np.float32, st.integers(1, 300), elements=st.floats(width=32)))
+@example(np.array([-np.inf, -GREATEST, 0, GREATEST, np.inf, np.nan], dtype=np.float32))
 @settings(deadline=None)
 def test_any_column_has_a_profile_that_its_own_values_fill(values: np.ndarray) -> None:
     found = feature(values.tolist())
     assert len(found.shares) == len(found.edges) + 1 <= MOST_BINS
-    known = values[~np.isnan(values)]
+    known = np.clip(values[~np.isnan(values)], -GREATEST, GREATEST)
     edges = np.array(found.edges, dtype=np.float32)
     bounds = pairwise([-np.inf, *edges, np.inf])
     counted = [((known > low) & (known <= high)).sum() for low, high in bounds]
@@ -37,6 +38,18 @@ def test_bins_lie_at_quantiles_so_that_an_outlier_moves_none() -> None:
     values = np.sort(np.random.default_rng(1).normal(size=1000)).tolist()
     assert feature(values).edges == feature([*values[:-1], 1e30]).edges
     assert feature(values).shares == (0.1,) * 10
+
+
+def test_bounds_are_the_quantiles_that_numpy_finds() -> None:
+    values = np.random.default_rng(5).normal(size=997).astype(np.float32)
+    quantiles = np.quantile(values, np.arange(1, 10) / 10, method="inverted_cdf")
+    assert feature(values.tolist()).edges == tuple(quantiles.tolist())
+
+
+def test_an_infinite_answer_is_the_greatest_number() -> None:
+    (found,) = predictions_of("regression", (), np.array([-np.inf, -3, 2, np.inf], dtype=np.float32))
+    assert (found.minimum, found.maximum, found.missing) == (-GREATEST, GREATEST, 0)
+    assert found.shares == (0.25,) * 4
 
 
 def test_values_of_a_few_kinds_get_a_bin_each() -> None:
@@ -70,6 +83,14 @@ def test_the_score_of_a_binary_model_carries_its_calibration() -> None:
     (found,) = predictions_of("binary", ("no", "yes"), score, truth)
     assert found.name == "score"
     assert found.positive == pytest.approx((0.3,) * 10)
+
+
+@pytest.mark.parametrize("only", [0, 1])
+def test_a_reference_of_a_single_class_has_its_calibration_and_a_bin_on_each_side(only: int) -> None:
+    scores, truth = np.full(20, 0.2 + only / 2, dtype=np.float32), np.full(20, only, dtype=np.float32)
+    (found,) = predictions_of("binary", ("no", "yes"), scores, truth)
+    assert (found.shares, found.positive) == ((0.0, 1.0, 0.0), (0.0, float(only), 0.0))
+    assert score_edges_of(scores) == ()
 
 
 @pytest.mark.parametrize(
