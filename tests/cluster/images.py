@@ -170,7 +170,8 @@ def save_from_buildah(image: Image, archive: Path) -> None:
 
 
 def push_from_buildah(image: Image, target: str, _revision: str) -> str:
-    """Push a built image to a registry, by plain HTTP when that is on loopback, and return the manifest's digest."""
+    """Build an image unless it is there, push it, by plain HTTP to loopback, and return the manifest's digest."""
+    build_with_buildah(image)
     with tempfile.TemporaryDirectory(dir=CACHE) as work:
         digest = Path(work) / "digest"
         plain = [f"--tls-verify={str(not target.startswith('127.0.0.1:')).lower()}"]

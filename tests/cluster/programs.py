@@ -182,7 +182,7 @@ def versitygw() -> Path:
 
 
 def delivery() -> Path:
-    """Return the folder with cosign and a registry; build it when needed (long)."""
+    """Return the folder with cosign, syft and a registry; build it when needed (long)."""
     return _build(COSIGN, ("tool",))
 
 

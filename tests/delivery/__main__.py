@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.cluster.console import Failure, run, say
-from tests.delivery import checks, deploy, publish
+from tests.delivery import audit, checks, deploy, publish
 
 
 def _registry() -> publish.Registry:
@@ -32,6 +32,11 @@ def _pushed() -> list[str]:
 def check() -> None:
     """Check version, tag, changelog and work tree."""
     checks.check(_tag())
+
+
+def ask() -> None:
+    """Ask what is known against the packages of the lock."""
+    audit.audit(audit.locked())
 
 
 def images() -> None:
@@ -76,8 +81,8 @@ def announce() -> None:
 
 
 VERBS = {
-    "check": check, "images": images, "charts": charts, "sign": sign, "verify": verify, "deploy": roll_out,
-    "notes": notes, "announce": announce,
+    "check": check, "audit": ask, "images": images, "charts": charts, "sign": sign, "verify": verify,
+    "deploy": roll_out, "notes": notes, "announce": announce,
 }  # fmt: skip
 
 

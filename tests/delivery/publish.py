@@ -4,6 +4,7 @@ The registry is `ghcr.io/…` for GitHub's release and one on loopback for its r
 only: it speaks plain HTTP, and a key signs instead of the identity of the workflow.
 """
 
+import base64
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.cluster.cache import ROOT
 from tests.cluster.console import Failure, run, step
@@ -89,14 +91,45 @@ def push_charts(registry: Registry, version: str, charts: Sequence[Path] = CHART
 def sign(registry: Registry, references: Sequence[str]) -> None:
     """Sign each: by the workflow's identity, or with the registry's key and no transparency log."""
     with tempfile.TemporaryDirectory() as work:
-        options = ["--yes", *_plain(registry, "--allow-http-registry")]
-        if registry.key:
-            offline = Path(work) / "signing-config.json"  # without a transparency log
-            offline.write_text(run([cosign(), "signing-config", "create"]))
-            options += ["--key", str(registry.key), "--signing-config", str(offline)]
+        options = _signing(registry, Path(work))
         for reference in references:
             with step(f"sign {reference}"):
                 run([cosign(), "sign", *options, pinned(reference)], env=_environment())
+
+
+def attest(registry: Registry, references: Sequence[str]) -> None:
+    """Let syft write each image's SBOM, and put it beside the image, signed. buildx does this by itself."""
+    env = {**_environment(), "SYFT_CHECK_FOR_APP_UPDATE": "false"}
+    if registry.local:
+        env["SYFT_REGISTRY_INSECURE_USE_HTTP"] = "true"
+    with tempfile.TemporaryDirectory() as work:
+        sbom, options = Path(work) / "sbom.json", _signing(registry, Path(work))
+        for reference in references:
+            with step(f"describe {reference}"):
+                run([delivery() / "syft", f"registry:{pinned(reference)}", "--output", f"spdx-json={sbom}"], env=env)
+                command = [cosign(), "attest", *options, "--type", "spdxjson", "--predicate", sbom, reference]
+                run(command, env=env)
+
+
+def sbom(registry: Registry, reference: str) -> dict[str, Any]:
+    """Return an image's SBOM, as it was signed.
+
+    Raises:
+        Failure: it has none, or one that we did not sign.
+    """
+    remedy = f"{reference} has no SBOM that this project signed: do not deploy it."
+    command = [cosign(), "verify-attestation", *_trusting(registry), "--type", "spdxjson", pinned(reference)]
+    envelope = json.loads(run(command, env=_environment(), remedy=remedy).splitlines()[0])
+    return dict(json.loads(base64.b64decode(envelope["payload"]))["predicate"])
+
+
+def _signing(registry: Registry, work: Path) -> list[str]:
+    options = ["--yes", *_plain(registry, "--allow-http-registry")]
+    if registry.key:
+        offline = work / "signing-config.json"  # without a transparency log
+        offline.write_text(run([cosign(), "signing-config", "create"]))
+        options += ["--key", str(registry.key), "--signing-config", str(offline)]
+    return options
 
 
 def verify(registry: Registry, references: Sequence[str]) -> None:
@@ -105,17 +138,19 @@ def verify(registry: Registry, references: Sequence[str]) -> None:
     Raises:
         Failure: names the first that is not.
     """
-    options = _plain(registry, "--allow-http-registry")
-    if registry.key:
-        options += ["--key", str(registry.key.with_suffix(".pub")), "--insecure-ignore-tlog=true"]
-    else:
-        repository = os.environ.get("GITHUB_REPOSITORY", "model-service/model-service")
-        workflow = f"https://github.com/{repository}/.github/workflows/release.yaml@{os.environ.get('GITHUB_REF', '')}"
-        options += ["--certificate-oidc-issuer", ISSUER, "--certificate-identity", workflow]
     for reference in references:
         with step(f"verify {reference}"):
             remedy = f"{reference} is not signed by this project: do not deploy it."
-            run([cosign(), "verify", *options, pinned(reference)], env=_environment(), remedy=remedy)
+            run([cosign(), "verify", *_trusting(registry), pinned(reference)], env=_environment(), remedy=remedy)
+
+
+def _trusting(registry: Registry) -> list[str]:
+    options = _plain(registry, "--allow-http-registry")
+    if registry.key:
+        return [*options, "--key", str(registry.key.with_suffix(".pub")), "--insecure-ignore-tlog=true"]
+    repository = os.environ.get("GITHUB_REPOSITORY", "model-service/model-service")
+    workflow = f"https://github.com/{repository}/.github/workflows/release.yaml@{os.environ.get('GITHUB_REF', '')}"
+    return [*options, "--certificate-oidc-issuer", ISSUER, "--certificate-identity", workflow]
 
 
 def _plain(registry: Registry, option: str) -> list[str]:

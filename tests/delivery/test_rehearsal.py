@@ -3,17 +3,21 @@
 import os
 import subprocess
 import sys
+import tomllib
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.cluster.cache import ROOT
-from tests.cluster.console import Failure, run
+from tests.cluster.console import Failure, run, wait_for
 from tests.cluster.images import APP
 from tests.cluster.programs import find
-from tests.delivery.publish import Registry, cosign, push_charts, push_images, sign, verify
+from tests.delivery.publish import Registry, attest, cosign, push_charts, push_images, sbom, sign, verify
 from tests.delivery.registry import running_registry
 
 pytestmark = pytest.mark.long  # cosign is four minutes of a processor when it is not built yet
@@ -86,6 +90,43 @@ def test_image_is_pushed_signed_and_verified_by_digest(registry: Registry) -> No
     sign(registry, [reference])
     verify(registry, [reference])
     assert reference.startswith(f"{registry.prefix}/model-service@sha256:")
+
+
+def test_image_has_a_signed_list_of_what_is_in_it(registry: Registry) -> None:
+    [reference] = push_images(registry, VERSION, "", [APP])
+    with pytest.raises(Failure, match="has no SBOM that this project signed"):
+        sbom(registry, reference)
+
+    attest(registry, [reference])
+
+    found = {package["name"]: package.get("versionInfo") for package in sbom(registry, reference)["packages"]}
+    locked = {
+        package["name"]: package["version"] for package in tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    }
+    for name in ("fastapi", "numpy", "orjson", "xgboost-cpu"):
+        assert found[name] == locked[name]
+    assert "openssl" in str(found)  # Debian's packages too
+    assert not {"mlflow", "pandas", "pip", "scipy", "uv"} & found.keys()
+
+
+def test_registry_that_dies_in_the_middle_of_a_push_holds_no_half_image(tmp_path: Path, key: Path) -> None:
+    def begun() -> bool:
+        return int(run(["du", "--summarize", "--bytes", tmp_path / "data"]).split()[0]) > 1_000_000
+
+    with running_registry(tmp_path) as (address, process), ThreadPoolExecutor() as pool:
+        pushed = pool.submit(push_images, Registry(f"{address}/half", key), VERSION, "", [APP])
+        wait_for("the push to begin", begun, timeout_seconds=60, remedy="Is the image built?")
+        process.kill()
+        with pytest.raises(Failure, match="run again; finished layers are kept"):
+            pushed.result()
+
+    with running_registry(tmp_path) as (address, _):
+        half = Registry(f"{address}/half", key)
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"http://{address}/v2/half/model-service/manifests/{VERSION}")
+        [reference] = push_images(half, VERSION, "", [APP])  # the same verb again
+        sign(half, [reference])
+        verify(half, [reference])
 
 
 def test_registry_that_is_gone_stops_the_release_with_one_sentence(tmp_path: Path, key: Path) -> None:

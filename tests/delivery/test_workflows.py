@@ -39,7 +39,7 @@ def before(name: str, jobs: dict[str, Any]) -> set[str]:
 def test_release_goes_on_only_when_everything_before_is_green() -> None:
     release = load("release.yaml")["jobs"]
 
-    assert before("publish", release) == {"check", "ci", "e2e"}
+    assert before("publish", release) == {"check", "audit", "ci", "e2e"}
     assert before("scan", release) == before("publish", release) | {"publish"}
     assert before("deploy", release) == before("scan", release) | {"scan"}
     assert before("announce", release) == before("deploy", release) | {"deploy"}
