@@ -249,6 +249,14 @@ def test_service_monitor_scrapes_the_service() -> None:
         {"port": "http", "path": "/metrics", "interval": "15s", "scrapeTimeout": "10s", "honorLabels": False}
     ]
     assert "namespaceSelector" not in monitor["spec"]
+    assert monitor["spec"]["sampleLimit"] == 20_000
+
+
+@pytest.mark.parametrize(("limit", "rendered_as"), [(0, None), (1_500_000, 1_500_000)])
+def test_the_series_of_a_pod_are_limited_as_one_says(limit: int, rendered_as: int | None) -> None:
+    monitor = only(rendered({"serviceMonitor": {"enabled": True, "sampleLimit": limit}}), "ServiceMonitor")
+
+    assert monitor["spec"].get("sampleLimit") == rendered_as
 
 
 def test_service_monitor_in_another_namespace_finds_the_service() -> None:

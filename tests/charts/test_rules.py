@@ -162,6 +162,20 @@ def test_foreign_prometheus_selects_it_and_alertmanager_routes_it() -> None:
     assert down["annotations"]["runbook_url"] == "https://wiki.example/ml#modelservicedown"
 
 
+def test_no_profile_is_missed_where_no_drift_is_counted() -> None:
+    left_out = alerts(rule_spec()).keys() - alerts(rule_spec({"drift": {"enabled": False}})).keys()
+
+    assert left_out == {"ModelDriftReferenceMissing"}
+
+
+def test_times_that_rules_count_in_are_those_of_their_groups() -> None:
+    """A sum over recorded rates is one per evaluation; promtool evaluates all groups alike, and would not notice."""
+    recorded = {rule["record"]: group for group in rule_spec()["groups"] for rule in group["rules"] if "record" in rule}
+    for rule in rules(rule_spec()):
+        for seconds, record in re.findall(r"(\d+) \* sum_over_time\(([\w:]+)", rule["expr"]):
+            assert recorded[record]["interval"] == {"60": "1m", "30": "30s"}[seconds], rule
+
+
 def test_alerts_are_left_out_and_groups_added() -> None:
     group = {"name": "mine", "rules": [{"record": "a:b", "expr": "vector(1)"}]}
     spec = rule_spec(disabledAlerts=["ModelVersionSkew", "ModelServiceDown"], extraGroups=[group])
