@@ -14,6 +14,8 @@ import pytest
 from mlflow.entities import Run
 
 from tests.training.conftest import Result, Server
+from training.options import TrainOptions
+from training.runs import started
 
 # Warnings of MLflow 3.17 about its own code: comparing columns with a range (pandas 3), Any in its type hints.
 pytestmark = [
@@ -28,19 +30,14 @@ def runs(server: Server, name: str) -> list[Run]:
     return list(server.client.search_runs([experiment.experiment_id])) if experiment else []
 
 
-def test_unusable_data_is_a_failed_run_with_the_reason_and_no_version(
-    server: Server, run: Callable[..., Result], tmp_path: Path
-) -> None:
-    file = tmp_path / "table.csv"
-    file.write_text("x,y\n1,a\nb,b\n3,a\n")
+def test_crash_is_a_failed_run_with_the_reason(server: Server) -> None:
+    options = TrainOptions.load("train", [f"--mlflow-tracking-uri={server.uri}", "--model-name=crashed"])
 
-    result = run(f"--mlflow-tracking-uri={server.uri}", "--model-name=unusable", f"--data={file}", "--target=y")
+    with pytest.raises(ZeroDivisionError), started(options):
+        print(1 / 0)
 
-    (found,) = runs(server, "unusable")
-    assert result.code == 2
-    assert result.messages[-1].startswith("Row 2, column x: 'b' is a text among numbers")
-    assert (found.info.status, found.data.tags["failure"]) == ("FAILED", result.messages[-1])
-    assert not server.client.search_registered_models("name='unusable'")
+    (found,) = runs(server, "crashed")
+    assert (found.info.status, found.data.tags["failure"]) == ("FAILED", "ZeroDivisionError: division by zero")
 
 
 def test_parameter_that_xgboost_refuses_is_one_sentence(server: Server, run: Callable[..., Result]) -> None:

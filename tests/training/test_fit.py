@@ -49,6 +49,19 @@ def test_rounds_are_exact_without_early_stopping() -> None:
     assert fitted("--rounds=7", "--early-stopping-rounds=0").booster.num_boosted_rounds() == 7
 
 
+def test_cross_validation_is_the_mean_of_its_folds() -> None:
+    data = load()
+    options = TrainOptions.load("train", ["--mlflow-tracking-uri=http://unused", "--folds=3"])
+    params = parameters(data, options.booster_params)
+
+    chosen = choose_rounds(data, split(data, options.split_spec), params, 300, 10, 1)
+
+    losses = [chosen.history[f"fold{number}.validation_logloss"] for number in range(3)]
+    assert chosen.rounds == round(np.mean([int(np.argmin(each)) + 1 for each in losses]))
+    assert chosen.score == pytest.approx(np.mean([min(each) for each in losses]))
+    assert chosen.spread == pytest.approx(np.std([min(each) for each in losses]))
+
+
 def test_bytes_do_not_depend_on_threads(default: Fitted) -> None:
     assert fitted("--nthread=2").ubj == default.ubj
 

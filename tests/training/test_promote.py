@@ -174,6 +174,19 @@ def test_data_that_changed_are_a_refusal(
     assert "only models with the same held-out rows are compared" in found.reason
 
 
+def test_a_model_that_its_callers_would_notice_is_refused(
+    client: mlflow.MlflowClient, server: Server, trained: Callable[..., dict[str, Any]], versions: dict[str, str]
+) -> None:
+    assert try_to_promote(client, versions["poor"], "called").outcome == "promoted"
+    narrow = trained(server, NAME, "--early-stopping-rounds=0", "--rounds=60", '--drop=["mean radius"]')["version"]
+
+    found = try_to_promote(client, narrow, "called", same_holdout=False)
+
+    assert found.outcome == "refused"
+    assert "it takes no column mean radius" in found.reason
+    assert champion(client, "called") == versions["poor"]
+
+
 def test_the_same_bytes_are_nothing_to_do(client: mlflow.MlflowClient, versions: dict[str, str]) -> None:
     assert try_to_promote(client, versions["good"], "same").outcome == "promoted"
 

@@ -128,6 +128,10 @@ def test_run_records_params_metrics_and_provenance(server: Server, published: di
         "env.lock_sha256",
         "git.dirty",
     } <= set(run.data.tags)
+    pictures = server.client.list_artifacts(published["run_id"], "evaluation")
+    assert {each.path.removeprefix("evaluation/") for each in pictures} == {
+        f"{name}.png" for name in ("calibration", "confusion", "importance", "roc", "rounds")
+    }
     assert run.inputs
     assert run.inputs.dataset_inputs[0].dataset.digest == load().sha256[:36]
 
@@ -166,21 +170,26 @@ def test_failure_leaves_a_failed_run_and_no_version(
     assert not server.client.search_registered_models("name='failing'")
 
 
-def test_stopped_run_is_killed(server: Server) -> None:
-    command = [sys.executable, "-m", "training", "train", "--model-name=stopped", "--rounds=10000000"]
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_run_is_killed(server: Server, sent: signal.Signals) -> None:
+    name = f"stopped-by-{sent.name}"
+    command = [sys.executable, "-m", "training", "train", f"--model-name={name}", "--rounds=10000000"]
     with subprocess.Popen(
         [*command, "--early-stopping-rounds=0", f"--mlflow-tracking-uri={server.uri}"],
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
+        # A shell that runs the tests in the background has them ignore Ctrl-C, and all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 300
-        while run_status(server, "stopped") != "RUNNING" and time.monotonic() < deadline:
+        while run_status(server, name) != "RUNNING" and time.monotonic() < deadline:
             time.sleep(0.2)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(sent)
         code = process.wait(timeout=120)
 
-    assert code == 143
-    assert run_status(server, "stopped") == "KILLED"
+    assert code == 128 + sent
+    assert run_status(server, name) == "KILLED"
+    assert not server.client.search_registered_models(f"name='{name}'")
 
 
 def test_tampered_file_is_refused(server: Server, published: dict[str, Any]) -> None:

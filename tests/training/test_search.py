@@ -36,8 +36,10 @@ def test_interrupted_search_goes_on_and_ends_as_a_whole_one(
     assert experiment
     found = server.client.search_runs([experiment.experiment_id])
     trials = [each.info.status for each in found if "search.trial" in each.data.tags]
+    parents = {each.data.tags["mlflow.parentRunId"] for each in found if "search.trial" in each.data.tags}
     whole_runs = [each.info.status for each in found if "search.trial" not in each.data.tags]
     assert (whole.code, first.code, second.code) == (0, 130, 0)
     assert second.published["sha256"] == whole.published["sha256"]
     assert sorted(trials) == ["FINISHED"] * 4 + ["KILLED"]
+    assert parents == {each.info.run_id for each in found if "search.trial" not in each.data.tags}
     assert sorted(whole_runs) == ["FINISHED", "KILLED"]
