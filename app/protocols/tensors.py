@@ -160,6 +160,8 @@ def _from_bytes(name: str, datatype: str, count: int, raw: memoryview) -> NDArra
         if datatype == "BOOL" and len(raw.tobytes().translate(None, b"\0\1")):
             raise _wrong(name, "has binary data with other bytes than 0 and 1")
         return np.frombuffer(raw, dtype)
+    if len(raw) < count * _LENGTH.size:
+        raise _wrong(name, f"has {len(raw)} bytes of binary data, too few for {count} strings")
     values: list[Any] = []
     at = 0
     while at < len(raw) and len(values) < count:
