@@ -11,7 +11,6 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import ClassVar
 
-from prometheus_client import Histogram
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -30,6 +29,7 @@ from app.errors import (
 from app.limits import Limits
 from app.loading import Loaded, Service
 from app.metrics import ModelMetrics
+from app.observations import Observations
 from app.settings import Settings
 from app.tracing import note
 
@@ -146,7 +146,7 @@ class Endpoint(ABC):
         return future.result()
 
 
-def took(seconds: Histogram, stage: str, begin: float) -> None:
+def took(seconds: Observations, stage: str, begin: float) -> None:
     """Record the time of a stage that began then, as a metric and on the request's span."""
     spent = time.perf_counter() - begin
     seconds.observe(spent)

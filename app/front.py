@@ -11,12 +11,13 @@ from collections.abc import Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_exporter import PrometheusMiddleware
 
 from app.errors import SHAPE, Shape, problem_document, problem_response
 from app.logs import REQUEST_ID
+from app.observations import Observations, observations
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 PREDICT = "/predict"
@@ -89,7 +90,7 @@ class PredictSeries:
 
     def __init__(self, exporter: PrometheusMiddleware) -> None:
         self._exporter = exporter
-        self._children: MutableMapping[int, tuple[Counter, Histogram]] = {}
+        self._children: MutableMapping[int, tuple[Counter, Observations]] = {}
         self.in_progress = exporter.requests_in_progress.labels("POST", exporter.app_name)
 
     def record(self, status: int, seconds: float) -> None:
@@ -98,7 +99,7 @@ class PredictSeries:
             labels = ("POST", PREDICT, status, self._exporter.app_name)
             self._children[status] = (
                 self._exporter.request_count.labels(*labels),
-                self._exporter.request_time.labels(*labels),
+                observations(self._exporter.request_time.labels(*labels)),
             )
         count, duration = self._children[status]
         count.inc()

@@ -158,7 +158,8 @@ def _drift(loaded: Model, most_features: int) -> Drift | None:
         return None
     labels = (loaded.provenance.name, loaded.provenance.version)
     drift = Drift(profile, loaded.signature.columns, loaded.output, labels, most_features)
-    log.info("drift is counted", extra={"variables": len(drift.variables), "bins": len(drift.counts)})
+    bins = [len(each.bins) for each in drift.bins.variables]
+    log.info("drift is counted", extra={"variables": len(bins), "bins": sum(bins)})
     return drift
 
 

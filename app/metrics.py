@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.model import Model
+from app.observations import observations
 
 REASONS = ("invalid_input", "too_large", "overloaded", "timeout", "cancelled", "model_error")
 STAGES = ("validate", "queue", "predict", "respond")
@@ -51,13 +52,13 @@ class ModelMetrics:
 
     def __init__(self, model: Model, load_seconds: float) -> None:
         labels = (model.provenance.name, model.provenance.version)
-        self._predictions, self._rows = PREDICTIONS.labels(*labels), ROWS.labels(*labels)
+        self._predictions, self._rows = PREDICTIONS.labels(*labels), observations(ROWS.labels(*labels))
         self.explanations = EXPLANATIONS.labels(*labels)
         # Made at load, because rate() does not see a counter that is born with its first error.
         self.errors = {reason: ERRORS.labels(*labels, reason) for reason in REASONS}
         self.explanation_errors = {reason: EXPLANATION_ERRORS.labels(*labels, reason) for reason in REASONS}
         self.validate, self.queue, self.predict, self.respond = (
-            STAGE_SECONDS.labels(*labels, stage) for stage in STAGES
+            observations(STAGE_SECONDS.labels(*labels, stage)) for stage in STAGES
         )
         MODEL_INFO.labels(*labels, model.provenance.run_id, model.sha256).set(1)
         LOADED.labels(*labels).set(model.loaded_at.timestamp())

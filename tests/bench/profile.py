@@ -21,7 +21,18 @@ HERTZ = 400
 LOOP = "event loop and sockets"
 STAGES = (
     (LOOP, ("Server.run (uvicorn/",)),  # uvloop has no frames: what runs there is what it runs in
-    ("metrics", ("prometheus_client/", "starlette_exporter/", "(app/metrics.py", "record (app/front.py")),
+    (
+        "metrics",
+        (
+            "prometheus_client/",
+            "starlette_exporter/",
+            "(app/metrics.py",
+            "(app/observations.py",
+            "(app/drift.py",
+            "(app/bins.py",
+            "record (app/front.py",
+        ),
+    ),
     ("HTTP server: read, write, schedule", ("uvicorn/", "(app/server.py")),
     ("front: request id, way to the endpoint", ("(app/front.py",)),
     ("read the body", ("(app/body.py",)),

@@ -49,9 +49,10 @@ def test_any_kind_of_model_is_described_so_that_its_data_have_no_drift(
     drift = Drift(model.contract.profile, model.signature.columns, model.output, ("m", "1"), 1000)
     rows, _, _ = encode(pa.Table.from_pandas(kind.frame), model.signature.columns, text=False)
     drift.count(rows, model.answer(rows))
-    for each in drift.variables:
+    counts = drift.counts()
+    for each in drift.bins.variables:
         shares = [*each.variable.shares, each.variable.other] if each.codes else [*each.variable.shares]
-        counted = drift.counts[each.first : each.first + len(shares)]
+        counted = counts[each.first : each.first + len(shares)]
         assert np.allclose(np.array(shares) * len(rows), counted), each.variable.name
     said = json.loads(capsys.readouterr().out)
     assert (said["rows"], said["features"]) == (len(rows), len(model.signature.columns))

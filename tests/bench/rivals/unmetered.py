@@ -7,6 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from app.drift import Drift
 from app.front import PredictSeries
+from app.observations import Observations
 
 
 def nothing(*_arguments: Any) -> None:
@@ -17,6 +18,7 @@ for kind, methods in (
     (Counter, ("inc",)),
     (Gauge, ("inc", "dec", "set")),
     (Histogram, ("observe",)),
+    (Observations, ("observe",)),
     (Drift, ("count",)),
     (PredictSeries, ("record",)),
 ):
