@@ -1,8 +1,6 @@
-"""MLflow's scoring protocol: its own client, and answers equal to those of a real `mlflow models serve`."""
+"""MLflow's scoring protocol: its own client, and answers equal to those of MLflow's own server."""
 
 import json
-import os
-import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -14,8 +12,9 @@ import requests
 from starlette.testclient import TestClient
 
 from app.main import create_app
-from tests.app.harness import answers, free_port, process, running_service, serving, settings_for, until
+from tests.app.harness import running_service, serving, settings_for
 from tests.app.kinds import KINDS
+from tests.app.mlflow_reference import application, command
 
 # Of every form of answer that pyfunc has: a number, several, a class's number, and with missing and odd columns.
 ASKED = ["binary", "multiclass", "classifier", "classifier of three", "missing", "odd names"]
@@ -26,19 +25,11 @@ Sent = tuple[bytes, str]
 @pytest.fixture(scope="module", params=ASKED)
 def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, str]]:
     """Yield the kind, and the addresses of the reference and of the service with the same model."""
-    folder, port = tmp_path_factory.mktemp("mlflow-protocol"), free_port()
+    folder = tmp_path_factory.mktemp("mlflow-protocol")
     KINDS[request.param].save(folder / "model")
-    serve = ["-m", "mlflow", "models", "serve", "--env-manager", "local", "--model-uri", str(folder / "model")]
-    where = ["--host", "127.0.0.1", "--port", str(port)]
-    (starter := folder / "uvicorn").write_text(f'#!/bin/sh\nexec {sys.executable} -m uvicorn "$@"\n')
-    starter.chmod(0o755)
-    path = f"{folder}:{os.environ['PATH']}"  # mlflow starts uvicorn by its name
-    with (
-        process([*serve, *where], folder / "reference", MLFLOW_DISABLE_TELEMETRY="true", PATH=path),
-        running_service((folder / "model").as_uri(), folder) as ours,
-    ):
-        until(lambda: answers(f"http://127.0.0.1:{port}/ping"), 120)
-        yield request.param, f"http://127.0.0.1:{port}", ours.address
+    reference = command if request.param == ASKED[0] else application  # its start takes a quarter of a minute
+    with reference(folder) as theirs, running_service((folder / "model").as_uri(), folder) as ours:
+        yield request.param, theirs, ours.address
 
 
 def as_json(body: Any) -> Sent:
