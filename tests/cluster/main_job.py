@@ -33,6 +33,15 @@ def image_values(image: Image, prefix: str = "image") -> list[str]:
     return [f"--set-string={prefix}.{key}={value}" for key, value in values.items()]
 
 
+# What a release says besides, to train its model before it serves it.
+TRAINS = (
+    *image_values(TRAINING, "training.image"),
+    "--set=training.enabled=true",
+    "--set=training.resources.requests.cpu=200m",
+    "--set=training.verify.maxP99Milliseconds=2000",  # the machine builds and starts everything else beside it
+)
+
+
 def release_status(access: Access, release: str, namespace: str) -> str:
     """Return Helm's word for the state of a release, e.g. `deployed` ("" when there is none)."""
     try:
@@ -67,8 +76,9 @@ def complaints(access: Access, namespace: str, selector: str = "") -> str:
     """Return why pods are not ready, a line per container, or that all are."""
     lines = []
     for pod in access.get_all("pod", selector, namespace):
-        for status in pod["status"].get("containerStatuses", []):
-            if status["ready"] or pod["status"]["phase"] == "Succeeded":
+        known = pod["status"]
+        for status in [*known.get("initContainerStatuses", []), *known.get("containerStatuses", [])]:
+            if status["ready"] or known["phase"] == "Succeeded":
                 continue
             ended = status["state"].get("terminated") or status.get("lastState", {}).get("terminated") or {}
             said = ended.get("message") or status["state"].get("waiting", {}).get("message") or "see its log"
@@ -105,31 +115,6 @@ def install_observability(access: Access, *, with_stack: bool) -> None:
         install(access, OBSERVABILITY, chart, MONITORING, *values, timeout="10m")
 
 
-def train(
-    access: Access, name: str, *arguments: str, namespace: str = NAMESPACE, tracking_uri: str = TRACKING_URI
-) -> dict[str, Any]:
-    """Run one training Job to its end and return what it printed last: name, version, uri, run_id, sha256, metrics.
-
-    It logs in to MLflow by the Secret `mlflow-login`, when its namespace has one.
-
-    Raises:
-        Failure: the Job failed; with the end of its log.
-    """
-    options = ["train", "--model-name", MODEL, "--alias", ALIAS, *arguments]
-    text = Template((MANIFESTS / "training-job.yaml").read_text()).substitute(
-        name=name, image=TRAINING.reference, tracking_uri=tracking_uri, arguments=json.dumps(options)
-    )
-    job = ["--namespace", namespace, f"job/{name}"]
-    access.kubectl("delete", "job", name, "--namespace", namespace, "--ignore-not-found")
-    access.kubectl("apply", "--namespace", namespace, "-f", "-", stdin=text)
-    access.kubectl("wait", '--for=jsonpath={.status.conditions[?(@.status=="True")].type}', "--timeout=300s", *job)
-    log = access.kubectl("logs", *job, "--tail=-1")
-    if not access.get("job", name, namespace)["status"].get("succeeded"):
-        raise Failure(f"The training Job failed; the end of its log:\n{log[-1500:]}")
-    result: dict[str, Any] = json.loads(log.strip().splitlines()[-1])
-    return result
-
-
 def champion(access: Access) -> str:
     """Return the version that the alias names in the cluster's MLflow ("" when there is none)."""
     with access.forward(f"service/{OBSERVABILITY}-mlflow", 5000, MONITORING) as mlflow:
@@ -152,6 +137,19 @@ def install_model(access: Access, uri: str = f"models:/{MODEL}@{ALIAS}", *extra:
         "--set=autoscaling.enabled=true", "--set=autoscaling.minReplicas=2", "--set=autoscaling.maxReplicas=3",
         "--set=resources.requests.cpu=100m", *extra,
     )  # fmt: skip
+
+
+def serve_model(access: Access) -> None:
+    """Serve the champion; where there is none, the release trains the first one, and its pods wait for it."""
+    if version := champion(access):
+        say(f"  ✓  {MODEL}@{ALIAS} is registered as version {version}; not trained again")
+        with step("install charts/model-service"):
+            install_model(access)
+        return
+    # A Job that has ended and promoted nothing would stay as it is: to Helm the same values are the same Job.
+    access.kubectl("delete", "job", f"--selector=app.kubernetes.io/instance={RELEASE}", "--namespace", NAMESPACE)
+    with step("install charts/model-service, which trains its first model"):
+        install_model(access, f"models:/{MODEL}@{ALIAS}", *TRAINS)
 
 
 def _feedback_key(access: Access) -> str:
@@ -178,14 +176,7 @@ def run_main_job(access: Access, *, with_stack: bool) -> None:
     install_observability(access, with_stack=with_stack)
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     access.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(namespace))
-    version = champion(access)
-    if version:
-        say(f"  ✓  {MODEL}@{ALIAS} is registered as version {version}; not trained again")
-    else:
-        with step("train the model in the cluster"):
-            train(access, "train")
-    with step("install charts/model-service"):
-        install_model(access)
+    serve_model(access)
     with access.forward(SERVICE, 80, NAMESPACE) as service:
         with step("predict"):
             answer = predict(service)

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ from tests.cluster.images import APP
 from tests.cluster.main_job import (
     ALIAS,
     MODEL,
+    MONITORING,
     NAMESPACE,
+    OBSERVABILITY,
     RELEASE,
     TRACKING_URI,
     champion,
     image_values,
     install_model,
-    train,
 )
 from tests.cluster.programs import cluster_programs
 
@@ -136,7 +138,10 @@ def test_mlflow_ui_answers_by_service_name_from_another_pod(access: Access) -> N
 
 def test_upgrade_serves_the_second_version(access: Access, prometheus: str) -> None:
     before = champion(access)
-    trained = train(access, "train-again", "--seed", "7", "--max-depth", "3")
+    with access.forward(f"service/{OBSERVABILITY}-mlflow", 5000, MONITORING) as mlflow_url:
+        options = ["--model-name", MODEL, "--alias", ALIAS, "--seed", "7", "--max-depth", "3"]
+        command = [sys.executable, "-m", "training", "train", "--mlflow-tracking-uri", mlflow_url, *options]
+        trained = json.loads(run(command, cwd=ROOT).splitlines()[-1])
     assert trained["version"] != before
     assert champion(access) == trained["version"]
 
