@@ -117,13 +117,14 @@ class Service:
                 coalescer = Coalescer(partial(_counted, loaded, drift), metrics.predict.observe)
                 if drift:
                     DISTRIBUTIONS.add(drift)
-                self.loaded = Loaded(loaded, metrics, reader, coalescer, payloads, feedback, drift)
+                made = Loaded(loaded, metrics, reader, coalescer, payloads, feedback, drift)
                 # What is there now stays: the collector need not walk through it again and again.
                 gc.collect()
                 gc.freeze()
                 seconds = round(time.monotonic() - started, 2)
                 known = loaded.provenance
                 log.info("ready", extra={"uri": known.uri, "version": known.version, "seconds": seconds})
+                self.loaded = made  # last, so that no request waits for the collector
                 return
             self._last_problem = self._sentence(problem)
             left = deadline - time.monotonic()
