@@ -55,8 +55,8 @@ report: ## Draw live distributions beside the reference: NAMESPACE=models, PROME
 delivery: ## Test workflows, release checks and GitOps manifests
 	@$(RUN) python -m pytest -m "not long" tests/delivery
 
-release-rehearsal: up ## Rehearse a release: push, sign, verify and drills, against a registry on loopback
-	@$(RUN) python -m pytest -m long tests/delivery
+release-rehearsal: up ## Rehearse a release: push, sign, verify, deploy and drills, against a registry on loopback
+	@$(RUN) python -m pytest -m long -rP tests/delivery tests/e2e/test_deploy.py
 
 # A step of a release, as docs/release.md lists them: make release-check, -images, -charts, -sign, -verify, -deploy, …
 release-%:

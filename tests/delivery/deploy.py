@@ -10,14 +10,14 @@ from pathlib import Path
 import yaml
 
 from tests.cluster.cache import ROOT
-from tests.cluster.console import Failure, run, step
+from tests.cluster.console import Failure, run, say, step
 from tests.cluster.programs import find
 from tests.delivery.checks import pinned
 from tests.delivery.publish import Registry
 
 
 def deploy(registry: Registry, images: Sequence[str], charts: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Upgrade, wait until the new pods serve, roll back when they do not, and let `helm test` predict.
+    """Upgrade, wait until the new pods serve, let `helm test` check the release and predict once; roll back otherwise.
 
     Args:
         registry: decides whether the chart comes by plain HTTP.
@@ -44,12 +44,39 @@ def deploy(registry: Registry, images: Sequence[str], charts: Sequence[str], env
         with step("upgrade the release"):
             remedy = "The release was rolled back: the old version serves."
             run([*command, rollback, "--wait", "--timeout", patience], env=env, remedy=remedy)
-        with step("let helm test predict"):
-            try:
+        try:
+            with step("let helm test check the release"):
                 run([helm, "test", arguments[0], *namespace, "--timeout", patience], env=env)
-            except Failure:
-                run([helm, "rollback", arguments[0], *namespace, "--wait", "--timeout", patience], env=env)
-                raise
+            with step("predict"):
+                say(_predict(arguments[0], namespace, env))
+        except Failure as failure:
+            undone = _undo(helm, arguments[0], [*namespace, "--wait", "--timeout", patience], env)
+            raise Failure(f"{failure}\n{undone}") from failure
+
+
+def _predict(release: str, namespace: Sequence[str], env: Mapping[str, str]) -> str:
+    """Return what the release answers to its model's own example; asked in a pod, which has the API key if any.
+
+    Raises:
+        Failure: it answers with something else than predictions.
+    """
+    labels = f"app.kubernetes.io/instance={release},app.kubernetes.io/name=model-service"
+    name = run([find("kubectl"), "get", "deployment", *namespace, "--selector", labels, "--output", "name"], env=env)
+    command = ["python3", "-m", "app.check", "predict", "http://127.0.0.1:8000"]
+    said = run([find("kubectl"), "exec", name.strip(), *namespace, "--", *command], env=env).strip()
+    if not json.loads(said).get("predictions"):
+        raise Failure(f"The release predicts nothing: it answers {said[:200]}")
+    return said[:200]
+
+
+def _undo(helm: Path, release: str, options: Sequence[str], env: Mapping[str, str]) -> str:
+    """Bring the revision before back, or take the release away when it is the first; return what was done."""
+    history = json.loads(run([helm, "history", release, *options[:2], "--output", "json"], env=env))
+    if len(history) == 1:
+        run([helm, "uninstall", release, *options], env=env)
+        return "The release was taken away again: there is no version before it."
+    run([helm, "rollback", release, *options], env=env)
+    return "The release was rolled back: the old version serves."
 
 
 def image_values(images: Sequence[str]) -> list[str]:

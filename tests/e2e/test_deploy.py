@@ -1,24 +1,29 @@
-"""The deploy step of a release, from a registry that the kubelet pulls from: a good version, then a broken one."""
+"""The deploy step of a release, from a registry that the kubelet pulls from: two good versions, then broken ones."""
 
 import os
+import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.cluster.access import Access, http
 from tests.cluster.console import Failure
-from tests.cluster.images import APP
+from tests.cluster.images import APP, buildah
 from tests.cluster.main_job import ALIAS, MODEL, MONITORING, OBSERVABILITY
 from tests.delivery.deploy import deploy
 from tests.delivery.publish import Registry, push_charts, push_images
 from tests.delivery.registry import running_registry
+from tests.e2e.test_traffic import under_load
 
 pytestmark = pytest.mark.long
 
 NAMESPACE = "delivery"
+LOAD_SECONDS = 60
 VALUES = {
     "model": {"uri": f"models:/{MODEL}@{ALIAS}"},
     "mlflow": {"trackingUri": f"http://{OBSERVABILITY}-mlflow.{MONITORING}.svc.cluster.local:5000"},
@@ -37,12 +42,26 @@ class Environment:
     charts: list[str]
     variables: dict[str, str] = field(default_factory=dict)
 
-    def deploy(self, images: list[str]) -> None:
+    def deploy(self, images: list[str], timeout: str = "90s") -> None:
         """Run the step."""
-        deploy(self.registry, images, self.charts, self.variables)
+        deploy(self.registry, images, self.charts, {**self.variables, "DEPLOY_TIMEOUT": timeout})
+
+    def push_changed(self, *changes: str) -> str:
+        """Push the service's image with a changed configuration, as another version of it, and return its reference."""
+        container = buildah("from", "--pull-never", APP.reference).strip()
+        try:
+            buildah("config", *changes, container)
+            buildah("commit", "--quiet", "--format", "docker", container, "localhost/model-service-drill:1")
+            with tempfile.TemporaryDirectory() as work:
+                name, file = f"{self.registry.prefix}/model-service", Path(work) / "digest"
+                options = ["--quiet", "--tls-verify=false", "--digestfile", str(file)]
+                buildah("push", *options, "localhost/model-service-drill:1", f"docker://{name}:changed")
+                return f"{name}@{file.read_text().strip()}"
+        finally:
+            buildah("rm", container)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def environment(access: Access, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
     folder = tmp_path_factory.mktemp("deploy")
     (folder / "values.yaml").write_text(yaml.safe_dump(VALUES))
@@ -51,7 +70,6 @@ def environment(access: Access, tmp_path_factory: pytest.TempPathFactory) -> Ite
         "DEPLOY_VALUES": str(folder / "values.yaml"),
         "DEPLOY_RELEASE": "drill",
         "DEPLOY_NAMESPACE": NAMESPACE,
-        "DEPLOY_TIMEOUT": "90s",
     }
     access.kubectl("create", "namespace", NAMESPACE)
     try:
@@ -70,6 +88,33 @@ def running_images(access: Access) -> set[str]:
     return {container["image"] for container in found["spec"]["template"]["spec"]["containers"]}
 
 
+def test_running_release_is_upgraded_with_no_failed_request(access: Access, environment: Environment) -> None:
+    environment.deploy(environment.images)
+    second = environment.push_changed("--env", "DRILL=second")
+
+    [first] = environment.images
+    with under_load(access, 1, LOAD_SECONDS, 1_000_000, NAMESPACE, "drill-model-service", first) as counted:
+        started = time.monotonic()
+        environment.deploy([second])
+        assert time.monotonic() - started < LOAD_SECONDS, "nobody called any more when the upgrade ended"
+
+    print(counted)
+    assert running_images(access) == {second}
+    assert counted["failures"] == 0, counted
+    assert counted["requests"] > 500, counted
+
+
+def test_release_that_does_not_pass_its_test_is_rolled_back(access: Access, environment: Environment) -> None:
+    environment.deploy(environment.images)
+    # Its pods find the model and get ready; the pod of `helm test` asks a proxy for the service, and nobody is there.
+    untestable = environment.push_changed("--env", "http_proxy=http://127.0.0.1:1", "--env", "no_proxy=.cluster.local")
+
+    with pytest.raises(Failure, match="The release was rolled back: the old version serves"):
+        environment.deploy([untestable])
+
+    assert running_images(access) == set(environment.images)
+
+
 def test_broken_image_is_rolled_back_while_the_old_version_serves(access: Access, environment: Environment) -> None:
     environment.deploy(environment.images)  # installs, waits, and `helm test` predicts
     assert running_images(access) == set(environment.images)
@@ -84,10 +129,9 @@ def test_broken_image_is_rolled_back_while_the_old_version_serves(access: Access
 
         caller = threading.Thread(target=predict)
         caller.start()
-        environment.variables["DEPLOY_TIMEOUT"] = "20s"
         try:
             with pytest.raises(Failure, match="The release was rolled back: the old version serves"):
-                environment.deploy([broken])
+                environment.deploy([broken], "20s")
             assert caller.is_alive(), "a prediction failed meanwhile"
         finally:
             stop.set()

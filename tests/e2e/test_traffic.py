@@ -20,13 +20,21 @@ SCRIPT = Path(__file__).parent / "load.py"
 
 
 @contextmanager
-def under_load(access: Access, clients: int, seconds: int, requests: int) -> Iterator[dict[str, Any]]:
+def under_load(
+    access: Access,
+    clients: int,
+    seconds: int,
+    requests: int,
+    namespace: str = NAMESPACE,
+    host: str = FULLNAME,
+    image: str = APP.reference,
+) -> Iterator[dict[str, Any]]:
     """Run the load in a pod while the body runs; afterwards the yielded dictionary holds what it counted."""
-    pod = ["load", f"--namespace={NAMESPACE}"]
+    pod = ["load", f"--namespace={namespace}"]
     access.kubectl("delete", "pod", *pod, "--ignore-not-found")
-    arguments = [FULLNAME, str(clients), str(seconds), str(requests)]
+    arguments = [host, str(clients), str(seconds), str(requests)]
     access.kubectl(
-        "run", *pod, f"--image={APP.reference}", "--restart=Never", "--command", "--",
+        "run", *pod, f"--image={image}", "--restart=Never", "--command", "--",
         "python3", "-c", SCRIPT.read_text(), *arguments,
     )  # fmt: skip
     counted: dict[str, Any] = {}
