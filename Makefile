@@ -30,7 +30,7 @@ test-umbrella: up ## Test the umbrella with the real kube-prometheus-stack: KPS_
 lint: ## Check Python, shell, YAML, Dockerfiles, workflows and charts
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m ruff format --check
-	@$(PYTHON) -m yamllint --strict .github .yamllint .hadolint.yaml ct.yaml charts tests
+	@$(PYTHON) -m yamllint --strict .github .yamllint .hadolint.yaml ct.yaml charts docs/gitops tests
 	@$(RUN) shellcheck tests/cluster/python .ci/run
 	@$(RUN) hadolint docker/*.Dockerfile tests/cluster/dockerfiles/*.Dockerfile docs/custom-image/Dockerfile
 	@$(RUN) actionlint

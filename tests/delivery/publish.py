@@ -67,6 +67,10 @@ def _push_with_buildx(image: Image, target: str, revision: str) -> str:
         command += ["--output", "type=image,push=true,rewrite-timestamp=true"]
         command += ["--build-arg", f"SOURCE_DATE_EPOCH={SOURCE_DATE_EPOCH}"]
         command += ["--provenance=mode=max", "--metadata-file", str(metadata), "--tag", target]
+        repository = os.environ.get("GITHUB_REPOSITORY", "model-service/model-service")
+        labels = {"version": target.rpartition(":")[2], "source": f"https://github.com/{repository}"}
+        for name, value in labels.items():
+            command += ["--label", f"org.opencontainers.image.{name}={value}"]
         command += ["--build-arg", f"GIT_COMMIT={revision}", "--file", str(image.dockerfile), str(image.context)]
         run(command, timeout_seconds=5400, remedy="Is `docker login` done? Run the same verb again: layers are kept.")
         return str(json.loads(metadata.read_text())["containerimage.digest"])
