@@ -14,6 +14,7 @@ from training.errors import InputError
 from training.names import listed
 
 INFERRED_CLASSES = 10  # a target of more different whole numbers is a quantity unless the task is given
+LONG = 2.0**63
 MOST_GRADE = 31  # of a ranking: XGBoost's gain is 2^grade - 1
 
 log = logging.getLogger(__name__)
@@ -117,8 +118,14 @@ def feature(table: pa.Table, name: str, categorical: bool) -> tuple[ContractColu
     if categorical and pa.types.is_integer(column.type):
         return _categories(column, name, "long")
     if categorical and pa.types.is_floating(column.type):  # integers with gaps
-        if not pc.all(pc.equal(column, pc.trunc(column))).as_py():
-            raise InputError(f"Column {name} is to be categorical, but holds numbers that are not whole.")
+        values = column.to_numpy(zero_copy_only=False)
+        with np.errstate(invalid="ignore"):
+            odd = (values != np.trunc(values)) & ~np.isnan(values) | (np.abs(values) >= LONG)
+        if odd.any():
+            raise InputError(
+                f"Column {name} is to be categorical, but holds numbers that are not whole or longer than 64 bits, the "
+                f"first in row {int(odd.argmax()) + 1}."
+            )
         return _categories(column.cast(pa.int64()), name, "long")
     if pa.types.is_boolean(column.type):
         optional = bool(column.null_count)

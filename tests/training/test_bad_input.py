@@ -174,48 +174,57 @@ def test_unknown_category_at_scoring_is_named_by_row_and_column(command: Callabl
     assert not list((tmp_path / "out").glob("part-*"))
 
 
-CELLS = st.one_of(
-    st.none(), st.integers(-(2**70), 2**70), st.floats(), st.booleans(), st.text(max_size=3), st.dates(), st.binary()
+ROWS = 9
+KINDS_OF_CELLS = [
+    st.floats(), st.floats(-9, 9), st.integers(-(2**63), 2**63 - 1), st.integers(0, 2), st.booleans(),
+    st.text(max_size=2), st.sampled_from("ab"), st.dates(), st.binary(max_size=2), st.none(),
+]  # fmt: skip
+# A column of one kind, with and without gaps, or of a value alone.
+COLUMN = st.sampled_from(KINDS_OF_CELLS).flatmap(
+    lambda kind: st.one_of(
+        st.lists(kind, min_size=ROWS, max_size=ROWS),
+        st.lists(st.none() | kind, min_size=ROWS, max_size=ROWS),
+        kind.map(lambda value: [value] * ROWS),
+    )
 )
-ONE_KIND = st.sampled_from(
-    [
-        st.floats(),
-        st.integers(-(2**63), 2**63 - 1),
-        st.booleans(),
-        st.text(max_size=3),
-        st.dates(),
-        st.binary(max_size=2),
-    ]
-).flatmap(lambda kind: st.lists(st.none() | kind, min_size=6, max_size=6))
-NAMES = st.lists(st.text(max_size=3), min_size=2, max_size=3)
+MIXED = st.lists(st.one_of(KINDS_OF_CELLS), min_size=ROWS, max_size=ROWS)
+NAMES = st.sampled_from([["x", "z", "y"]] * 8 + [["x", "x", "y"], ["x", "", "y"], ["x", " z", "y"], ["x", "y", "y"]])
+WAYS = st.fixed_dictionaries(
+    {
+        "task": st.sampled_from(["auto"] * 3 + ["binary", "multiclass", "regression", "ranking"]),
+        "group": st.sampled_from(["", "", "x"]),
+        "categorical": st.sampled_from([(), ("z",)]),
+        "skip_unlabelled": st.booleans(),
+    }
+)
 
 
-@given(st.lists(st.lists(CELLS, min_size=6, max_size=6), min_size=2, max_size=3), NAMES, st.booleans())
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.one_of(COLUMN, MIXED), min_size=3, max_size=3), NAMES, WAYS)
+@settings(max_examples=400, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 def test_any_text_file_is_data_or_is_refused_in_a_sentence(
-    columns: list[list[Any]], names: list[str], skip: bool
+    columns: list[list[Any]], names: list[str], way: dict[str, Any]
 ) -> None:
     table = pd.DataFrame(dict(enumerate(columns)), dtype=object)
-    table.columns = pd.Index((names * 3)[: len(columns)])
-    assert_data_or_sentence(table.to_csv(index=False).encode("utf-8", "replace"), table.columns[0], skip)
+    table.columns = pd.Index(names)
+    assert_data_or_sentence(table.to_csv(index=False).encode("utf-8", "replace"), way)
 
 
-@given(st.lists(ONE_KIND, min_size=2, max_size=3), NAMES, st.booleans())
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(COLUMN, min_size=3, max_size=3), NAMES, WAYS)
+@settings(max_examples=400, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 def test_any_parquet_is_data_or_is_refused_in_a_sentence(
-    columns: list[list[Any]], names: list[str], skip: bool
+    columns: list[list[Any]], names: list[str], way: dict[str, Any]
 ) -> None:
-    buffer, used = io.BytesIO(), (names * 3)[: len(columns)]
-    parquet.write_table(pa.table([pa.array(column) for column in columns], names=used), buffer)
-    assert_data_or_sentence(buffer.getvalue(), used[0], skip)
+    buffer = io.BytesIO()
+    parquet.write_table(pa.table([pa.array(column) for column in columns], names=names), buffer)
+    assert_data_or_sentence(buffer.getvalue(), way)
 
 
-def assert_data_or_sentence(content: bytes, target: str, skip: bool) -> None:
+def assert_data_or_sentence(content: bytes, way: dict[str, Any]) -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
         # Anything else that is raised would end a run by a crash.
         with suppress(InputError):
-            data = load(DataSpec(source=file.name, target=target, skip_unlabelled=skip))
+            data = load(DataSpec(source=file.name, target="y", **way))
             assert data.features.shape == (len(data.target), len(data.columns))
             split(data, SplitSpec())
