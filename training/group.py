@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,17 +89,9 @@ def joined() -> Iterator[Group]:
     if group.first:
         tracker = _tracker(size, port)
     try:
-        # The first too: the tracker tells the others the address from which each came, and loopback would be their own.
-        address = _address(host)
-        log.info("worker %d of %d: waiting for the others at %s:%d", group.rank, size, host, port)
-        with collective.CommunicatorContext(
-            dmlc_communicator="rabit",
-            dmlc_tracker_uri=address,
-            dmlc_tracker_port=port,
-            dmlc_task_id=f"{group.rank:05d}",  # the tracker counts in the order of these texts
-            dmlc_retry=20,
-            dmlc_timeout=ANSWER_SECONDS,
-        ):
+        with ExitStack() as communicator:
+            log.info("worker %d of %d: waiting for the others at %s:%d", group.rank, size, host, port)
+            _enter(communicator, group, host, port)
             log.info("worker %d of %d: all are there", group.rank, size)
             yield group
         if tracker:
@@ -115,6 +107,32 @@ def joined() -> Iterator[Group]:
         if tracker:
             with suppress(XGBoostError):  # a worker that is gone did not say goodbye
                 tracker.free()
+
+
+def _enter(communicator: ExitStack, group: Group, host: str, port: int) -> None:
+    """Join the others; wait for a first worker that is going down, or has not come, to come again.
+
+    A worker that takes the place of a lost one may find the first before that one has noticed the loss and ends, too.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        # The first too: the tracker tells the others the address from which each came, and loopback would be their own.
+        arguments: dict[str, int | str] = {
+            "dmlc_communicator": "rabit",
+            "dmlc_tracker_uri": _address(host),
+            "dmlc_tracker_port": port,
+            "dmlc_task_id": f"{group.rank:05d}",  # the tracker counts in the order of these texts
+            "dmlc_retry": 20,
+            "dmlc_timeout": ANSWER_SECONDS,
+        }
+        try:
+            communicator.enter_context(collective.CommunicatorContext(**arguments))
+            return
+        except XGBoostError as error:
+            if group.first or time.monotonic() > deadline:
+                raise
+            log.info("worker %d of %d: the first is not there (%s)", group.rank, group.size, _first_line(error))
+            time.sleep(1)
 
 
 def _tracker(size: int, port: int) -> RabitTracker:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -80,29 +81,29 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def trained(data: Path, checkpoints: str = "", dies: int = -1) -> list[tuple[int, dict[str, Any], str]]:
-    """Run three workers; return the exit code, the printed line and the log of each."""
+def started(data: Path, rank: int, port: int, checkpoints: str = "", dies: int = -1) -> "subprocess.Popen[str]":
+    """Start one of three workers."""
     told = json.dumps([str(data), checkpoints, PARAMETERS, ROUNDS, dies])
-    environment = os.environ | {
-        "DMLC_NUM_WORKER": "3",
-        "DMLC_TRACKER_URI": "localhost",
-        "DMLC_TRACKER_PORT": str(free_port()),
-    }
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, told],
-            env=environment | {"DMLC_TASK_ID": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(3)
-    ]
-    said = [worker.communicate(timeout=300) for worker in workers]
-    return [
-        (worker.returncode, json.loads(out.splitlines()[-1]) if not worker.returncode else {}, err)
-        for worker, (out, err) in zip(workers, said, strict=True)
-    ]
+    variables = {"DMLC_NUM_WORKER": "3", "DMLC_TRACKER_URI": "localhost", "DMLC_TRACKER_PORT": str(port)}
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER, told],
+        env=os.environ | variables | {"DMLC_TASK_ID": str(rank)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(worker: "subprocess.Popen[str]") -> tuple[int, dict[str, Any], str]:
+    """Return the exit code, the printed line and the log."""
+    out, err = worker.communicate(timeout=300)
+    return worker.returncode, json.loads(out.splitlines()[-1]) if not worker.returncode else {}, err
+
+
+def trained(data: Path, checkpoints: str = "", dies: int = -1) -> list[tuple[int, dict[str, Any], str]]:
+    """Run three workers to their ends."""
+    port = free_port()
+    return [ended(worker) for worker in [started(data, rank, port, checkpoints, dies) for rank in range(3)]]
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +187,21 @@ def test_too_few_row_groups_and_other_files_are_refused(data: Path, tmp_path: Pa
     (tmp_path / "a.csv").write_text("a\n1\n")
     with pytest.raises(InputError, match="is no Parquet, which a folder's files and those of several workers are"):
         Parquets(place(str(tmp_path / "a.csv")))
+
+
+def test_worker_waits_for_a_first_one_that_is_going_down(data: Path, undisturbed: tuple[str, Path]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as going:
+        port = going.getsockname()[1]
+        workers = [started(data, rank, port) for rank in (1, 2)]
+        for _ in workers:  # each finds one that takes the call and is gone
+            going.accept()[0].close()
+    workers.insert(0, started(data, 0, port))
+
+    said = [ended(worker) for worker in workers]
+
+    assert [code for code, _, _ in said] == [0, 0, 0], said
+    assert {line["sha256"] for _, line, _ in said} == {undisturbed[0]}
+    assert all("the first is not there" in log for _, _, log in said[1:])
 
 
 @pytest.mark.parametrize(
