@@ -82,7 +82,7 @@ def predictions_of(
 
 def score_edges_of(scores: Numbers) -> tuple[float, ...]:
     """Return the bounds by which a binary model's scores, shape (rows,), are counted once their labels come."""
-    return tuple(_quantiles(scores.astype(np.float32), SCORE_BINS).tolist())
+    return tuple(_quantiles(np.sort(scores.astype(np.float32)), SCORE_BINS).tolist())
 
 
 def _variable(name: str, values: Numbers, categories: tuple[str | int, ...] = (), importance: float = 0.0) -> Variable:
@@ -93,10 +93,11 @@ def _variable(name: str, values: Numbers, categories: tuple[str | int, ...] = ()
         kept = sorted(np.argsort(-counts, kind="stable")[:MOST_BINS].tolist())  # the most frequent ones, in their order
         bounds, low, high = known[:0], None, None
     else:
+        known.sort()
         bounds = _edges(known)
-        counts = np.bincount(np.searchsorted(bounds, known), minlength=len(bounds) + 1)
+        counts = np.diff(np.searchsorted(known, bounds, side="right"), prepend=0, append=len(known))
         kept = list(range(len(counts)))
-        low, high = (float(known.min()), float(known.max())) if len(known) else (None, None)
+        low, high = (float(known[0]), float(known[-1])) if len(known) else (None, None)
     return Variable(
         name=name,
         edges=tuple(bounds.tolist()),
@@ -115,18 +116,23 @@ def _edges(known: Numbers) -> Numbers:
     """Return the upper bounds of all bins but the last, at most nine; equal quantiles are one bound.
 
     Of a constant, three bins: below, equal and above, so that a change is seen at all.
+
+    Args:
+        known: sorted.
     """
     if not len(known):
         return known
-    low, high = known.min(), known.max()
+    low, high = known[0], known[-1]
     if low == high:
         return np.array([np.nextafter(low, np.float32(-np.inf)), high], dtype=np.float32)
     return _quantiles(known, MOST_BINS)
 
 
 def _quantiles(values: Numbers, bins: int) -> Numbers:
+    """Return bounds of bins with as many of the sorted values in each."""
     # By rank, not by interpolation, whose differences of great numbers are infinite.
     ranks = -(np.arange(1, bins) * len(values) // -bins) - 1
-    edges = np.unique(np.sort(values)[ranks])
+    edges = np.unique(values[ranks])
     # Nothing of the reference lies above its greatest value: as a bound, it would make an empty bin.
-    return edges[edges < values.max()]
+    bounds: Numbers = edges[edges < values[-1]]
+    return bounds

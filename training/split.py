@@ -65,14 +65,21 @@ def split(data: Data, spec: SplitSpec) -> Split:
         validations.append(_rows(units, [each[:count] for each, count in zip(left, counts, strict=True)]))
     else:
         validations += [_rows(units, [each[k :: spec.folds] for each in left]) for k in range(spec.folds)]
-    folds = tuple((np.setdiff1d(rest, validation), validation) for validation in validations)
+    folds = tuple((rest[~_chosen(len(rows), [validation])[rest]], validation) for validation in validations)
     if data.groups is not None and data.classes:
         _all_classes(data, [rest, *(train for train, _ in folds)])
     return Split(rule, rest, holdout, folds)
 
 
 def _rows(units: NDArray[Any], chosen: Sequence[Rows]) -> Rows:
-    return np.flatnonzero(np.isin(units, np.concatenate(chosen))).astype(np.int64)
+    return np.flatnonzero(_chosen(int(units.max()) + 1, chosen)[units]).astype(np.int64)
+
+
+def _chosen(count: int, numbers: Sequence[Rows]) -> NDArray[np.bool_]:
+    """Return which of so many numbers are among these; no sort, as millions of rows are no rarity."""
+    found = np.zeros(count, dtype=np.bool_)
+    found[np.concatenate(numbers)] = True
+    return found
 
 
 def _all_classes(data: Data, parts: Sequence[Rows]) -> None:

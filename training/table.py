@@ -98,8 +98,8 @@ def target_of(
         if positive not in labels or task != "binary":
             raise InputError(f"--positive (TRAINING_POSITIVE): {positive} is none of two classes {', '.join(labels)}.")
         classes = (*(each for each in labels if each != positive), positive)
-    numbers_of = {value: classes.index(label) for value, label in zip(found, labels, strict=True)}
-    return task, classes, pd.Series(values).map(numbers_of).to_numpy(dtype=np.float32)
+    valuesof = {value: classes.index(label) for value, label in zip(found, labels, strict=True)}
+    return task, classes, pd.Series(values).map(valuesof).to_numpy(dtype=np.float32)
 
 
 def feature(table: pa.Table, name: str, categorical: bool) -> tuple[ContractColumn, "pd.Series[Any]"]:
@@ -131,9 +131,10 @@ def feature(table: pa.Table, name: str, categorical: bool) -> tuple[ContractColu
         optional = bool(column.null_count)
         values = pc.cast(column, pa.float32()).to_numpy(zero_copy_only=False)
         return ContractColumn(name=name, type="boolean", required=not optional), pd.Series(values, dtype=np.float32)
-    values = column.to_numpy(zero_copy_only=False)
+    with np.errstate(over="ignore"):
+        values = column.to_numpy(zero_copy_only=False).astype(np.float32)
     _finite(values, name)
-    return ContractColumn(name=name, type="double"), pd.Series(values.astype(np.float32))
+    return ContractColumn(name=name, type="double"), pd.Series(values)
 
 
 def numbers(series: "pd.Series[Any]") -> NDArray[np.float32]:
@@ -160,7 +161,8 @@ def _plain(table: pa.Table, name: str) -> Any:
     if pa.types.is_decimal(kind) or pa.types.is_float16(kind):
         return column.cast(pa.float64())
     if pa.types.is_floating(kind):
-        return pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
+        nan = pc.is_nan(column)
+        return pc.if_else(nan, pa.scalar(None, kind), column) if nan.true_count else column
     if pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind):
         return column
     raise InputError(f"Column {name} holds values of type {kind}; make numbers or texts of them, or use --drop.")
@@ -201,7 +203,7 @@ def _unmixed(column: Any, name: str) -> None:
 
 def _finite(values: NDArray[Any], name: str) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
-        infinite = np.isinf(values.astype(np.float32))
+        infinite = np.isinf(values.astype(np.float32, copy=False))
     if infinite.any():
         row = int(infinite.argmax()) + 1
         raise InputError(f"Row {row}, column {name}: the value is infinite as a 32-bit number, which XGBoost refuses.")
