@@ -25,6 +25,7 @@ from training.errors import InputError, TrainingError
 
 START_SECONDS = 600  # for images to be pulled and data to be read before the others are there
 _GOODBYE_SECONDS = 30
+_TRIES = 3  # at one address: a pod that comes again has another, and XGBoost waits longer each time
 ANSWER_SECONDS = 300  # of silence, until a worker that does not say goodbye counts as lost
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ def _enter(communicator: ExitStack, group: Group, host: str, port: int) -> None:
             "dmlc_tracker_uri": _address(host),
             "dmlc_tracker_port": port,
             "dmlc_task_id": f"{group.rank:05d}",  # the tracker counts in the order of these texts
-            "dmlc_retry": 20,
+            "dmlc_retry": _TRIES,
             "dmlc_timeout": ANSWER_SECONDS,
         }
         try:
