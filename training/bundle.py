@@ -115,7 +115,7 @@ def write(
         metrics={name.removeprefix("holdout_"): value for name, value in measured.items()},
         profile=profile_of(
             [Feature(column.name, column.categories) for column in data.columns],
-            data.columns_of(split.rest),
+            data.features_of(split.rest),
             evaluate.importance(fitted.booster),
             predictions_of(data.task, data.classes, output, truth),
             score_edges_of(output) if truth is not None else (),

@@ -59,12 +59,9 @@ class Data:
     @property
     def features(self) -> Matrix:
         """The matrix that XGBoost sees, shape (rows, columns): a category as its number, NaN is missing."""
-        matrix = np.empty(self.frame.shape, dtype=np.float32)
-        for i, name in enumerate(self.frame.columns):
-            matrix[:, i] = table.numbers(self.frame[name])
-        return matrix
+        return self.features_of(np.arange(len(self.frame)))
 
-    def columns_of(self, rows: NDArray[np.int64]) -> Matrix:
+    def features_of(self, rows: NDArray[np.int64]) -> Matrix:
         """Return these rows as `features` has them, shape (rows, columns), laid out by column."""
         matrix = np.empty((len(rows), self.frame.shape[1]), dtype=np.float32, order="F")
         for i, name in enumerate(self.frame.columns):

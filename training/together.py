@@ -89,7 +89,7 @@ def load(spec: DataSpec, split_spec: SplitSpec, group: Group) -> tuple[SharedDat
 
 def gathered(data: SharedData, parts: SharedSplit, group: Group) -> tuple[SharedData, SharedSplit]:
     """Return what the first worker records: its own rows to train on, and all that are held out."""
-    held = group.joined(data.features[parts.holdout])
+    held = group.joined(data.features_of(parts.holdout))
     target = group.joined(data.target[parts.holdout])
     frame = pd.DataFrame({name: _column(held[:, i], data.frame[name]) for i, name in enumerate(data.frame.columns)})
     whole = dataclasses.replace(
