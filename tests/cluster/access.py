@@ -54,7 +54,8 @@ class Access:
                 assert process.stderr is not None
                 line = process.stdout.readline()  # Forwarding from 127.0.0.1:40123 -> 8000
                 if not line:
-                    raise Failure(f"port-forward to {target} failed: {process.stderr.read().strip()}")
+                    said = process.stderr.read().strip()
+                    raise Failure(f"port-forward to {target} failed: {said}\nRun make up: it starts what does not run.")
                 yield f"http://{line.split(' -> ')[0].rpartition(' ')[2]}"
             finally:
                 process.terminate()
