@@ -1,3 +1,3 @@
-"""Serve one MLflow model over HTTP. Never imports `training` or MLflow."""
+"""HTTP service for one MLflow model. It imports neither `training` nor MLflow."""
 
 __version__ = "0.1.0"

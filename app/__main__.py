@@ -1,4 +1,4 @@
-"""Run the service: `python -m app`."""
+"""Entry point of the service: `python -m app`."""
 
 import sys
 

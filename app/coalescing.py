@@ -1,7 +1,7 @@
-"""Predict in one call what arrived while the event loop made its round.
+"""Request coalescing: rows that arrive in the same turn of the event loop are predicted in one call.
 
-There is no timer: a request that came alone is predicted at once. A call costs as much as some dozen rows, so this
-is worth more than any other step. Rows are independent, so each is answered as it would be alone, bit for bit.
+There is no timer: a single request is predicted immediately. A call costs as much as a few dozen rows, so coalescing
+saves more than any other optimization. Rows are independent, so predictions are bit-for-bit the same.
 """
 
 import asyncio
@@ -12,19 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from app.booster import Matrix
+from app.model.booster import Matrix
 
-MOST_ROWS = 256  # of one call: more gain nothing, and hold up the event loop
+MOST_ROWS = 256  # per call: larger calls save nothing more, and block the event loop
 
 _Waiting = tuple[Matrix, asyncio.Future[list[Any]]]
 
 
 class Coalescer:
-    """Calls of one model, of one event loop.
+    """The coalesced calls of one model, for use in one event loop.
 
     Args:
-        predict: return one value per row.
-        observe: told once per request how long its call took, in seconds.
+        predict: Returns one value per row.
+        observe: Called once per request with the duration of its call, in seconds.
     """
 
     def __init__(self, predict: Callable[[Matrix], list[Any]], observe: Callable[[float], None]) -> None:
@@ -33,11 +33,11 @@ class Coalescer:
         self._waiting: deque[_Waiting] = deque()
 
     def predict(self, rows: Matrix) -> asyncio.Future[list[Any]]:
-        """Return what will hold the predictions of these rows, or what the model raised on them."""
+        """Return a future with the predictions of these rows, or with the exception that the model raised."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
-            # After all that is ready now and all that it makes ready: the second pass costs a lone request a few
-            # microseconds, and saves 15 % of the CPU when 16 or more callers ask, as their requests come in a row.
+            # Run after two passes of the event loop, so that requests that become ready meanwhile are included. The
+            # second pass costs a single request a few microseconds, and saves 15 % of the CPU with 16 or more callers.
             loop.call_soon(loop.call_soon, self._run)
         future: asyncio.Future[list[Any]] = loop.create_future()
         self._waiting.append((rows, future))
@@ -48,7 +48,7 @@ class Coalescer:
         count = 0
         while self._waiting and (not batch or count + len(self._waiting[0][0]) <= MOST_ROWS):
             rows, future = self._waiting.popleft()
-            if not future.done():  # else its caller was cancelled
+            if not future.done():  # otherwise its request was cancelled
                 batch.append((rows, future))
                 count += len(rows)
         if self._waiting:
@@ -64,7 +64,7 @@ class Coalescer:
             if len(batch) == 1:
                 batch[0][1].set_exception(error)
                 return
-            for one in batch:  # so that only those fail whose own rows make it fail
+            for one in batch:  # so that only the requests fail whose own rows cause the failure
                 self._call([one])
             return
         seconds = time.perf_counter() - begin

@@ -1,18 +1,19 @@
-"""The exceptions of the service, and the HTTP status each becomes.
+"""Exceptions of the service and the HTTP status of each.
 
 ServiceError
-├── LoadError             the model cannot be loaded; ends the process sooner or later, no status of its own
-│   └── UnknownError      (app.tracking) MLflow does not know the model, version or alias
-└── ProblemError          an answer in RFC 9457's form
+├── LoadError             no HTTP status: the process exits if the model cannot be loaded
+│   └── UnknownError      (app.registry.client) MLflow does not know the model, version or alias
+├── ClientGoneError       the client closed the connection; counted as 499, nothing is sent
+└── ProblemError          an error response in the form of RFC 9457
     ├── NotJsonError      400
-    ├── UnauthorizedError 401   says nothing about what was wrong with the key
-    ├── UnknownModelError 404   (app.protocols)
+    ├── UnauthorizedError 401   does not reveal what was wrong with the key
+    ├── UnknownModelError 404   raised by app.endpoints.protocols
     ├── SlowBodyError     408   closes the connection
     ├── TooLargeError     413
-    ├── UnsupportedMediaError 415   says what is taken
+    ├── UnsupportedMediaError 415   lists the accepted media types
     ├── InvalidInputError 422   names rows and columns
-    ├── ModelFaultError   500   says nothing about the payload or the code
-    ├── NotExplainableError 501 the model cannot say what a column adds
+    ├── ModelFaultError   500   reveals nothing about the payload or the code
+    ├── NotExplainableError 501 the model does not support explanations
     ├── NotReadyError     503   with Retry-After
     ├── OverloadedError   503   with Retry-After
     └── TimedOutError     504   with Retry-After
@@ -28,25 +29,25 @@ from typing import Any, ClassVar
 
 from starlette.responses import Response
 
-from app.logs import REQUEST_ID
+from app.context import REQUEST_ID
 
-LISTED_ERRORS = 20  # a wrong column is wrong in every row: the first ones say it all
+LISTED_ERRORS = 20  # enough, because a wrong column is usually wrong in every row
 RETRY_AFTER_SECONDS = 5
-CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody is left to read it, but the metrics count it
+CLIENT_CLOSED_REQUEST = 499  # nginx's status, which metrics count but the client never receives
 OVERLOAD_RETRY_SECONDS = 1  # a queue drains faster than a model loads
 
 
 class ServiceError(Exception):
-    """Base of everything this service raises on purpose. Its text is for people."""
+    """Base class of all exceptions that the service raises on purpose. Messages are written for people."""
 
 
 class LoadError(ServiceError):
-    """Say in one clause why the model did not load, and in another what to do about it.
+    """A model that could not be loaded, with the cause and the remedy.
 
     Args:
-        cause: what happened.
-        remedy: what a person can do, in the imperative.
-        retryable: it may work a moment later, without anyone changing this pod.
+        cause: What happened.
+        remedy: What an operator can do, in the imperative.
+        retryable: Whether a later attempt may succeed without a change to this pod.
     """
 
     def __init__(self, cause: str, remedy: str, *, retryable: bool = False) -> None:
@@ -56,7 +57,7 @@ class LoadError(ServiceError):
 
 @dataclass(frozen=True)
 class CellError:
-    """What is wrong at one place of the input; `row` counts from 0, None stands for all rows or columns."""
+    """One problem of the input. `row` counts from 0; None stands for all rows or columns."""
 
     row: int | None
     column: str | None
@@ -64,18 +65,18 @@ class CellError:
 
 
 class ProblemError(ServiceError):
-    """An error answer; its text is the `detail`.
+    """An error response; the message becomes its `detail`.
 
     Args:
-        detail: one sentence for the caller, free of values from the payload.
-        errors: the first places that are wrong.
-        total: how many there are in all.
+        detail: One sentence for the client, without values from the payload.
+        errors: The first problems of the input.
+        total: Number of all problems.
     """
 
     status: ClassVar[HTTPStatus]
     slug: ClassVar[str]
     headers: Mapping[str, str] = MappingProxyType({})
-    reason: ClassVar[str] = ""  # of model_errors_total; empty: not counted there
+    reason: ClassVar[str] = ""  # label of model_errors_total; empty: not counted there
 
     def __init__(self, detail: str, errors: list[CellError] | None = None, total: int = 0) -> None:
         super().__init__(detail)
@@ -83,7 +84,7 @@ class ProblemError(ServiceError):
         self.total = total
 
     def document(self) -> dict[str, Any]:
-        """The body, an RFC 9457 problem with `errors` and their total as extensions."""
+        """Return the body: an RFC 9457 problem with the extensions `errors` and `error_count`."""
         document = problem_document(self.status, self.slug, str(self))
         if self.errors:
             document |= {"errors": [asdict(error) for error in self.errors], "error_count": self.total}
@@ -91,7 +92,10 @@ class ProblemError(ServiceError):
 
 
 class NotJsonError(ProblemError):
-    """The body is no JSON."""
+    """The body is not valid JSON.
+
+    Remedy: Send JSON. Use null for missing values, because JSON has neither NaN nor Infinity.
+    """
 
     status = HTTPStatus.BAD_REQUEST
     slug = "not-json"
@@ -99,34 +103,46 @@ class NotJsonError(ProblemError):
 
 
 class UnauthorizedError(ProblemError):
-    """The request has no valid API key."""
+    """The request has no valid API key.
+
+    Remedy: Send one of the keys in the Secret as `Authorization: Bearer <key>`.
+    """
 
     status = HTTPStatus.UNAUTHORIZED
     slug = "unauthorized"
     headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
     def __init__(self) -> None:
-        super().__init__("A valid API key is needed; send it as Authorization: Bearer <key>.")
+        super().__init__("A valid API key is required; send it as Authorization: Bearer <key>.")
 
 
 class UnknownModelError(ProblemError):
-    """Another model, or another version, is asked for than the one that is served."""
+    """The request names a model or version that is not served.
+
+    Remedy: Use the name and version that `GET /model` shows.
+    """
 
     status = HTTPStatus.NOT_FOUND
     slug = "unknown-model"
 
 
 class SlowBodyError(ProblemError):
-    """The body did not arrive in time."""
+    """The body did not arrive in time.
+
+    Remedy: Send the body faster, or raise `api.bodyTimeoutSeconds`.
+    """
 
     status = HTTPStatus.REQUEST_TIMEOUT
     slug = "slow-body"
-    headers: Mapping[str, str] = {"Connection": "close"}  # what still comes is not waited for
+    headers: Mapping[str, str] = {"Connection": "close"}  # the rest of the body is not read
     reason = "timeout"
 
 
 class TooLargeError(ProblemError):
-    """The body or its number of rows is above the limit."""
+    """The body or its number of rows exceeds the limit.
+
+    Remedy: Split the request, or raise `api.maxRows`, `api.maxExplainRows` or `api.maxBodyBytes`.
+    """
 
     status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
     slug = "too-large"
@@ -134,11 +150,13 @@ class TooLargeError(ProblemError):
 
 
 class UnsupportedMediaError(ProblemError):
-    """The body is compressed, or by its own words something that is not taken.
+    """The body is compressed, or its `Content-Type` is not supported.
 
     Args:
-        detail: says what to do.
-        accepted: media types.
+        detail: What to send instead.
+        accepted: Accepted media types.
+
+    Remedy: Send uncompressed JSON, or one of the media types that the header `Accept` of the response lists.
     """
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
@@ -151,7 +169,10 @@ class UnsupportedMediaError(ProblemError):
 
 
 class InvalidInputError(ProblemError):
-    """The rows do not fit the model's signature."""
+    """The rows do not fit the model's signature.
+
+    Remedy: Correct the places that `errors` lists. `GET /model` and `/docs` show the signature and an example.
+    """
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     slug = "invalid-input"
@@ -159,7 +180,10 @@ class InvalidInputError(ProblemError):
 
 
 class ModelFaultError(ProblemError):
-    """The model failed on valid input."""
+    """The model failed on valid input.
+
+    Remedy: Find the `request_id` in the log of the pods. If the input is valid, roll back to the previous version.
+    """
 
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     slug = "model-fault"
@@ -167,28 +191,37 @@ class ModelFaultError(ProblemError):
 
 
 class NotExplainableError(ProblemError):
-    """The model is none whose predictions can be explained."""
+    """This model does not support explanations.
+
+    Remedy: Use `/predict`. Only XGBoost models are explained.
+    """
 
     status = HTTPStatus.NOT_IMPLEMENTED
     slug = "not-explainable"
 
     def __init__(self, flavor: str) -> None:
-        super().__init__(f"A model of the flavor {flavor} is not explained; only XGBoost's are.")
+        super().__init__(f"Models of the flavor {flavor} do not support explanations; only XGBoost models do.")
 
 
 class NotReadyError(ProblemError):
-    """No model is loaded yet."""
+    """No model is loaded yet.
+
+    Remedy: Retry after the seconds in `Retry-After`. `GET /health` shows why the model is not loaded.
+    """
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     slug = "not-ready"
     headers: Mapping[str, str] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
     def __init__(self) -> None:
-        super().__init__("No model is loaded yet; GET /health says why.")
+        super().__init__("No model is loaded yet; GET /health returns the reasons.")
 
 
 class OverloadedError(ProblemError):
-    """More requests than there are slots and places in the queue."""
+    """All slots are in use and the queue is full.
+
+    Remedy: Retry after the seconds in `Retry-After`. If it persists, add pods.
+    """
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     slug = "overloaded"
@@ -197,7 +230,10 @@ class OverloadedError(ProblemError):
 
 
 class TimedOutError(ProblemError):
-    """The prediction took longer than a request may."""
+    """The prediction exceeded the time limit of a request.
+
+    Remedy: Send fewer rows per request, add pods or CPU, or raise `api.requestTimeoutSeconds`.
+    """
 
     status = HTTPStatus.GATEWAY_TIMEOUT
     slug = "timeout"
@@ -206,19 +242,19 @@ class TimedOutError(ProblemError):
 
 
 class ClientGoneError(ServiceError):
-    """The caller closed the connection: nobody is left to answer."""
+    """The client closed the connection."""
 
 
 def problem_document(status: HTTPStatus, slug: str, detail: str) -> dict[str, Any]:
-    """Build the members every problem has; the type is a name, not a page to fetch (RFC 9457, 3.1.1)."""
+    """Return the members that every problem has; the type is a name, not the address of a page (RFC 9457, 3.1.1)."""
     kind = f"urn:model-service:{slug}" if slug else "about:blank"
     return {"type": kind, "title": status.phrase, "status": int(status), "detail": detail}
 
 
 def problem_response(document: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
-    """Answer the current request with a problem, in the shape of the protocol that it speaks."""
-    content, status, media_type = SHAPE.get()(document)
-    # ASCII, because a column's name in a body may be half a surrogate pair, which UTF-8 cannot hold.
+    """Return the error response to the current request, in the format of its protocol."""
+    content, status, media_type = ERROR_FORMAT.get()(document)
+    # ASCII, because a column name may contain half a surrogate pair, which UTF-8 cannot encode.
     return Response(json.dumps(content).encode("ascii"), status, headers, media_type=media_type)
 
 
@@ -226,6 +262,6 @@ def _problem_details(document: dict[str, Any]) -> tuple[dict[str, Any], int, str
     return document | {"request_id": REQUEST_ID.get()}, document["status"], "application/problem+json"
 
 
-# Turns a problem into the body, status and media type that the caller's protocol has for it; set by app.front.
-Shape = Callable[[dict[str, Any]], tuple[dict[str, Any], int, str]]
-SHAPE: ContextVar[Shape] = ContextVar("shape", default=_problem_details)
+# Converts a problem into body, status and media type of the client's protocol; set by app.http.front.
+ErrorFormat = Callable[[dict[str, Any]], tuple[dict[str, Any], int, str]]
+ERROR_FORMAT: ContextVar[ErrorFormat] = ContextVar("error_format", default=_problem_details)

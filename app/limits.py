@@ -1,7 +1,7 @@
-"""Let a bounded number of requests work at once, a bounded number wait, and refuse the rest.
+"""Concurrency limits: a bounded number of requests run, a bounded number wait, and the rest are rejected.
 
-A request takes a slot when its body is there, so a slow sender holds none. Refusals are paced: callers that come back
-at once would otherwise keep the process so busy with refusing that it hardly answers those who have a slot.
+A request takes a slot after its body has arrived, so slow clients hold none. Rejections are paced. Otherwise, clients
+that retry immediately would keep the process too busy with rejections to serve the requests that have a slot.
 """
 
 import asyncio
@@ -13,22 +13,22 @@ from typing import NoReturn
 from starlette.types import Receive
 
 from app.errors import ClientGoneError, OverloadedError
-from app.metrics import LIMIT, WAITING
+from app.monitoring.model_metrics import LIMIT, WAITING
 from app.settings import Settings
 
-REFUSALS_PER_SECOND = 250  # without a pause; each costs about as much as a prediction
+REFUSALS_PER_SECOND = 250  # beyond this rate, rejections are delayed; each costs about as much as a prediction
 REFUSALS_AT_ONCE = 50
 LONGEST_PAUSE_SECONDS = 1.0
 
-_FULL = "All slots are taken and the queue is full; try again later."
+_FULL = "All slots are in use and the queue is full; try again later."
 
 
 class Limits:
-    """Slots, and the queue for them. For one event loop.
+    """Slots and their queue, for use in one event loop.
 
     Args:
-        settings: the queue's.
-        slots: requests that work at once.
+        settings: Settings of the queue.
+        slots: Maximum number of concurrent requests.
     """
 
     def __init__(self, settings: Settings, slots: int) -> None:
@@ -39,38 +39,38 @@ class Limits:
         self._next_refusal = 0.0
 
     def publish(self) -> None:
-        """Let the metrics show these limits."""
+        """Export these limits as metrics."""
         name = self._settings.served_name
         LIMIT.labels(name).set(self._slots)
         WAITING.labels(name).set_function(lambda: len(self._waiting))
 
     @property
     def saturated(self) -> bool:
-        """Whether requests are refused for longer than the set time, without a free slot in between."""
+        """Whether requests have been rejected for longer than `saturation_seconds` without a free slot in between."""
         since = self._refusing_since
         return since is not None and time.monotonic() - since > self._settings.saturation_seconds
 
     @property
     def full(self) -> bool:
-        """Whether there is neither a slot nor a place in the queue."""
+        """Whether all slots are in use and the queue is full."""
         return not self._free and len(self._waiting) >= self._settings.queue_size
 
     def enter(self) -> bool:
-        """Take a slot if one is free; who gets False may `wait` for one."""
-        if self._free:  # then nobody waits: a slot that becomes free goes to the first who does
+        """Take a slot and return True if one is free; otherwise return False, and the request may `wait`."""
+        if self._free:  # then the queue is empty: a released slot goes to the first waiting request
             self._free -= 1
             return True
         return False
 
     async def wait(self, receive: Receive) -> None:
-        """Take a slot when it is this request's turn.
+        """Wait in the queue and take a slot.
 
         Args:
-            receive: of a request whose body was read; tells when the caller leaves.
+            receive: ASGI receive channel of a request whose body was read; it reports a disconnect.
 
         Raises:
-            OverloadedError: the queue is full, or the wait was too long.
-            ClientGoneError: the caller left.
+            OverloadedError: The queue is full, or the wait exceeded `queue_timeout_seconds`.
+            ClientGoneError: The client closed the connection.
         """
         if self.full:
             await self.refuse()
@@ -94,7 +94,7 @@ class Limits:
             await self.refuse(f"No slot became free within {seconds:g} s; try again later.")
 
     def leave(self) -> None:
-        """Give the slot to the first who waits."""
+        """Release a slot, to the first waiting request if there is one."""
         if self._waiting:
             self._waiting.popleft().set_result(None)
         else:
@@ -102,7 +102,7 @@ class Limits:
             self._refusing_since = None
 
     async def refuse(self, detail: str = _FULL) -> NoReturn:
-        """Raise OverloadedError: at once, or when it is its turn among many."""
+        """Raise OverloadedError, after a delay if requests are rejected at a high rate."""
         now = time.monotonic()
         if self._refusing_since is None:
             self._refusing_since = now
@@ -115,7 +115,7 @@ class Limits:
 
 
 async def _departure(receive: Receive) -> None:
-    """Return when the caller has closed the connection."""
+    """Return once the client has closed the connection."""
     with suppress(OSError):
         while (await receive())["type"] != "http.disconnect":
             pass

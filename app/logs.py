@@ -1,6 +1,6 @@
-"""Write logs as JSON lines on standard output.
+"""Logging as JSON lines on standard output.
 
-An exception is logged as its type and the places it passed through: its text may hold what a caller sent.
+An exception is logged as its type and stack, without its message, which may contain values from a request.
 """
 
 import json
@@ -8,16 +8,10 @@ import logging
 import sys
 import threading
 import traceback
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
-# The request this task works for; set by app.front, and by nobody else. Threads get it with the caller's context.
-REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
-# The name of the API key it came with; set by app.auth.
-CALLER: ContextVar[str] = ContextVar("caller", default="")
-# The trace it is part of; set by app.tracing.
-TRACE_ID: ContextVar[str] = ContextVar("trace_id", default="")
+from app.context import CALLER, REQUEST_ID, TRACE_ID
 
 _CONTEXT = (REQUEST_ID, CALLER, TRACE_ID)
 
@@ -25,7 +19,7 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 
 
 class JsonFormatter(logging.Formatter):
-    """One record, one line; what was given as `extra` becomes a key."""
+    """A formatter that writes each record as one line; `extra` values become keys."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line of JSON."""
@@ -48,11 +42,11 @@ log = logging.getLogger(__name__)
 
 
 def configure(level: str) -> None:
-    """Send every logger's records, uvicorn's too, to standard output from `level` on; warnings and crashes as well."""
+    """Send records of all loggers from `level` up, Python warnings and crashes to standard output."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
-    # Python itself would print the exception's text and a trace of many lines.
-    sys.excepthook = lambda *crash: log.critical("the process ends by a bug", exc_info=crash)
-    threading.excepthook = lambda crash: log.critical("a thread ends by a bug", exc_info=crash.exc_value)
+    # Python's own hooks would print the exception's message and a stack of many lines.
+    sys.excepthook = lambda *crash: log.critical("the process crashed", exc_info=crash)
+    threading.excepthook = lambda crash: log.critical("a thread crashed", exc_info=crash.exc_value)

@@ -1,4 +1,4 @@
-"""Put the service together and run it: one process, one event loop."""
+"""The application: all parts of the service in one process with one event loop."""
 
 import logging
 import os
@@ -15,25 +15,27 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_exporter import PrometheusMiddleware
 
-from app import __version__, api, auth, logs, metrics, openapi, pages, protocols
+from app import __version__, logs
+from app.endpoints import health, metrics, model, openapi, protocols
+from app.endpoints.explain import EXPLAIN, Explain
+from app.endpoints.feedback import FEEDBACK, FeedbackEndpoint
+from app.endpoints.predict import Predict
 from app.errors import ProblemError, problem_document, problem_response
-from app.explain import EXPLAIN, Explain
-from app.feedback import FEEDBACK, FeedbackEndpoint
-from app.front import PREDICT, Front, PredictSeries
-from app.loading import Service, leave_message
-from app.predict import Predict
-from app.server import make_server
+from app.http import auth, pages
+from app.http.front import PREDICT, Front, PredictSeries
+from app.http.server import make_server
+from app.http.tracing import Tracing
+from app.service import Service, leave_message
 from app.settings import Settings, describe
-from app.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
 
 class Application(FastAPI):
-    """The FastAPI application, behind its front.
+    """The FastAPI application, behind app.http.front.
 
     Args:
-        service: what it serves.
+        service: State of the process, with the model.
     """
 
     def __init__(self, service: Service) -> None:
@@ -43,25 +45,26 @@ class Application(FastAPI):
             description="Predictions of one MLflow model.",
             version=__version__,
             lifespan=_lifespan,
-            docs_url=None,  # app.pages has it
+            docs_url=None,  # served by app.http.pages
             redoc_url=None,
-            telemetry={"tracing": False, "metrics": False, "logs": False},  # app.tracing sees what it does not
+            telemetry={"tracing": False, "metrics": False, "logs": False},  # app.http.tracing covers more requests
         )
         self.state.service = service
         application: ASGIApp = super().__call__
         predict: ASGIApp = Predict(service)
-        self.include_router(api.router)
+        self.include_router(model.router)
+        self.include_router(health.router)
         if settings.pages_enabled:
             self.router.routes.extend(pages.routes())
-        self.add_route("/metrics", metrics.metrics_endpoint, include_in_schema=False)
-        # The front takes the POSTs; the route is for what else is tried.
+        self.add_route(metrics.METRICS, metrics.metrics, include_in_schema=False)
+        # The front handles POST requests; the route rejects all other methods.
         self.router.routes.append(Route(PREDICT, predict, methods=["POST"], include_in_schema=False))
         self.router.routes.append(Route(EXPLAIN, Explain(service), methods=["POST"], include_in_schema=False))
         if settings.feedback_keys_dir:
-            feedback = FeedbackEndpoint(lambda: service.loaded.feedback if service.loaded else None)
+            feedback = FeedbackEndpoint(lambda: service.loaded.feedback if service.loaded else None, settings)
             self.router.routes.append(Route(FEEDBACK, feedback, methods=["POST"], include_in_schema=False))
-        spoken = protocols.spoken(service)
-        for each in spoken:
+        enabled = protocols.enabled_protocols(service)
+        for each in enabled:
             self.router.routes.extend(each.routes)
         if settings.api_keys_dir:
             known = auth.Keys(settings.api_keys_dir)
@@ -76,34 +79,34 @@ class Application(FastAPI):
             prefix="http_server",
             buckets=sorted({*settings.latency_buckets, settings.latency_objective_seconds}),
             group_paths=True,
-            # Filtering would drop everything that is refused before it reaches a route.
+            # Filtering would drop every request that is rejected before it reaches a route.
             filter_unhandled_paths=False,
             group_unhandled_paths=True,
             skip_paths=["/metrics", "/health.*"],
             always_use_int_status=True,
         )
-        shapes = {part: each.shape for each in spoken for part in each.parts}
+        error_formats = {part: each.error_format for each in enabled for part in each.parts}
         path, series = settings.root_path + PREDICT, PredictSeries(exporter)
-        self._front: ASGIApp = Front(exporter, predict, path, series, shapes)
+        self._front: ASGIApp = Front(exporter, predict, path, series, error_formats)
         self.state.tracing = Tracing(self._front, settings) if settings.otlp_endpoint else None
         if self.state.tracing:
             self._front = self.state.tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the front see every request first: FastAPI looks up its telemetry for each before any middleware."""
+        """Pass every request to the front first, because FastAPI looks up its telemetry before any middleware."""
         await self._front(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
-        """Describe the API as it is now: the model may have been loaded since."""
+        """Return the current OpenAPI document, which changes when the model is loaded."""
         return openapi.document(self, self.state.service)
 
 
 def create_app(settings: Settings, on_failure: Callable[[str], None] | None = None) -> Application:
-    """Build the application; its lifespan loads the model.
+    """Return the application, which loads the model when it starts.
 
     Args:
-        settings: what to serve.
-        on_failure: called when the model will not load.
+        settings: Settings of the service.
+        on_failure: Called if the model cannot be loaded.
     """
     return Application(Service(settings, on_failure))
 
@@ -118,7 +121,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def main() -> int:
-    """Serve until a signal, and return the exit status: 1 when the model would not load."""
+    """Serve until a signal, and return the exit status: 1 if the settings are invalid or the model cannot be loaded."""
     logs.configure("info")
     try:
         settings = Settings()
@@ -152,5 +155,5 @@ async def _answer_http_error(_: Request, error: Exception) -> Response:
 
 
 async def _answer_bug(_: Request, __: Exception) -> Response:
-    detail = "The service failed; its log says where."
+    detail = "The service failed; see its log."
     return problem_response(problem_document(HTTPStatus.INTERNAL_SERVER_ERROR, "", detail))

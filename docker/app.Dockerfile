@@ -1,23 +1,24 @@
-# Serve one model: python -m app. Context: the repository's root.
+# The model service: python -m app. Context: the root of the repository.
 ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
-# Certificates of a private authority, as a path in this stage.
+# Path in this stage of the certificates of a private authority.
 ARG SSL_CERT_FILE
 ARG UV_VERSION=0.13.9
 ENV UV_PROJECT_ENVIRONMENT=/opt/venv UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_NO_CACHE=1
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir uv==${UV_VERSION}
 WORKDIR /src
 COPY pyproject.toml uv.lock ./
-# No group, and no scipy: only XGBoost's Python package needs it, which is here for the library in it alone (app.booster).
+# Without dependency groups and without scipy, which only XGBoost's Python package needs: the image uses its C library
+# (app.model.booster).
 RUN /opt/uv/bin/uv sync --frozen --no-default-groups --no-install-package scipy
-# Packages' own tests and headers are never run here. Bytecode is made now, as the root is read-only later, and knows no
-# time of its source, so that each build of a commit makes the same.
+# The tests and headers of packages are not needed. Bytecode is compiled now because the root is read-only later. It
+# contains no timestamps, so that each build of a commit is identical.
 RUN find /opt/venv/lib -type d \( -name tests -o -name include \) -prune -exec rm -rf {} + \
     && find /opt/venv/lib -type f \( -name redoc.standalone.js -o -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.cpp' -o -name '*.h' \) -delete \
     && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 COPY app /app/app
-# Readable by everyone: a checkout made under a strict umask keeps its modes in COPY.
+# Readable by every user: COPY keeps the modes of a checkout with a strict umask.
 RUN find /app -name __pycache__ -prune -exec rm -rf {} + \
     && chmod -R a+rX /app \
     && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /app \
@@ -29,8 +30,8 @@ LABEL org.opencontainers.image.title="model-service" \
       org.opencontainers.image.description="Serve one MLflow model over HTTP" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.revision="${GIT_COMMIT}"
-# One thread, which sleeps when it waits: threads that spin burn their share of a small CPU quota. The _created
-# series would double the counters.
+# One OpenMP thread, which sleeps while it waits: spinning threads use up a small CPU quota. The _created series would
+# double the number of counters.
 ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -46,5 +47,5 @@ WORKDIR /app
 USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s \
-    CMD ["python3", "-m", "app.check", "ready", "http://127.0.0.1:8000"]
+    CMD ["python3", "-m", "app.tools.check", "ready", "http://127.0.0.1:8000"]
 ENTRYPOINT ["python3", "-m", "app"]

@@ -1,27 +1,28 @@
-# The MLflow server: mlflow server, with every option left to the chart. Context: the repository's root.
+# The MLflow server: mlflow server, whose options the chart sets. Context: the root of the repository.
 ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie
 
 FROM ${PYTHON_IMAGE} AS build
-# Certificates of a private authority, as a path in this stage.
+# Path in this stage of the certificates of a private authority.
 ARG SSL_CERT_FILE
 ARG UV_VERSION=0.13.9
 ENV UV_PROJECT_ENVIRONMENT=/opt/venv UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_NO_CACHE=1
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir uv==${UV_VERSION}
 WORKDIR /src
 COPY pyproject.toml uv.lock ./
-# MLflow declares these, with what they bring, for model flavors and gunicorn; a server under uvicorn imports none.
+# MLflow requires these packages and their dependencies for model flavors and gunicorn. A server with uvicorn imports
+# none of them.
 RUN /opt/uv/bin/uv sync --frozen --only-group mlflow-server \
     --no-install-package gunicorn --no-install-package pyarrow --no-install-package skops \
     --no-install-package scipy --no-install-package scikit-learn --no-install-package joblib \
     --no-install-package matplotlib --no-install-package contourpy --no-install-package fonttools \
     --no-install-package kiwisolver --no-install-package pillow
-# Packages' own tests and headers are never run here. Bytecode is made now, as the root is read-only later, and knows no
-# time of its source, so that each build of a commit makes the same.
+# The tests and headers of packages are not needed. Bytecode is compiled now because the root is read-only later. It
+# contains no timestamps, so that each build of a commit is identical.
 RUN find /opt/venv/lib -type d \( -name tests -o -name include \) -prune -exec rm -rf {} + \
     && find /opt/venv/lib -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' \) -delete \
     && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 COPY mlflow_server /opt/mlflow/mlflow_server
-# Readable by everyone: a checkout made under a strict umask keeps its modes in COPY.
+# Readable by every user: COPY keeps the modes of a checkout with a strict umask.
 RUN find /opt/mlflow -name __pycache__ -prune -exec rm -rf {} + \
     && chmod -R a+rX /opt/mlflow \
     && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/mlflow

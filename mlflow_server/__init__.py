@@ -1,1 +1,1 @@
-"""What the MLflow server's image runs beside MLflow: the preparation of a start, and the check of a release."""
+"""Programs of the MLflow server image: the preparation of a start, and the check of a release."""

@@ -1,4 +1,4 @@
-"""Where the server keeps artifacts: whether it is there and takes what we have to show."""
+"""The check of the artifact store: whether it exists and accepts the credentials."""
 
 import importlib.util
 import os
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from mlflow_server.errors import NotReadyError
 
 KEY = "mlflow.artifactsDestination"
-# What MLflow imports for other stores; an image made FROM ours may have it.
+# Modules that MLflow imports for other stores, and their packages. An image built FROM this one may contain them.
 PACKAGES = {
     "gs": ("google.cloud.storage", "google-cloud-storage"),
     "wasbs": ("azure.storage.blob", "azure-storage-blob"),
@@ -17,10 +17,10 @@ PACKAGES = {
 
 
 def check(destination: str) -> None:
-    """Look at the place once.
+    """Check the artifact store once.
 
     Raises:
-        NotReadyError: it is missing, refuses us or cannot be reached.
+        NotReadyError: The store does not exist, refuses the credentials or is unreachable.
     """
     parts = urlsplit(destination)
     if parts.scheme == "s3":
@@ -43,21 +43,23 @@ def _check_bucket(bucket: str) -> None:
         boto3.client("s3", endpoint_url=endpoint, config=short).head_bucket(Bucket=bucket)
     except NoCredentialsError as error:
         raise NotReadyError(
-            f"{where} needs credentials and there are none: name a Secret in s3.existingSecret, or give the "
+            f"{where} needs credentials, but none are set: name a Secret in s3.existingSecret, or give the "
             "ServiceAccount a cloud identity in serviceAccount.annotations."
         ) from error
     except ClientError as error:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        said = {
+        remedies = {
             404: f"does not exist: create it, or correct {KEY}.",
             403: "refuses the credentials: correct s3.existingSecret, or allow them to list this bucket.",
             301: "is in another region: set s3.region.",
         }
-        raise NotReadyError(f"{where} {said.get(status, f'answers {status}: is s3.endpointUrl right?')}") from error
-    except (BotoCoreError, ValueError) as error:
-        said_by_client = " ".join(str(error).split())
         raise NotReadyError(
-            f"{where} cannot be reached: {said_by_client} Is it up, may this pod reach it, and is s3.endpointUrl right?"
+            f"{where} {remedies.get(status, f'responds with {status}: check s3.endpointUrl.')}"
+        ) from error
+    except (BotoCoreError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise NotReadyError(
+            f"{where} is unreachable: {reason} Check that it runs, that this pod may reach it, and s3.endpointUrl."
         ) from error
 
 
@@ -69,7 +71,7 @@ def _check_package(scheme: str) -> None:
         found = None
     if found is None:
         raise NotReadyError(
-            f"{KEY} starts with {scheme}://, which needs {package}: use an image made FROM this one with it."
+            f"{KEY} starts with {scheme}://, which needs {package}: use an image built FROM this one that contains it."
         )
 
 
@@ -78,9 +80,9 @@ def _check_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise NotReadyError(
-            f"The folder {folder} ({KEY}) cannot be made: {error.strerror}. Name one on the volume."
+            f"The folder {folder} ({KEY}) cannot be created: {error.strerror}. Use a folder on the volume."
         ) from error
     if not os.access(folder, os.W_OK):
         raise NotReadyError(
-            f"The folder {folder} ({KEY}) is not writable for user {os.getuid()}: check podSecurityContext.fsGroup."
+            f"The folder {folder} ({KEY}) is not writable for user {os.getuid()}: check pod.securityContext.fsGroup."
         )

@@ -1,7 +1,7 @@
-"""Use a running server as a client does: python -m mlflow_server.check
+"""The check of a running server by a client: python -m mlflow_server.check
 
-The pod of `helm test`. It logs a run with an artifact, reads both back, finds the run by a search, and deletes it.
-Where the server is and who calls it, MLflow's client reads from MLFLOW_TRACKING_URI, _USERNAME and _PASSWORD.
+The pod of `helm test` logs a run with an artifact, reads both back, finds the run with a search, and deletes it.
+MLflow's client reads address and credentials from MLFLOW_TRACKING_URI, _USERNAME and _PASSWORD.
 """
 
 import logging
@@ -22,11 +22,11 @@ log = logging.getLogger("mlflow_server")
 
 
 def check(client: MlflowClient) -> str:
-    """Do all of it and return the run's id.
+    """Check the server, and return the ID of the run.
 
     Raises:
-        NotReadyError: what comes back is not what was sent; with the step.
-        MlflowException: the server refuses or cannot be reached.
+        NotReadyError: The server returns different data than it received. The message names the step.
+        MlflowException: The server refuses or is unreachable.
     """
     experiment = client.get_experiment_by_name(EXPERIMENT)
     experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
@@ -41,12 +41,10 @@ def check(client: MlflowClient) -> str:
             client.log_artifact(run_id, str(sent), "files")
             sent.unlink()
             if Path(client.download_artifacts(run_id, "files/artifact.bin", folder)).read_bytes() != text:
-                raise NotReadyError("The artifact that comes back is not the one that was sent.")
+                raise NotReadyError("The downloaded artifact differs from the uploaded one.")
         data = client.get_run(run_id).data
         if (data.params.get("value"), data.metrics.get("loss")) != (value, 0.25):
-            raise NotReadyError(
-                f"The run that comes back has other values than were sent: {data.params} {data.metrics}."
-            )
+            raise NotReadyError(f"The values of the run differ from the logged ones: {data.params} {data.metrics}.")
         found = client.search_runs([experiment_id], f"params.value = '{value}' and metrics.loss < 1")
         if [run.info.run_id for run in found] != [run_id]:
             raise NotReadyError(f"The search for the run found {len(found)} runs.")
@@ -56,7 +54,7 @@ def check(client: MlflowClient) -> str:
 
 
 def main() -> int:
-    """Run as a program and return its exit code."""
+    """Run the check, and return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

@@ -1,8 +1,8 @@
-"""Get ready what an MLflow server needs before it starts: python -m mlflow_server.prepare
+"""The preparation of an MLflow server before it starts: python -m mlflow_server.prepare
 
-The init container of the chart. It waits for databases and artifact store, brings the schemas up to date, one pod at a
-time, and ends. While something is missing it says so, each time with what to do; after PREPARE_TIMEOUT_SECONDS it gives
-up with that sentence as the termination message, and Kubernetes starts it again, with what the Secrets hold by then.
+The init container of the chart waits for the databases and the artifact store, and migrates the schemas, one pod at a
+time. It logs each problem with its remedy. After PREPARE_TIMEOUT_SECONDS, the last problem becomes the termination
+message, and Kubernetes restarts the container with the current values of the Secrets.
 """
 
 import logging
@@ -21,15 +21,15 @@ PAUSE_SECONDS = 2.0
 log = logging.getLogger("mlflow_server")
 
 
-def patiently(step: Callable[[], None], until: float) -> None:
-    """Repeat a step until it works; each new reason why it does not is logged once.
+def retry(step: Callable[[], None], until: float) -> None:
+    """Repeat a step until it succeeds, and log each new problem once.
 
     Args:
-        step: raises NotReadyError while something is missing.
-        until: the time of time.monotonic() after which the last reason is raised.
+        step: Raises NotReadyError while a dependency is missing.
+        until: Time of time.monotonic() after which the last problem is raised.
 
     Raises:
-        NotReadyError: there is no time left.
+        NotReadyError: The time is over.
     """
     reason = ""
     while True:
@@ -41,15 +41,15 @@ def patiently(step: Callable[[], None], until: float) -> None:
                 raise
             if str(missing) != reason:
                 reason = str(missing)
-                log.warning("%s Trying again.", reason)
+                log.warning("%s Retrying.", reason)
         time.sleep(PAUSE_SECONDS)
 
 
 def prepare() -> None:
-    """Do all of it.
+    """Prepare the server.
 
     Raises:
-        NotReadyError: something is still missing when the time is over, or can only change with the pod's environment.
+        NotReadyError: A dependency is still missing when the time is over, or the environment of the pod is wrong.
     """
     until = time.monotonic() + float(os.environ.get("PREPARE_TIMEOUT_SECONDS", "120"))
     runs_key = os.environ.get("PREPARE_DATABASE_KEY", "mlflow.backendStoreUri")
@@ -61,14 +61,14 @@ def prepare() -> None:
         key = "auth.databaseUriFrom" if own else runs_key
         stores.append((database.parse(users, key), key, database.migrate_users))
     for store in stores:
-        patiently(partial(database.bring_up_to_date, *store), until)
+        retry(partial(database.bring_up_to_date, *store), until)
     destination = os.environ["MLFLOW_ARTIFACTS_DESTINATION"]
-    patiently(partial(artifacts.check, destination), until)
-    log.info("artifacts go to %s", destination)
+    retry(partial(artifacts.check, destination), until)
+    log.info("artifacts are stored in %s", destination)
 
 
 def main() -> int:
-    """Run as a program and return its exit code."""
+    """Run the preparation, and return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         prepare()

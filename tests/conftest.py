@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.charts.umbrella import stack_package
 from tests.left_out import leave_out, lines
+from tools.cluster.umbrella import stack_package
 
 NEED_STACK = ("charts/test_stack.py", "e2e/test_stack.py")
 
@@ -14,11 +14,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out what needs the package."""
     if stack_package() is None:
         for name in NEED_STACK:
-            why = "for the real kube-prometheus-stack only: KPS_CHART does not name its package"
+            why = "they need the package of kube-prometheus-stack, which KPS_CHART names"
             leave_out(config, items, Path(__file__).parent / name, why)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what was left out, here and by other folders."""
+    """Report the tests that this file and other folders left out."""
     for line in lines(config):
         terminalreporter.write_line(line, yellow=True)

@@ -11,16 +11,16 @@ def leave_out(config: pytest.Config, items: list[pytest.Item], path: Path, why: 
     """Take the tests of a file out of a run.
 
     Args:
-        config: of the run, which remembers it.
-        items: the run's tests; changed.
-        path: the file.
-        why: the end of the line that says so.
+        config: The run's configuration, which stores the line.
+        items: The run's tests, changed in place.
+        path: The file.
+        why: The reason, for the summary.
     """
     tests = [item for item in items if item.path == path]
     if tests:
         config.hook.pytest_deselected(items=tests)
         items[:] = [item for item in items if item not in tests]
-        config.stash.setdefault(_LINES, []).append(f"left out {len(tests)} of {path.name}, {why}")
+        config.stash.setdefault(_LINES, []).append(f"left out {len(tests)} of {path.name}: {why}")
 
 
 def lines(config: pytest.Config) -> list[str]:

@@ -1,7 +1,9 @@
-"""`python -m training <command> --help` lists a command's options; the last line of its output is JSON.
+"""The command line: `python -m training <command> --help` lists the options of a command.
 
-Exit codes: 0 done, 1 MLflow is not there or refuses, 2 data, settings or a disk that cannot be used, 3 refused by a
-gate, 130 stopped by Ctrl-C, 143 by SIGTERM.
+The last line of the output is JSON.
+
+Exit codes: 0 success, 1 MLflow is unreachable or refuses, 2 the data, the settings or the disk cannot be used, 3 the
+gate refused, 130 stopped by Ctrl-C, 143 stopped by SIGTERM.
 """
 
 import importlib
@@ -15,16 +17,16 @@ from types import FrameType
 
 from training.errors import RefusedError, ResourceError, Terminated, TrainingError
 
-# What a command is for. Its module, of the same name, has the class `Options` of its settings and `run(options)`,
-# which returns what is printed; it is imported only when it is called, as MLflow alone takes a second.
+# The purpose of each command. The module of the same name contains the class `Options` and the function `run(options)`,
+# which returns the JSON to print. It is imported only when it is called, because importing MLflow takes a second.
 COMMANDS = {
     "train": "train a model, log the run and register a version",
     "promote": "move the alias to a version that passes the gate",
-    "rollback": "move the alias back to the champion before",
+    "rollback": "move the alias back to the previous champion",
     "score": "score a data set to Parquet files with a registered model",
     "describe": "write the contract.json of a model that was logged elsewhere",
-    "reproduce": "train a version again and compare the file",
-    "upload": "bring a run to MLflow that was away when it ended",
+    "reproduce": "retrain a version and compare the model files",
+    "upload": "upload a finished run that could not be published",
 }
 USAGE = "usage: python -m training <command> [options]\n\n" + "".join(
     f"  {name:<10} {purpose}\n" for name, purpose in COMMANDS.items()
@@ -34,15 +36,15 @@ log = logging.getLogger("training")
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one command; return the exit code."""
+    """Run one command, and return its exit code."""
     if not argv or argv[0] not in COMMANDS:
         asked = bool(argv) and argv[0] in ("-h", "--help")
         (sys.stdout if asked else sys.stderr).write(USAGE)
         return 0 if asked else 2
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # its retries say nothing that the last error does not
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # the last error contains the cause of its retries
     try:
-        command = importlib.import_module(f"training.{argv[0]}")
+        command = importlib.import_module(f"training.commands.{argv[0]}")
         options = command.Options.load(argv[0], argv[1:])
         try:
             code, answer = 0, command.run(options)
@@ -73,7 +75,7 @@ def _write(path: Path, line: str) -> None:
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    """End through every context, so that a stopped Job leaves a KILLED run, not one RUNNING for ever."""
+    """Leave every context, so that the run of a stopped Job is marked KILLED and does not stay RUNNING."""
     raise Terminated
 
 

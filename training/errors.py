@@ -1,33 +1,34 @@
-"""What may go wrong in a command, each with the exit code that a caller sees. A text is one sentence with the remedy.
+"""Errors of the commands and their exit codes. The message of an error is one sentence that contains the remedy.
 
-TrainingError
-├── InputError      2: data or settings that cannot be used
-├── TrackingError   1: MLflow is not there, refuses, or holds other bytes than it was given
-└── ResourceError   2: this machine has no room, memory or right for what is asked
+TrainingError       1
+├── InputError      2: the data or the settings cannot be used
+├── RefusedError    3: the gate refused
+├── TrackingError   1: MLflow is unreachable, refuses, or returns bytes that differ from those it received
+└── ResourceError   2: no disk space, memory or permission on this machine
 """
 
 from typing import Any
 
 
 class TrainingError(Exception):
-    """The command cannot do what it was asked to."""
+    """The command failed."""
 
     exit_code = 1
 
 
 class InputError(TrainingError):
-    """The data or a setting cannot be used; names the place: column and row, or the setting."""
+    """The data or a setting cannot be used. The message names the column and the row, or the setting."""
 
     exit_code = 2
 
 
 class RefusedError(TrainingError):
-    """The answer to what was asked is no; `answer` is printed all the same.
+    """The command refused the request. Its answer is still printed.
 
     Args:
-        text: why.
-        answer: what is printed.
-        exit_code: 3, or another one that the command documents.
+        text: The reason.
+        answer: JSON to print.
+        exit_code: 3, or another code that the command documents.
     """
 
     def __init__(self, text: str, answer: dict[str, Any], exit_code: int = 3) -> None:
@@ -37,14 +38,14 @@ class RefusedError(TrainingError):
 
 
 class TrackingError(TrainingError):
-    """MLflow does not answer, refuses, or gives out other bytes than it was given."""
+    """MLflow is unreachable, refuses, or returns bytes that differ from those it received."""
 
 
 class ResourceError(TrainingError):
-    """No space, no memory, or no right to write here."""
+    """There is no disk space, memory or write permission."""
 
     exit_code = 2
 
 
 class Terminated(BaseException):
-    """SIGTERM came. No `Exception`, so that nothing but a clean-up handles it on its way out."""
+    """SIGTERM was received. It is not an `Exception`, so that only cleanup code handles it."""

@@ -1,4 +1,4 @@
-"""Show how far a long work is: a bar on a terminal, a line every half minute elsewhere."""
+"""Progress of long tasks: a bar on a terminal, otherwise a log line every 30 seconds."""
 
 import logging
 import sys
@@ -16,17 +16,17 @@ log = logging.getLogger("training.progress")
 
 
 class Progress:
-    """What a work tells of itself."""
+    """The progress of one task."""
 
     def __init__(self, what: str, total: int | None, unit: str) -> None:
         self._what, self._total, self._unit = what, total, unit
         self._done = 0
         self._next_line = time.monotonic() + SECONDS_PER_LINE
-        # tqdm hides the bar by itself where standard error is no terminal.
+        # tqdm hides the bar if standard error is not a terminal.
         self._bar: Any = tqdm(total=total, desc=what, unit=unit, unit_scale=unit == "B", disable=None, leave=False)
 
     def advance(self, by: int = 1, note: str = "") -> None:
-        """Say that so much more is done."""
+        """Add to the finished units."""
         self._done += by
         self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(by)
@@ -36,13 +36,13 @@ class Progress:
             self._next_line = time.monotonic() + SECONDS_PER_LINE
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.close()
 
 
 @contextmanager
 def bar(what: str, total: int | None, unit: str) -> Iterator[Progress]:
-    """Yield the progress of a work of `total` units, None when nobody knows."""
+    """Yield the progress of a task of `total` units; None if the number is unknown."""
     progress = Progress(what, total, unit)
     try:
         yield progress
@@ -52,14 +52,14 @@ def bar(what: str, total: int | None, unit: str) -> Iterator[Progress]:
 
 
 class Rounds(xgb.callback.TrainingCallback):
-    """Tell the progress of one training by XGBoost."""
+    """Progress of one training with XGBoost."""
 
     def __init__(self, progress: Progress) -> None:
         super().__init__()
         self._progress = progress
 
     def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002
-        """Count the round, with the last value of the last metric; False: go on."""
+        """Count the round and show the last metric. Return False, so that the training continues."""
         last = [f"{part}-{name} {values[-1]:.5f}" for part, of in evals_log.items() for name, values in of.items()]
         self._progress.advance(note=last[-1] if last else "")
         return False

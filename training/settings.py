@@ -1,7 +1,7 @@
-"""What every command can be told: by flag, environment variable or file, in this order of precedence.
+"""Settings of the commands. A flag takes precedence over an environment variable, which takes precedence over a file.
 
-A file (`--config`, TRAINING_CONFIG; YAML, TOML or JSON) holds the fields by name; those that one command alone knows
-may stand in a section of its name, so that `train` and `promote` can share a file.
+The file (`--config`, TRAINING_CONFIG) is YAML, TOML or JSON and contains the options by name. A section named after a
+command applies only to that command, so that `train` and `promote` can share one file.
 """
 
 import os
@@ -30,8 +30,8 @@ from training.errors import InputError
 _HTTP_URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
 _MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _ALIAS = r"^[A-Za-z0-9_-]+$"
-_file: ContextVar[dict[str, Any]] = ContextVar("the values of the file that --config names")
-# Sections of a file; each is read by the command of its name alone.
+_file: ContextVar[dict[str, Any]] = ContextVar("values from the file of --config")
+# Sections of a file. Only the command of the same name reads a section.
 COMMAND_SECTIONS = ("train", "promote", "rollback", "reproduce", "score", "describe", "upload")
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -39,7 +39,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 def _free_alias(alias: str) -> str:
-    """Refuse what MLflow reserves now, not after the training."""
+    """Refuse names that MLflow reserves before the training starts."""
     if alias.lower() == "latest" or re.fullmatch(r"v\d+", alias, re.IGNORECASE):
         raise ValueError("MLflow reserves 'latest' and 'v<number>'; choose another alias")
     return alias
@@ -49,13 +49,13 @@ Alias = Annotated[str, Field(pattern=_ALIAS), AfterValidator(_free_alias)]
 
 
 def server_address(uri: str) -> str:
-    """Return the address of an MLflow server without a slash at its end.
+    """Return the address of an MLflow server without a trailing slash.
 
-    Paths and databases are none: MLflow would quietly write to the container's own disk. Passwords do not belong in it:
-    MLflow prints the URI in links and errors, so what stands in it ends in logs.
+    Paths and databases are refused, because MLflow would silently write to the container's disk. Passwords are refused
+    because MLflow prints the URI in links and errors, which end up in logs.
 
     Raises:
-        ValueError: it is none.
+        ValueError: The URI is not the address of a server, or contains credentials.
     """
     url = _HTTP_URL.validate_python(uri)
     if url.username or url.password:
@@ -64,38 +64,38 @@ def server_address(uri: str) -> str:
 
 
 class Settings(BaseSettings):
-    """The options of all commands; a command's own class adds its own.
+    """Options of all commands. A subclass adds the options of its command.
 
-    Every option is also an environment variable: TRAINING_MODEL_NAME, ...; without the prefix only
-    MLFLOW_TRACKING_URI and GIT_COMMIT, which are not of our making.
+    Every option is also an environment variable with the prefix TRAINING_, such as TRAINING_MODEL_NAME. Only
+    MLFLOW_TRACKING_URI and GIT_COMMIT, which other tools define, have no prefix.
     """
 
     model_config = SettingsConfigDict(
         env_prefix="TRAINING_",
-        env_ignore_empty=True,  # an empty variable is what a chart renders for "not set"
+        env_ignore_empty=True,  # a chart renders an empty variable for "not set"
         cli_kebab_case=True,
         cli_implicit_flags=True,  # --dry-run, and --no-dry-run
         frozen=True,
     )
 
-    config: Path | None = Field(default=None, description="File with these options: YAML, TOML or JSON.")
+    config: Path | None = Field(default=None, description="YAML, TOML or JSON file with these options.")
     mlflow_tracking_uri: str = Field(
-        validation_alias="mlflow_tracking_uri", description="MLflow server, http:// or https://."
+        validation_alias="mlflow_tracking_uri", description="Address of the MLflow server, http:// or https://."
     )
     git_commit: str = Field(
         default="",
         validation_alias="git_commit",
-        description="Commit of this code, when it runs without .git; ends in -dirty when files differ from it.",
+        description="Commit of this code, for images without .git. The suffix -dirty marks modified files.",
     )
     model_name: str = Field(
-        default="breast-cancer", pattern=_MODEL_NAME, description="Registered model; also the experiment."
+        default="breast-cancer", pattern=_MODEL_NAME, description="Name of the registered model and of the experiment."
     )
-    result: Path | None = Field(default=None, description="File that gets the JSON of the last line on stdout.")
+    result: Path | None = Field(default=None, description="File to which the JSON result is also written.")
 
     @field_validator("mlflow_tracking_uri")
     @classmethod
     def _is_a_server(cls, uri: str) -> str:
-        """Refuse paths, databases and passwords."""
+        """Refuse paths, databases and credentials."""
         return server_address(uri)
 
     @classmethod
@@ -107,7 +107,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is the library's
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Add the file, after the environment."""
+        """Add the file with a lower precedence than the environment."""
         return init_settings, env_settings, InitSettingsSource(settings_cls, _file.get({}))
 
     @classmethod
@@ -115,8 +115,8 @@ class Settings(BaseSettings):
         """Return the settings of a command from its flags, the environment and a file.
 
         Raises:
-            InputError: names each option that is wrong, by its flag and its variable, and never its value.
-            SystemExit: argparse's own, for --help and unknown flags.
+            InputError: Options are invalid. The message names their flags and variables, and never contains a value.
+            SystemExit: Raised by argparse for --help and unknown flags.
         """
         sections = _file.set(_read(_config_path(argv), command))
         try:
@@ -126,18 +126,18 @@ class Settings(BaseSettings):
             problems = (cls._problem(detail["loc"], detail["msg"]) for detail in error.errors())
             raise InputError("; ".join(problems)) from None
         except SettingsError as error:
-            raise InputError(f"{error}: it is read as JSON.") from None
+            raise InputError(f"{error}: the value must be JSON.") from None
         finally:
             _file.reset(sections)
 
     @classmethod
     def _problem(cls, location: tuple[int | str, ...], message: str) -> str:
-        """Name a wrong setting by its flag and its variable: a chart sets the one, a person the other."""
+        """Name an invalid setting by its flag and its variable. Charts set the variable, people the flag."""
         if not location:
             return message.removeprefix("Value error, ")
         field, *inner = (str(part) for part in location)
         if field not in cls.model_fields:
-            return f"{field} is no option of this command"
+            return f"{field} is not an option of this command"
         variable = field.upper() if cls.model_fields[field].validation_alias else f"TRAINING_{field.upper()}"
         place = "".join(f", {part}" for part in inner)
         return f"--{field.replace('_', '-')} ({variable}{place}): {message.removeprefix('Value error, ')}"
@@ -153,7 +153,7 @@ def _config_path(argv: Sequence[str]) -> str:
 
 
 def _read(path: str, command: str) -> dict[str, Any]:
-    """Return the file's values for a command: those outside of sections, and those in the command's own."""
+    """Return the values of a file for a command: those outside of sections, and those in the section of the command."""
     if not path:
         return {}
     try:
@@ -163,12 +163,12 @@ def _read(path: str, command: str) -> dict[str, Any]:
         raise InputError(f"--config (TRAINING_CONFIG): {path} cannot be read ({error}).") from None
     except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
         what = " ".join(str(error).split())
-        raise InputError(f"--config (TRAINING_CONFIG): {path} is not what its name says: {what}.") from None
+        raise InputError(f"--config (TRAINING_CONFIG): {path} is not valid: {what}.") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise InputError(f"--config (TRAINING_CONFIG): {path} holds no options by name.")
+        raise InputError(f"--config (TRAINING_CONFIG): {path} does not contain options by name.")
     values = {key.replace("-", "_"): value for key, value in values.items()}
     own = {key: value for key, value in values.items() if key not in COMMAND_SECTIONS}
     section = values.get(command) or {}
     if not isinstance(section, dict):
-        raise InputError(f"--config (TRAINING_CONFIG): section {command} of {path} holds no options by name.")
+        raise InputError(f"--config (TRAINING_CONFIG): section {command} of {path} does not contain options by name.")
     return own | {key.replace("-", "_"): value for key, value in section.items()}

@@ -1,4 +1,4 @@
-"""Chromium, and proxies in front of the service, for the tests of the pages."""
+"""Chromium and a reverse proxy for the tests of the pages."""
 
 import re
 import shutil
@@ -13,18 +13,18 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.cluster.preflight import install_packages
+from tools.cluster.preflight import install_packages
 
-# What Chromium says of each answer of 400 and above, which tests of refusals ask for.
+# Chromium's console message for the error responses that the tests cause.
 _REFUSED = re.compile(r"Failed to load resource: the server responded with a status of (401|404|422|501|503) ")
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Yield Debian's browser, which is installed where that is possible; else the failure says what to install."""
+    """Yield Debian's Chromium, which is installed if possible; otherwise the failure names the package."""
     install_packages({"chromium": "chromium"})
     with sync_playwright() as playwright:
-        # Without its sandbox, which root cannot have: it only ever opens the pages of this checkout.
+        # Root cannot use the sandbox. The browser opens only the pages of this checkout.
         yield playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
 
 
@@ -32,13 +32,13 @@ def chromium() -> Iterator[Browser]:
 def visiting(
     browser: Browser, address: str, *, prepare: Callable[[Page], None] = lambda _: None, **options: Any
 ) -> Iterator[Page]:
-    """Yield a page, and see that it asked nobody but its own server and that Chromium had no complaint.
+    """Yield a page, and check that it contacted only its own server and that Chromium logged no errors.
 
     Args:
-        browser: shows it.
-        address: of the page.
-        prepare: called before the page is asked for.
-        options: of the browser's window.
+        browser: Browser that opens the page.
+        address: Address of the page.
+        prepare: Called before the page is requested.
+        options: Options of the browser's window.
     """
     context = browser.new_context(**options)
     page = context.new_page()
@@ -57,13 +57,13 @@ def visiting(
 
 
 @contextmanager
-def proxy(target: str, prefix: str, *, told: bool) -> Iterator[str]:
+def proxy(target: str, prefix: str, *, announced: bool) -> Iterator[str]:
     """Yield the address of a proxy that strips a prefix.
 
     Args:
-        target: the service.
-        prefix: of the paths that are handed on; any other is a 404.
-        told: whether the proxy tells the service, with X-Forwarded-Prefix.
+        target: Address of the service.
+        prefix: Path prefix that is stripped; other paths return 404.
+        announced: Whether the proxy sends X-Forwarded-Prefix.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -72,7 +72,7 @@ def proxy(target: str, prefix: str, *, told: bool) -> Iterator[str]:
                 self.send_error(404)
                 return
             body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or None
-            wanted = {"Content-Type": "application/json"} | ({"X-Forwarded-Prefix": prefix} if told else {})
+            wanted = {"Content-Type": "application/json"} | ({"X-Forwarded-Prefix": prefix} if announced else {})
             path = self.path.removeprefix(prefix) or "/"
             request = urllib.request.Request(target + path, body, wanted, method=self.command)  # noqa: S310
             try:
@@ -91,7 +91,7 @@ def proxy(target: str, prefix: str, *, told: bool) -> Iterator[str]:
         do_GET = do_POST = _forward  # noqa: N815 - the names that http.server calls
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Suppress the log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)

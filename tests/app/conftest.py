@@ -10,15 +10,16 @@ import pytest
 import xgboost as xgb
 from starlette.testclient import TestClient
 
-from app.booster import Matrix
-from app.contract import CONTRACT_FILE, MODEL_FILE
-from tests.app.harness import COLUMNS, MODEL, answers, free_port, process, serving, settings_for, until, write_contract
+from app.model.booster import Matrix
+from app.model.contract import CONTRACT_FILE, MODEL_FILE
+from tests.app.harness import COLUMNS, MODEL, process, serving, settings_for, write_contract
 from tests.app.kinds import KINDS
+from tools.loopback import answers, free_port, until
 
 
 @pytest.fixture(scope="session")
 def rows() -> Matrix:
-    """Inputs of which the last column holds integers, shape (60, 3)."""
+    """Inputs, shape (60, 3), with integers in the last column."""
     drawn = np.random.default_rng(0).random((60, len(COLUMNS)), dtype=np.float32)
     drawn[:, 2] = np.floor(drawn[:, 2] * 10)
     return drawn
@@ -33,7 +34,7 @@ def booster(rows: Matrix) -> xgb.Booster:
 
 @pytest.fixture(scope="session")
 def logged(rows: Matrix) -> dict[str, Any]:
-    """What a training run gives to MLflow besides the booster."""
+    """Arguments of MLflow's log_model, without the booster."""
     with warnings.catch_warnings(action="ignore"):
         import pandas as pd
         from mlflow.models import infer_signature
@@ -46,7 +47,7 @@ def logged(rows: Matrix) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory, booster: xgb.Booster, logged: dict[str, Any]) -> Path:
-    """The folder that MLflow saves, with a contract. Not to be changed."""
+    """Model folder written by MLflow, with a contract. Tests must not change it."""
     folder = tmp_path_factory.mktemp("saved") / "model"
     with warnings.catch_warnings(action="ignore"):
         import mlflow.xgboost
@@ -58,7 +59,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, booster: xgb.Booster, logged
 
 @pytest.fixture(scope="session")
 def client(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    """The service with the saved model; 200 rows and 20,000 bytes at most."""
+    """Client of a service with the saved model and limits of 200 rows and 20,000 bytes."""
     limits = {"max_rows": 200, "max_body_bytes": 20_000}
     with serving(settings_for(saved.as_uri(), tmp_path_factory.mktemp("client"), model_name=MODEL, **limits)) as it:
         yield it
@@ -66,7 +67,7 @@ def client(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Te
 
 @pytest.fixture(scope="session")
 def mlflow_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start an MLflow server and return its address, without waiting until it answers."""
+    """Start an MLflow server and yield its address, without waiting until it is ready."""
     folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
     arguments = [
         *("-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
@@ -79,14 +80,14 @@ def mlflow_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def mlflow_server(mlflow_process: str) -> str:
-    """An MLflow server that answers."""
-    until(lambda: answers(f"{mlflow_process}/health"), 180)  # 6 s; on a busy machine a minute
+    """Address of an MLflow server that is ready."""
+    until(lambda: answers(f"{mlflow_process}/health"), 180)  # takes 6 s, or a minute on a busy machine
     return mlflow_process
 
 
 @pytest.fixture(scope="session")
 def registered(mlflow_server: str, booster: xgb.Booster, logged: dict[str, Any]) -> str:
-    """A model in the registry as version 1 and @champion; returns the id of its run."""
+    """ID of the run of a model that is registered as version 1 and @champion."""
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(action="ignore"):
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         import mlflow
@@ -106,7 +107,7 @@ def registered(mlflow_server: str, booster: xgb.Booster, logged: dict[str, Any])
 
 @pytest.fixture
 def copied(saved: Path, tmp_path: Path) -> Path:
-    """A copy of the saved model, to be damaged."""
+    """Copy of the saved model that tests may damage."""
     folder = tmp_path / "model"
     folder.mkdir()
     for name in ("MLmodel", MODEL_FILE, "input_example.json", CONTRACT_FILE):
@@ -121,7 +122,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def served(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Yield a client of the service, and the model that was logged."""
+    """Yield a client of the service and the logged model."""
     place = tmp_path_factory.mktemp("kind")
     model = KINDS[kind].save(place / "model")
     with serving(settings_for((place / "model").as_uri(), place, max_body_bytes=4_000_000)) as client:

@@ -1,4 +1,4 @@
-"""What the tests of the service share: how to run it, in this process and in one of its own."""
+"""Shared tools of the service's tests, which run it in this process or in a separate one."""
 
 import asyncio
 import io
@@ -9,8 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -19,12 +17,13 @@ from typing import Any, cast
 
 from starlette.testclient import TestClient
 
-from app.contract import CONTRACT_FILE
-from app.loading import Service
+from app.http.server import Connection, Server, make_server
 from app.logs import JsonFormatter
 from app.main import create_app
-from app.server import Connection, Server, make_server
+from app.model.contract import CONTRACT_FILE
+from app.service import Service
 from app.settings import Settings
+from tools.loopback import answers, free_port, until
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = ["mean radius", "texture", "count"]
@@ -41,15 +40,6 @@ def write_contract(folder: Path, **changes: Any) -> None:
 def settings_for(uri: str, tmp_path: Path, **changes: Any) -> Settings:
     places = {"cache_dir": tmp_path / "cache", "termination_message_path": tmp_path / "termination"}
     return Settings(**{"model_uri": uri, "load_timeout_seconds": 30, **places, **changes})
-
-
-def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    """Return the first true result, or fail when the clock runs out."""
-    deadline = time.monotonic() + seconds
-    while not (result := condition()):
-        assert time.monotonic() < deadline, f"not true within {seconds} s"
-        time.sleep(0.02)
-    return result
 
 
 @contextmanager
@@ -72,7 +62,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Listening:
-    """The service on a port of this event loop; callers are sockets, which may be slow or leave."""
+    """The service on a port of this event loop, for clients that are plain sockets."""
 
     service: Service
     port: int
@@ -83,7 +73,7 @@ class Listening:
         return cast(set[Connection], self.server.server_state.connections)
 
     def end(self) -> None:
-        """Do what SIGTERM does."""
+        """Start the shutdown, like SIGTERM."""
         self.server.handle_exit(signal.SIGTERM, None)
 
     async def send(self, method: str, path: str, body: bytes = b"", *, announced: int = -1) -> asyncio.StreamWriter:
@@ -123,21 +113,15 @@ async def listening(settings: Settings) -> AsyncIterator[Listening]:
 
 
 async def eventually(condition: Callable[[], Any], seconds: float = 30) -> None:
-    """Let the event loop turn until the condition holds, or fail when the clock runs out."""
+    """Wait until the condition holds, or fail after the time limit."""
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.005)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def process(arguments: list[str], log: Path, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a Python program of this environment, and end it afterwards."""
+    """Run a Python program of this environment, and stop it afterwards."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "MODEL_SERVICE_"))}
     with log.open("wb") as output:
         running = subprocess.Popen(
@@ -156,12 +140,12 @@ def process(arguments: list[str], log: Path, **environment: str) -> Iterator[sub
             try:
                 running.wait(20)
             except subprocess.TimeoutExpired:
-                os.killpg(running.pid, signal.SIGKILL)  # with its workers
+                os.killpg(running.pid, signal.SIGKILL)  # including its workers
                 running.wait()
 
 
 def environment(uri: str, tmp_path: Path, **changes: str) -> dict[str, str]:
-    """The variables of a service of its own process."""
+    """Return the environment variables of a service in a separate process."""
     return {
         "MODEL_SERVICE_MODEL_URI": uri,
         "MODEL_SERVICE_CACHE_DIR": str(tmp_path / "cache"),
@@ -172,7 +156,7 @@ def environment(uri: str, tmp_path: Path, **changes: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Running:
-    """The service in a process of its own."""
+    """The service in a separate process."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -190,13 +174,13 @@ def running_service(uri: str, tmp_path: Path, **changes: str) -> Iterator[Runnin
     log = tmp_path / "log"
     with process(SERVICE, log, **variables) as started:
         here = Running(started, int(variables["MODEL_SERVICE_PORT"]), log)
-        until(lambda: answers(f"{here.address}/health/ready"), 120)  # pyfunc imports MLflow: 20 s on a busy machine
+        until(lambda: answers(f"{here.address}/health/ready"), 120)  # importing MLflow takes 20 s on a busy machine
         yield here
 
 
 @contextmanager
 def logged() -> Iterator[list[dict[str, Any]]]:
-    """Yield a list that has, afterwards, each line that the service has logged, as it writes them."""
+    """Yield a list that contains, after the block, all log lines of the service."""
     lines: list[dict[str, Any]] = []
     handler = logging.StreamHandler(io.StringIO())
     handler.setFormatter(JsonFormatter())
@@ -208,17 +192,26 @@ def logged() -> Iterator[list[dict[str, Any]]]:
         lines += map(json.loads, handler.stream.getvalue().splitlines())
 
 
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310 - a test's own server
-            return bool(response.status == 200)
-    except OSError:
-        return False
-
-
 def silent_server() -> str:
-    """A port that takes connections and never answers; it lives as long as the process."""
+    """Return the address of a port that accepts connections and never responds, for the lifetime of the process."""
     listener = socket.create_server(("127.0.0.1", 0))
     port: int = listener.getsockname()[1]
     listener.detach()
     return f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def audited(event: str) -> Iterator[list[str]]:
+    """Yield a list of the paths for which Python raises an audit event, such as "open", within the block."""
+    paths: list[str] = []
+    active = True
+
+    def hook(raised: str, arguments: tuple[Any, ...]) -> None:
+        if active and raised == event:
+            paths.append(str(arguments[0]))
+
+    sys.addaudithook(hook)
+    try:
+        yield paths
+    finally:
+        active = False  # audit hooks cannot be removed

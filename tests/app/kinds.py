@@ -1,4 +1,4 @@
-"""Models of every kind that is served: how each is trained, logged and asked, and what XGBoost itself answers."""
+"""All kinds of XGBoost models: their training, their MLflow folder, requests, and XGBoost's own predictions."""
 
 import json
 import warnings
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import xgboost as xgb
 
-from app.contract import CONTRACT_FILE
+from app.model.contract import CONTRACT_FILE
 
 ROWS = 80
 ODD_NAMES = [" ", "größe in µm", "😀", 'quo"te', "a.b/c\\d~e", "$ref", "__proto__", "new\nline", "%2F", "\u2028", "-1"]
@@ -22,11 +22,11 @@ class Kind:
     """One kind of model.
 
     Args:
-        frame: its training data, whose rows are also asked.
-        train: returns what is logged.
-        own: XGBoost's own answer to the frame, shape (rows,) or (rows, outputs).
-        contract: content of contract.json; none: there is no such file.
-        signature: whether the model is logged with one.
+        frame: Training data, whose rows are also used in requests.
+        train: Returns the model to log.
+        own: Returns XGBoost's own predictions, shape (rows,) or (rows, outputs).
+        contract: Content of contract.json; None for a model without this file.
+        signature: Whether the model is logged with a signature.
     """
 
     frame: pd.DataFrame
@@ -36,8 +36,8 @@ class Kind:
     signature: bool = True
 
     def save(self, folder: Path) -> Any:
-        """Write the folder that MLflow writes, and return the model."""
-        with warnings.catch_warnings(action="ignore"):  # of what MLflow imports; and DART goes, but its models stay
+        """Save the model with MLflow and return it."""
+        with warnings.catch_warnings(action="ignore"):  # from MLflow's imports and the deprecated DART
             model = self.train(self.frame)
             import mlflow.xgboost
             from mlflow.models import infer_signature
@@ -56,7 +56,7 @@ class Kind:
         return {"columns": list(self.frame.columns), "data": data}
 
     def matrix(self) -> xgb.DMatrix:
-        """Return the rows as XGBoost's own functions take them."""
+        """Return the rows as input of XGBoost's own functions."""
         if self.own is _own_of_codes:
             return xgb.DMatrix(_coded(self.frame), feature_names=list(self.frame.columns), feature_types=["q", "c"])
         return xgb.DMatrix(self.frame, enable_categorical=True)
@@ -87,7 +87,7 @@ def _optional() -> pd.DataFrame:
 
 
 def _score(frame: pd.DataFrame) -> Any:
-    """Something to learn: a number from 0 to 1 per row."""
+    """Return a target that the columns predict: a number from 0 to 1 per row."""
     first = frame.iloc[:, 0].fillna(0.3).to_numpy(dtype=np.float64)
     last = pd.factorize(frame.iloc[:, -1])[0]
     return (first + (last % 3) / 3) / 2
@@ -105,7 +105,7 @@ def _wrapped(kind: type, label: Callable[[Any], Any], **parameters: Any) -> Call
     def train(frame: pd.DataFrame) -> Any:
         model = kind(n_estimators=30, max_depth=3, n_jobs=1, early_stopping_rounds=2, **parameters)
         y = label(_score(frame))
-        noise = np.random.default_rng(3).permutation(y)  # nothing to learn here, so that the training stops early
+        noise = np.random.default_rng(3).permutation(y)  # random labels, so that training stops early
         extra = {"qid": np.arange(ROWS) // 8, "eval_qid": [np.arange(ROWS) // 8]} if kind is xgb.XGBRanker else {}
         model.fit(frame, y, eval_set=[(frame, noise)], verbose=False, **extra)
         assert model.best_iteration + 1 < model.get_booster().num_boosted_rounds()
@@ -184,6 +184,7 @@ KINDS = {
     ),
     "multilabel": Kind(_ABC, _booster(lambda s: np.c_[_half(s), ~_half(s)], objective="binary:logistic"), _own),
     "dart": Kind(_ABC, _booster(_same, booster="dart", rate_drop=0.5), _own),
+    "linear": Kind(_frame(["a", "b", "c"], missing=0.1), _booster(_same, booster="gblinear"), _own),
     "classifier": Kind(_ABC, _wrapped(xgb.XGBClassifier, _half), _proba),
     "classifier of three": Kind(_ABC, _wrapped(xgb.XGBClassifier, _third), _proba, _MULTICLASS),
     "regressor": Kind(_ABC, _wrapped(xgb.XGBRegressor, _same), _plain),

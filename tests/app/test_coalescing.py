@@ -1,4 +1,4 @@
-"""Many requests in one call of the model."""
+"""Coalescing of requests into one call of the model."""
 
 import asyncio
 import json
@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from app import model
-from app.booster import Matrix
 from app.coalescing import MOST_ROWS, Coalescer
-from app.model import Model, folder_provenance
-from app.source import ModelFolder
+from app.model import xgboost as xgboost_model
+from app.model.base import Model
+from app.model.booster import Matrix
+from app.model.files import Provenance
 from tests.app.harness import COLUMNS, Answer, listening, settings_for
 
 
 @pytest.fixture(scope="module")
 def loaded(saved: Path) -> Model:
-    return model.load(saved, folder_provenance(ModelFolder(saved), saved.as_uri(), "m"))
+    return xgboost_model.load(saved, Provenance("m", "", saved.as_uri()))
 
 
 class Calls:
-    """How often and with how many rows a model was called; with a negative cell it fails."""
+    """A model that records the number of rows of each call, and fails for negative values."""
 
     def __init__(self, loaded: Model) -> None:
         self.loaded = loaded
@@ -48,7 +48,7 @@ def together(calls: Calls, *asked: Matrix, cancelled: int | None = None) -> list
     return asyncio.run(scenario())
 
 
-def test_requests_of_one_pass_are_one_call_with_the_answers_each_has_alone(loaded: Model, rows: Matrix) -> None:
+def test_requests_of_one_pass_are_coalesced_with_the_same_predictions(loaded: Model, rows: Matrix) -> None:
     calls = Calls(loaded)
     asked = [rows[i : i + 1 + i % 3] for i in range(0, 50, 3)]
 
@@ -59,14 +59,14 @@ def test_requests_of_one_pass_are_one_call_with_the_answers_each_has_alone(loade
     assert len(calls.seconds) == len(asked)
 
 
-def test_one_request_is_predicted_as_it_is(loaded: Model, rows: Matrix) -> None:
+def test_single_request_is_predicted_without_a_copy(loaded: Model, rows: Matrix) -> None:
     calls = Calls(loaded)
 
     assert together(calls, rows[:1]) == [loaded.predict(rows[:1])]
     assert calls.rows == [1]
 
 
-def test_call_has_a_bounded_number_of_rows(loaded: Model, rows: Matrix) -> None:
+def test_coalesced_call_has_a_bounded_number_of_rows(loaded: Model, rows: Matrix) -> None:
     calls = Calls(loaded)
     asked = [rows] * 11
 
@@ -77,7 +77,7 @@ def test_call_has_a_bounded_number_of_rows(loaded: Model, rows: Matrix) -> None:
     assert max(calls.rows) <= MOST_ROWS
 
 
-def test_rows_that_fail_fail_alone(loaded: Model, rows: Matrix) -> None:
+def test_failing_request_fails_alone(loaded: Model, rows: Matrix) -> None:
     bad = np.full((1, len(COLUMNS)), -1, dtype=np.float32)
 
     answers = together(Calls(loaded), rows[:1], bad, rows[1:3])
@@ -96,7 +96,7 @@ def test_cancelled_request_is_not_predicted(loaded: Model, rows: Matrix) -> None
     assert answers[1] == loaded.predict(rows[2:5])
 
 
-def test_concurrent_answers_are_the_serial_ones_and_bad_rows_stay_with_their_callers(
+def test_concurrent_predictions_equal_serial_ones_despite_bad_rows(
     saved: Path, tmp_path: Path, booster: xgb.Booster, rows: Matrix
 ) -> None:
     cells: list[list[Any]] = [[float(a), float(b), int(c)] for a, b, c in rows]

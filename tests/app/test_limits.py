@@ -1,7 +1,8 @@
-"""What the service does when too much is asked of it, or too slowly: over real connections."""
+"""Concurrency and time limits, over real connections."""
 
 import asyncio
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from app.endpoints.predict import INLINE_ROWS
 from app.settings import Settings
 from tests.app.harness import COLUMNS, Answer, Listening, eventually, listening, settings_for
 
@@ -36,7 +38,7 @@ def errors(here: Listening, reason: str) -> float:
     return REGISTRY.get_sample_value("model_errors_total", labels) or 0
 
 
-def test_who_waits_is_answered_when_a_slot_is_free_and_one_too_many_is_503(one_slot: Settings) -> None:
+def test_queued_request_is_served_and_queue_overflow_returns_503(one_slot: Settings) -> None:
     async def scenario() -> tuple[Answer, Answer, float]:
         async with listening(one_slot) as here:
             before = errors(here, "overloaded")
@@ -64,7 +66,7 @@ def test_concurrency_limit_is_a_metric(one_slot: Settings) -> None:
     asyncio.run(scenario())
 
 
-def test_who_waits_too_long_is_503(saved: Path, tmp_path: Path) -> None:
+def test_queue_timeout_returns_503(saved: Path, tmp_path: Path) -> None:
     async def scenario() -> Answer:
         async with listening(limited(saved, tmp_path, queue_timeout_seconds=0.05)) as here:
             here.service.limits.enter()
@@ -80,7 +82,7 @@ def test_who_waits_too_long_is_503(saved: Path, tmp_path: Path) -> None:
     assert refused.json()["detail"] == "No slot became free within 0.05 s; try again later."
 
 
-def test_who_leaves_while_waiting_takes_no_slot(one_slot: Settings) -> None:
+def test_client_that_leaves_the_queue_takes_no_slot(one_slot: Settings) -> None:
     async def scenario() -> float:
         async with listening(one_slot) as here:
             before = errors(here, "cancelled")
@@ -96,7 +98,7 @@ def test_who_leaves_while_waiting_takes_no_slot(one_slot: Settings) -> None:
     assert asyncio.run(scenario()) == 1
 
 
-def test_slow_sender_holds_no_slot_and_is_408(saved: Path, tmp_path: Path) -> None:
+def test_slow_body_holds_no_slot_and_returns_408(saved: Path, tmp_path: Path) -> None:
     async def scenario() -> tuple[Answer, Answer, float]:
         async with listening(limited(saved, tmp_path, body_timeout_seconds=0.3)) as here:
             before = errors(here, "timeout")
@@ -113,7 +115,7 @@ def test_slow_sender_holds_no_slot_and_is_408(saved: Path, tmp_path: Path) -> No
     assert counted == 1
 
 
-def test_sender_that_leaves_costs_nothing(one_slot: Settings) -> None:
+def test_client_that_leaves_holds_no_slot(one_slot: Settings) -> None:
     async def scenario() -> float:
         async with listening(one_slot) as here:
             before = errors(here, "cancelled")
@@ -132,15 +134,24 @@ def in_progress() -> float | None:
     return REGISTRY.get_sample_value("http_server_requests_in_progress", labels)
 
 
-def test_long_prediction_is_504_and_keeps_its_slot_until_it_ends(saved: Path, tmp_path: Path) -> None:
-    short = {"request_timeout_seconds": 0.05, "queue_timeout_seconds": 0.05}
-    large = {"max_rows": 10**6, "max_body_bytes": 10**8}
-    body = json.dumps({"columns": COLUMNS, "data": [[0.5, 0.25, 3]] * 200_000}).encode()
+def test_long_prediction_returns_504_and_keeps_its_slot_until_it_ends(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = json.dumps({"columns": COLUMNS, "data": [[0.5, 0.25, 3]] * (INLINE_ROWS + 1)}).encode()
+    end = threading.Event()
 
     async def scenario() -> Answer:
-        async with listening(limited(saved, tmp_path, **short, **large)) as here:
-            late = await here.ask("POST", "/predict", body)
-            assert not here.service.limits.enter()
+        # A whole second, so that the prediction has started: one that still waits for a thread is cancelled.
+        async with listening(limited(saved, tmp_path, queue_timeout_seconds=1, request_timeout_seconds=1)) as here:
+            assert here.service.loaded
+            booster = here.service.loaded.model.booster  # type: ignore[attr-defined]
+            predict = booster.predict
+            monkeypatch.setattr(booster, "predict", lambda rows: end.wait() and predict(rows))
+            try:
+                late = await here.ask("POST", "/predict", body)
+                assert not here.service.limits.enter()
+            finally:
+                end.set()
             await eventually(here.service.limits.enter)
             here.service.limits.leave()
             return late
@@ -148,10 +159,10 @@ def test_long_prediction_is_504_and_keeps_its_slot_until_it_ends(saved: Path, tm
     late = asyncio.run(scenario())
 
     assert (late.status, late.headers["retry-after"]) == (504, "1")
-    assert late.json()["detail"] == "There was no answer within 0.05 s; send fewer rows."
+    assert late.json()["detail"] == "The request took longer than 1 s; send fewer rows."
 
 
-def test_readiness_drops_when_saturated_for_long_and_comes_back(saved: Path, tmp_path: Path) -> None:
+def test_saturation_fails_readiness_until_a_slot_is_free(saved: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with listening(limited(saved, tmp_path, queue_size=0, saturation_seconds=0.5)) as here:
             here.service.limits.enter()
@@ -163,7 +174,7 @@ def test_readiness_drops_when_saturated_for_long_and_comes_back(saved: Path, tmp
 
             saturated = await here.ask("GET", "/health/ready")
             assert saturated.status == 503
-            assert saturated.json()["reasons"] == ["saturated: requests are refused because all slots are taken"]
+            assert saturated.json()["reasons"] == ["saturated: all slots are in use and requests are rejected"]
 
             here.service.limits.leave()
             assert (await here.ask("GET", "/health/ready")).status == 200

@@ -1,4 +1,4 @@
-"""The process: how it starts, fails and ends."""
+"""The process: start, failures and shutdown."""
 
 import hashlib
 import json
@@ -17,33 +17,34 @@ import xgboost
 from mlflow import MlflowClient
 
 from app import __version__
-from app.server import Server
+from app.http.server import Server
+from app.model.digest import digest_of
+from app.model.files import ModelFiles
 from tests.app.harness import (
     MODEL,
     ROOT,
     SERVICE,
-    answers,
     environment,
     process,
     running_service,
     serving,
     settings_for,
     silent_server,
-    until,
 )
+from tools.loopback import answers, until
 
 
-def test_serving_needs_neither_mlflow_nor_training_nor_pandas() -> None:
+def test_serving_imports_neither_mlflow_nor_training_nor_pandas() -> None:
     blocked = ("mlflow", "training", "pandas", "sklearn", "scipy")
-    program = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import app.main, app.booster; "
-    program += "app.booster.version(); assert 'xgboost' not in sys.modules"
+    program = f"import sys; sys.modules.update(dict.fromkeys({blocked})); import app.main, app.model.booster; "
+    program += "app.model.booster.version(); assert 'xgboost' not in sys.modules"
 
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
 
     assert result.returncode == 0, result.stderr
 
 
-def test_version_is_the_projects() -> None:
+def test_version_equals_that_of_the_project() -> None:
     assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text()
 
 
@@ -57,7 +58,8 @@ def test_unreachable_mlflow_ends_the_process_with_a_message(tmp_path: Path) -> N
 
     sentence = (
         "Cannot load models:/m@champion from http://127.0.0.1:9: the connection was refused; "
-        "check that MODEL_SERVICE_MLFLOW_TRACKING_URI (mlflow.trackingUri in the chart) is right and that MLflow runs."
+        "check that MODEL_SERVICE_MLFLOW_TRACKING_URI (mlflow.trackingUri in the chart) is correct "
+        "and that MLflow is running."
     )
     log = (tmp_path / "log").read_text()
     assert (tmp_path / "termination").read_text() == sentence + "\n"
@@ -65,7 +67,7 @@ def test_unreachable_mlflow_ends_the_process_with_a_message(tmp_path: Path) -> N
     assert "geheim" not in log
 
 
-def test_misconfiguration_ends_the_process_at_once(tmp_path: Path) -> None:
+def test_misconfiguration_ends_the_process_immediately(tmp_path: Path) -> None:
     with process(SERVICE, tmp_path / "log", **environment("churn", tmp_path)) as running:
         assert running.wait(30) == 1
 
@@ -77,11 +79,13 @@ def test_damaged_model_ends_the_process_with_a_message(copied: Path, tmp_path: P
     with process(SERVICE, tmp_path / "log", **environment(copied.as_uri(), tmp_path)) as running:
         assert running.wait(30) == 1
 
-    assert "model.ubj is damaged or no UBJSON: it ends early" in (tmp_path / "termination").read_text()
+    assert (
+        "model.ubj is damaged or not a model file of XGBoost: it is truncated" in (tmp_path / "termination").read_text()
+    )
 
 
 @pytest.mark.parametrize("source", ["folder", "registry"])
-def test_other_bytes_than_pinned_end_the_process_with_a_message(
+def test_wrong_digest_ends_the_process_with_a_message(
     saved: Path, tmp_path: Path, source: str, request: pytest.FixtureRequest
 ) -> None:
     changes, uri = {"MODEL_SERVICE_MODEL_SHA256": "0" * 64}, saved.as_uri()
@@ -92,29 +96,29 @@ def test_other_bytes_than_pinned_end_the_process_with_a_message(
     with process(SERVICE, tmp_path / "log", **environment(uri, tmp_path, **changes)) as running:
         assert running.wait(30) == 1
 
-    assert f"but {'0' * 64} is pinned; find out who changed it" in (tmp_path / "termination").read_text()
+    assert f"but {'0' * 64} is pinned (MLmodel " in (tmp_path / "termination").read_text()
 
 
 @pytest.mark.parametrize("checked", [True, False])
-def test_each_step_from_start_to_end_is_one_line(saved: Path, tmp_path: Path, checked: bool) -> None:
+def test_each_step_from_start_to_shutdown_is_one_log_line(saved: Path, tmp_path: Path, checked: bool) -> None:
     content = (saved / "model.ubj").read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
     if not checked:
         saved = Path(shutil.copytree(saved, tmp_path / "model"))
         (saved / "input_example.json").unlink()
+    digest = digest_of(ModelFiles(saved).digests())
     pinned = digest if checked else ""
     with running_service(saved.as_uri(), tmp_path, MODEL_SERVICE_MODEL_SHA256=pinned) as running:
         pass
 
     lines = own_lines(running.log)
     assert [line.pop("message") for line in lines] == [
-        *("loading", "model found", "model read", "booster built", "warmed up", "no drift is counted", "ready"),
+        *("loading", "model found", "model read", "booster built", "warmed up", "drift is not counted", "ready"),
         *("draining", "ended"),
     ]
     loading, found, read, built, warmed, drift, ready, draining, ended = lines
     assert drift == {"why": "contract.json has no reference profile"}
     assert loading == {"uri": saved.as_uri(), "most_seconds": 120.0}
-    assert found == {"version": digest[:12], "folder": str(saved)}
+    assert found == {"folder": str(saved)}
     assert read == {"sha256": digest, "pinned": checked, "bytes": len(content)}
     assert 0 < built.pop("seconds") < 10
     assert built == {"objective": "binary:logistic", "features": 3, "xgboost_version": xgboost.__version__}
@@ -122,7 +126,7 @@ def test_each_step_from_start_to_end_is_one_line(saved: Path, tmp_path: Path, ch
     assert warmed == (
         {"rows": 2, "rows_of": "the input example"}
         if checked
-        else {"rows": 1, "rows_of": "missing values, as there is no input example"}
+        else {"rows": 1, "rows_of": "missing values, because the model has no input example"}
     )
     assert 0 < ready.pop("seconds") < 10
     assert ready == {"uri": saved.as_uri(), "version": digest[:12]}
@@ -131,7 +135,7 @@ def test_each_step_from_start_to_end_is_one_line(saved: Path, tmp_path: Path, ch
 
 
 @pytest.mark.parametrize("tagged", [True, False])
-def test_steps_from_the_registry_are_lines_without_credentials(
+def test_registry_steps_are_logged_without_credentials(
     mlflow_server: str, registered: str, booster: xgboost.Booster, tmp_path: Path, tagged: bool
 ) -> None:
     changes = {"MODEL_SERVICE_MLFLOW_TRACKING_URI": mlflow_server.replace("://", "://user:geheim@")}
@@ -160,13 +164,13 @@ def test_steps_from_the_registry_are_lines_without_credentials(
         "files": ["MLmodel", "model.ubj", "input_example.json"],
         "bytes": sum(path.stat().st_size for path in folder.iterdir()),
         "folder": str(folder),
-        "digest": "as registered" if tagged else "none registered",
+        "digest": "as registered: model.ubj" if tagged else "none registered",
     }
     assert (read["message"], read["pinned"]) == ("model read", False)
     assert [line["message"] for line in rest] == [
         "booster built",
         "warmed up",
-        "no drift is counted",
+        "drift is not counted",
         "ready",
         "draining",
         "ended",
@@ -175,7 +179,7 @@ def test_steps_from_the_registry_are_lines_without_credentials(
 
 
 def own_lines(log: Path) -> list[dict[str, Any]]:
-    """Return what the service's own loggers wrote, without time, level and logger, all of it at level info."""
+    """Return the lines of the service's own loggers without time, level and logger; all must have level info."""
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     own = [line for line in lines if line["logger"].startswith("app.")]
     assert {line["level"] for line in own} == {"info"}
@@ -183,14 +187,14 @@ def own_lines(log: Path) -> list[dict[str, Any]]:
     return [{key: line[key] for key in line.keys() - {"time", "level", "logger"}} for line in own]
 
 
-def test_latency_objective_is_a_bucket_by_itself(saved: Path, tmp_path: Path) -> None:
+def test_latency_objective_is_an_extra_bucket(saved: Path, tmp_path: Path) -> None:
     with running_service(saved.as_uri(), tmp_path, MODEL_SERVICE_LATENCY_OBJECTIVE_SECONDS="0.3") as running:
-        answers(f"{running.address}/model")  # a series of it is there once there was a request
+        answers(f"{running.address}/model")  # the first request creates the series
         until(lambda: b'le="0.3"' in metrics(running.port))
         assert b'le="0.25"' in metrics(running.port)
 
 
-def test_sigterm_lets_a_request_finish_and_ends_with_0(saved: Path, tmp_path: Path) -> None:
+def test_sigterm_lets_a_request_finish_and_exits_with_0(saved: Path, tmp_path: Path) -> None:
     variables = environment(saved.as_uri(), tmp_path, MODEL_SERVICE_SHUTDOWN_SECONDS="20")
     port = int(variables["MODEL_SERVICE_PORT"])
     body = json.dumps({"instances": [{"mean radius": 1, "texture": 1, "count": 1}]}).encode()
@@ -210,7 +214,7 @@ def test_sigterm_lets_a_request_finish_and_ends_with_0(saved: Path, tmp_path: Pa
         assert running.wait(10) == 0
 
 
-def test_sigterm_while_loading_ends_at_once(tmp_path: Path) -> None:
+def test_sigterm_while_loading_exits_immediately(tmp_path: Path) -> None:
     variables = environment("models:/m/1", tmp_path, MODEL_SERVICE_MLFLOW_TRACKING_URI=silent_server())
     with process(SERVICE, tmp_path / "log", **variables) as running:
         until(lambda: answers(f"http://127.0.0.1:{variables['MODEL_SERVICE_PORT']}/health/live"))
@@ -221,7 +225,7 @@ def test_sigterm_while_loading_ends_at_once(tmp_path: Path) -> None:
     assert time.monotonic() - begin < 5
 
 
-def test_shutdown_does_not_wait_longer_than_it_may(saved: Path, tmp_path: Path) -> None:
+def test_shutdown_does_not_exceed_its_time_limit(saved: Path, tmp_path: Path) -> None:
     variables = environment(saved.as_uri(), tmp_path, MODEL_SERVICE_SHUTDOWN_SECONDS="1")
     port = int(variables["MODEL_SERVICE_PORT"])
     with process(SERVICE, tmp_path / "log", **variables) as running:
@@ -237,7 +241,7 @@ def test_shutdown_does_not_wait_longer_than_it_may(saved: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_turns_readiness_off_at_once_and_still_answers(
+def test_sigterm_fails_readiness_immediately_but_requests_are_answered(
     saved: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
     with serving(settings_for(saved.as_uri(), tmp_path)) as client:

@@ -1,10 +1,10 @@
-"""The environment of the service."""
+"""Settings of the service."""
 
 import pytest
 from pydantic import ValidationError
 
 from app.settings import Settings, describe
-from app.source import ModelFolder, RegisteredModel
+from app.uri import ModelFolder, RegisteredModel
 
 URI = "MODEL_SERVICE_MODEL_URI"
 TRACKING = "MODEL_SERVICE_MLFLOW_TRACKING_URI"
@@ -23,13 +23,13 @@ def settings(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Settings:
         ("models:/my churn@champion", RegisteredModel("my churn", "", "champion"), "my churn"),
     ],
 )
-def test_registry_uri(monkeypatch: pytest.MonkeyPatch, uri: str, source: RegisteredModel, name: str) -> None:
+def test_registry_uri_is_parsed(monkeypatch: pytest.MonkeyPatch, uri: str, source: RegisteredModel, name: str) -> None:
     found = settings(monkeypatch, **{URI: uri, TRACKING: "http://mlflow:5000"})
 
     assert (found.source, found.served_name) == (source, name)
 
 
-def test_folder_uri_needs_no_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_uri_requires_no_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings(monkeypatch, **{URI: "file:///models/my%20model", TRACKING: ""})
 
     assert isinstance(found.source, ModelFolder)
@@ -40,7 +40,7 @@ def test_folder_uri_needs_no_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "uri", ["", "models:/a", "models:/a/0", "models:/a/latest", "models:/a/b/1", "file://", "file://host/x", "s3://b/k"]
 )
-def test_other_uri_is_refused_with_the_grammar(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+def test_invalid_uri_is_rejected_with_the_grammar(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
     with pytest.raises(ValidationError) as refusal:
         settings(monkeypatch, **{URI: uri, TRACKING: "http://mlflow:5000"})
 
@@ -53,26 +53,26 @@ def test_other_uri_is_refused_with_the_grammar(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize(
     ("address", "problem"),
     [
-        ("", "needs MODEL_SERVICE_MLFLOW_TRACKING_URI"),
+        ("", "requires MODEL_SERVICE_MLFLOW_TRACKING_URI"),
         ("sqlite:///mlflow.db", "must be an http:// or https:// address"),
-        ("http://user:geheim@mlflow:99999", "impossible port"),
+        ("http://user:geheim@mlflow:99999", "invalid port"),
     ],
 )
-def test_tracking_uri_must_be_a_server(monkeypatch: pytest.MonkeyPatch, address: str, problem: str) -> None:
+def test_tracking_uri_must_be_an_http_address(monkeypatch: pytest.MonkeyPatch, address: str, problem: str) -> None:
     with pytest.raises(ValidationError, match=problem) as refusal:
         settings(monkeypatch, **{URI: "models:/a/1", TRACKING: address})
 
     assert "geheim" not in f"{refusal.value}{describe(refusal.value)}"
 
 
-def test_credentials_in_the_tracking_uri_are_used_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_credentials_in_the_tracking_uri_are_used_but_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings(monkeypatch, **{URI: "models:/a/1", TRACKING: "https://user:ge%40heim@mlflow:5000/sub/"})
 
     assert found.tracking_address == "https://mlflow:5000/sub"
     assert found.tracking_user == ("user", "ge@heim")
 
 
-def test_mlflows_own_variables_win(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_variables_take_precedence(monkeypatch: pytest.MonkeyPatch) -> None:
     own = {"MLFLOW_TRACKING_USERNAME": "other", "MLFLOW_TRACKING_PASSWORD": "geheim"}
 
     found = settings(monkeypatch, **{URI: "models:/a/1", TRACKING: "https://user:x@mlflow"}, **own)
@@ -82,14 +82,14 @@ def test_mlflows_own_variables_win(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("text", ["0.1,0.5,1", "[0.1, 0.5, 1]", " [0.1,0.5,1.0] "])
-def test_buckets_have_two_spellings(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_buckets_are_json_or_comma_separated(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     found = settings(monkeypatch, **{URI: "file:///m", "MODEL_SERVICE_LATENCY_BUCKETS": text})
 
     assert found.latency_buckets == (0.1, 0.5, 1.0)
 
 
 @pytest.mark.parametrize("text", ["1,0.5", "0,1", "x", "[", "1,inf", "[]", "nan"])
-def test_impossible_buckets_are_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_invalid_buckets_are_rejected(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     with pytest.raises(ValidationError) as refusal:
         settings(monkeypatch, **{URI: "file:///m", "MODEL_SERVICE_LATENCY_BUCKETS": text})
 
@@ -103,24 +103,24 @@ def test_pinned_digest_may_be_written_in_capitals(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("text", ["ab", "x" * 64, "0" * 63, "sha256:" + "0" * 64])
-def test_half_a_digest_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_invalid_digest_is_rejected(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     with pytest.raises(ValidationError) as refusal:
         settings(monkeypatch, **{URI: "file:///m", "MODEL_SERVICE_MODEL_SHA256": text})
 
-    assert "MODEL_SERVICE_MODEL_SHA256: give the 64 hexadecimal digits" in describe(refusal.value)
+    assert "MODEL_SERVICE_MODEL_SHA256: must be the 64 hexadecimal digits" in describe(refusal.value)
 
 
-def test_wait_longer_than_the_request_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queue_timeout_above_request_timeout_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = {"MODEL_SERVICE_QUEUE_TIMEOUT_SECONDS": "3", "MODEL_SERVICE_REQUEST_TIMEOUT_SECONDS": "2"}
 
     with pytest.raises(ValidationError) as refusal:
         settings(monkeypatch, **{URI: "file:///m", **waits})
 
-    assert "MODEL_SERVICE_QUEUE_TIMEOUT_SECONDS must not be above" in describe(refusal.value)
+    assert "MODEL_SERVICE_QUEUE_TIMEOUT_SECONDS must not exceed" in describe(refusal.value)
 
 
 @pytest.mark.parametrize("path", ["churn", "/", "/churn/"])
-def test_root_path_that_would_hide_the_routes_is_refused(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+def test_invalid_root_path_is_rejected(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     with pytest.raises(ValidationError) as refusal:
         settings(monkeypatch, **{URI: "file:///m", "MODEL_SERVICE_ROOT_PATH": path})
 

@@ -1,24 +1,11 @@
-"""Run the charts' own tools: Helm renders, helm-values-schema-json and helm-docs generate.
+"""Helpers that render charts and return parts of the objects."""
 
-Each program is found by its environment variable (HELM, HELM_DOCS, HELM_VALUES_SCHEMA_JSON) or on PATH. A missing one
-is an error and never a skip: a skipped chart test would look green.
-"""
-
-import functools
-import json
-import os
 import shutil
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-CHARTS = Path(__file__).parents[2] / "charts"
-MODEL_SERVICE = CHARTS / "model-service"
-OBSERVABILITY = CHARTS / "observability"
-MLFLOW = OBSERVABILITY / "charts" / "mlflow"
+from tools.charts import MODEL_SERVICE, Object, Values, render
 
 NOTES = """apiVersion: v1
 kind: ConfigMap
@@ -27,69 +14,20 @@ data:
   text: {{ tpl (.Files.Get "NOTES.txt") . | quote }}
 """
 
-type Object = dict[str, Any]
-type Values = Mapping[str, Any]
-
-# The least that charts/model-service renders with.
+# The smallest values with which charts/model-service renders.
 MINIMAL: Values = {"model": {"uri": "file:///models/example"}}
 
 
-class HelmError(Exception):
-    """Helm refused to render; the text is what a user reads."""
-
-
-def program(name: str) -> str:
-    """Return the path of a tool.
-
-    Raises:
-        FileNotFoundError: neither its environment variable nor PATH leads to it.
-    """
-    variable = name.upper().replace("-", "_")
-    found = shutil.which(os.environ.get(variable) or name)
-    if not found:
-        raise FileNotFoundError(f"{name} is not on PATH: install it, or set {variable} to its path")
-    return found
-
-
-def render(
-    chart: Path,
-    values: Values | None = None,
-    *,
-    files: Sequence[Path] = (),
-    release: str = "demo",
-    namespace: str = "models",
-) -> list[Object]:
-    """Return the objects that `helm template` makes of a chart, helm tests included.
-
-    Raises:
-        HelmError: the schema or validate.yaml refuses the values.
-    """
-    arguments = [release, str(chart), "--namespace", namespace]
-    for file in files:
-        arguments += ["--values", str(file)]
-    text = template(tuple(arguments), json.dumps(values or {}, ensure_ascii=False))
-    return [document for document in yaml.safe_load_all(text) if document]
-
-
-@functools.cache
-def template(arguments: tuple[str, ...], values: str) -> str:
-    """Return the text that `helm template` prints with `values` (JSON) as its last values file."""
-    finished = subprocess.run(
-        [program("helm"), "template", *arguments, "--values", "-"],
-        input=values,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    if finished.returncode:
-        raise HelmError(finished.stderr)
-    return finished.stdout
-
-
 def rendered(values: Values | None = None, release: str = "demo") -> list[Object]:
-    """Return the objects of charts/model-service for its smallest valid values and `values` above them."""
+    """Return the objects of charts/model-service for the smallest valid values, with `values` merged over them."""
     return render(MODEL_SERVICE, {**MINIMAL, **(values or {})}, release=release)
+
+
+def value_paths(values: Any, path: str = "") -> Iterator[str]:
+    """Yield the dotted path of each key in a chart's values, in their order."""
+    for key, value in values.items() if isinstance(values, dict) else ():
+        yield f"{path}{key}"
+        yield from value_paths(value, f"{path}{key}.")
 
 
 def kinds(objects: Sequence[Object]) -> list[str]:
@@ -101,7 +39,7 @@ def only(objects: Sequence[Object], kind: str) -> Object:
     """Return the one object of a kind.
 
     Raises:
-        AssertionError: there is none, or more than one.
+        AssertionError: There is not exactly one.
     """
     found = [item for item in objects if item["kind"] == kind]
     assert len(found) == 1, f"{len(found)} objects of kind {kind} among {kinds(objects)}"
@@ -109,7 +47,7 @@ def only(objects: Sequence[Object], kind: str) -> Object:
 
 
 def pod_specs(objects: Sequence[Object]) -> list[Object]:
-    """Return the specs of all pods that the objects make."""
+    """Return the specs of all pods."""
     pods = [item["spec"] for item in objects if item["kind"] == "Pod"]
     return pods + [item["spec"]["template"]["spec"] for item in objects if item["kind"] == "Deployment"]
 
@@ -127,11 +65,11 @@ def container(objects: Sequence[Object]) -> Object:
 
 
 def environment(objects: Sequence[Object]) -> dict[str, Any]:
-    """Return the main container's environment: text by name, or the reference that fills it in."""
+    """Return the environment of the main container: the value or the source of each variable."""
     return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container(objects)["env"]}
 
 
 def show_notes(chart: Path) -> None:
-    """Make a copy of a chart render its notes as the ConfigMap `notes`; `helm template` leaves them out."""
+    """Change a copy of a chart to render its notes as the ConfigMap `notes`, because `helm template` omits them."""
     shutil.move(chart / "templates" / "NOTES.txt", chart / "NOTES.txt")
     (chart / "templates" / "notes.yaml").write_text(NOTES)

@@ -1,7 +1,7 @@
-"""What kube-score and checkov find in rendered manifests, a line per finding: kind, tool, check and its words.
+"""Findings of kube-score and checkov in rendered manifests, one line each: kind, tool, check and message.
 
-checkov comes from PyPI and needs older libraries than the project: it lives in an environment of its own in the cache,
-made by uv at its first use. `python -m tests.charts.scanners FILE…` counts the findings of any rendered manifests.
+checkov requires older libraries than the project, so uv installs it into its own environment in the cache at the first
+use. `python -m tests.charts.scanners FILE…` counts the findings in any rendered manifests.
 """
 
 import json
@@ -12,32 +12,32 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tests.charts.harness import program
 from tests.charts.schemas import KUBERNETES_VERSIONS
-from tests.cluster.cache import CACHE
-from tests.cluster.console import run
-from tests.cluster.programs import only_one
+from tools.charts import program
+from tools.cluster.cache import CACHE
+from tools.cluster.console import run
+from tools.cluster.programs import only_one
 
 CHECKOV_VERSION = "3.3.30"
-GOOD = 10  # kube-score's grade of a check that found nothing
+GOOD = 10  # kube-score's grade of a check without findings
 
 
 def findings(files: list[Path]) -> Counter[str]:
-    """Return each finding in files of YAML documents, with the number of objects that have it."""
+    """Return each finding in the YAML files, with the number of objects that have it."""
     return Counter(sorted(kube_score(files) + checkov(files)))
 
 
 def kube_score(files: list[Path]) -> list[str]:
     """Return the findings of kube-score's default checks."""
     found = []
-    for file in files:  # one at a time: it looks for the partners of an object in everything that it is given
+    for file in files:  # one at a time, because kube-score relates all objects of a run to each other
         oldest = ".".join(KUBERNETES_VERSIONS[0].split(".")[:2])
         command = [program("kube-score"), "score", f"--kubernetes-version=v{oldest}", "--output-format=json", str(file)]
-        # It exits with 1 when it finds something.
-        said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        if not said.stdout.startswith("["):
-            raise RuntimeError(f"kube-score failed: {said.stdout}{said.stderr}")
-        for item in json.loads(said.stdout):
+        # kube-score exits with 1 if it has findings.
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if not done.stdout.startswith("["):
+            raise RuntimeError(f"kube-score failed: {done.stdout}{done.stderr}")
+        for item in json.loads(done.stdout):
             for check in item["checks"]:
                 if not check["skipped"] and check["grade"] < GOOD:
                     words = {comment["summary"] for comment in check["comments"] or [{"summary": ""}]}
@@ -47,7 +47,7 @@ def kube_score(files: list[Path]) -> list[str]:
 
 
 def checkov(files: list[Path]) -> list[str]:
-    """Return the findings of checkov's checks of Kubernetes manifests."""
+    """Return the findings of checkov's Kubernetes checks."""
     options = ["--framework=kubernetes", "--output=json", "--compact", "--quiet", "--soft-fail", "--skip-download"]
     named = [f"--file={file}" for file in files]
     results = json.loads(run([_checkov(), *options, *named], timeout_seconds=120))["results"]
@@ -58,12 +58,12 @@ def checkov(files: list[Path]) -> list[str]:
 
 
 def _checkov() -> Path:
-    """Return the program; install it when the cache lacks this version."""
+    """Return the program, installing this version if the cache does not have it."""
     folder = CACHE / "checkov" / CHECKOV_VERSION
     found = folder / "bin" / "checkov"
     with only_one("checkov"):
         if not found.exists():
-            uv = shutil.which("uv") or CACHE / "uv" / "bin" / "uv"  # where tests/cluster/python puts it
+            uv = shutil.which("uv") or CACHE / "uv" / "bin" / "uv"  # where tools/python installs it
             environment = {**os.environ, "UV_TOOL_DIR": str(folder), "UV_TOOL_BIN_DIR": str(folder / "bin")}
             command = [uv, "tool", "install", "--quiet", f"--python={sys.executable}", f"checkov=={CHECKOV_VERSION}"]
             run(command, env=environment, remedy="Check the network and uv's index settings, then run again.")

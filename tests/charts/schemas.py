@@ -1,8 +1,8 @@
-"""What the API of a Kubernetes release would refuse, said by kubeconform with the projects' own API definitions.
+"""Validation of objects against the API of a Kubernetes version, by kubeconform.
 
-kubeconform reads one JSON schema per kind. They are made here from what the projects' Go modules ship (OpenAPI of
-Kubernetes, CustomResourceDefinitions of the others), which come through Go's ordinary client; nothing is copied into
-the repository. They are strict: a key that the API does not know is an error, as with `kubectl --validate=strict`.
+kubeconform reads one JSON schema per kind. This module generates them from the projects' Go modules: the OpenAPI file
+of Kubernetes and the CustomResourceDefinitions of the others. Nothing is copied into the repository. The schemas are
+strict: an unknown key is an error, as with `kubectl --validate=strict`.
 """
 
 import functools
@@ -10,18 +10,18 @@ import json
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.charts.harness import Object, program
-from tests.cluster.cache import CACHE, key_of
-from tests.cluster.programs import CLUSTER, KUBERNETES_VERSION, only_one
+from tools.charts import Object, program
+from tools.cluster.cache import CACHE, key_of
+from tools.cluster.programs import CLUSTER, KUBERNETES_VERSION, only_one
+from tools.go import module
 
-# The oldest Kubernetes that the chart's kubeVersion lets in, and the newest that runs here.
+# The oldest version that the charts' kubeVersion allows, and the version of the test cluster.
 KUBERNETES_VERSIONS = ("1.30.14", KUBERNETES_VERSION)
 KEDA = "github.com/kedacore/keda/v2@v2.21.0"
 GATEWAY_API = "sigs.k8s.io/gateway-api@v1.4.0"
@@ -30,18 +30,18 @@ OPERATOR = "github.com/prometheus-operator/prometheus-operator"
 
 type Schema = dict[str, Any]
 
-# What the Kubernetes definitions call a string and the API takes as a number too.
+# Types that the definitions declare as a string, although the API also accepts a number.
 NUMBERS_TOO = ("io.k8s.apimachinery.pkg.util.intstr.IntOrString", "io.k8s.apimachinery.pkg.api.resource.Quantity")
 REFERENCE = "#/definitions/"
 
 
 def problems(objects: Sequence[Object], kubernetes: str = KUBERNETES_VERSION) -> list[str]:
-    """Return what the API would refuse, each as the kind and kubeconform's words; an unknown kind is refused too."""
+    """Return the errors of kubeconform, each with its kind. An unknown kind is an error."""
     return problems_of_text("\n---\n".join(json.dumps(item, ensure_ascii=False) for item in objects), kubernetes)
 
 
 def problems_of_text(manifests: str, kubernetes: str = KUBERNETES_VERSION) -> list[str]:
-    """Return the same for YAML documents, of which a key that is there twice is refused as well."""
+    """Return the same for YAML documents, in which duplicate keys are errors too."""
     location = f"{schemas(kubernetes)}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json"
     finished = subprocess.run(
         [program("kubeconform"), "-strict", "-output=json", f"-schema-location={location}", "-"],
@@ -51,14 +51,14 @@ def problems_of_text(manifests: str, kubernetes: str = KUBERNETES_VERSION) -> li
         timeout=60,
         check=False,
     )
-    # Before the first `- at` comes the schema's own path, which says nothing.
-    said = json.loads(finished.stdout)["resources"]
-    return sorted(f"{found['kind']}: {found['msg'][max(found['msg'].find('- at '), 0) :]}" for found in said)
+    # The text before the first `- at` is the path of the schema.
+    resources = json.loads(finished.stdout)["resources"]
+    return sorted(f"{found['kind']}: {found['msg'][max(found['msg'].find('- at '), 0) :]}" for found in resources)
 
 
 @functools.cache
 def schemas(kubernetes: str) -> Path:
-    """Return the folder with a schema per kind, as kubeconform names them; made once per release."""
+    """Return the folder with one schema per kind, generated once per version and named as kubeconform expects."""
     folder = CACHE / "schemas" / f"{kubernetes}-{key_of([Path(__file__), CLUSTER / 'go.mod'])}"
     with only_one("schemas"):
         if not folder.exists():
@@ -73,7 +73,7 @@ def schemas(kubernetes: str) -> Path:
 
 
 def kubernetes_kinds(version: str) -> Iterator[tuple[str, str, str, Schema]]:
-    """Yield kind, group, version and closed schema of each kind of a Kubernetes release."""
+    """Yield kind, group, version and closed schema of each kind of a Kubernetes version."""
     text = (module(f"k8s.io/kubernetes@v{version}") / "api" / "openapi-spec" / "swagger.json").read_text()
     definitions: dict[str, Schema] = {name: closed(found) for name, found in json.loads(text)["definitions"].items()}
     definitions.update({name: {"type": ["string", "number"]} for name in NUMBERS_TOO})
@@ -85,7 +85,7 @@ def kubernetes_kinds(version: str) -> Iterator[tuple[str, str, str, Schema]]:
 
 
 def references(name: str, definitions: dict[str, Schema]) -> set[str]:
-    """Return the names of the definitions that one needs, its own included."""
+    """Return the names of a definition and of all definitions that it references."""
     found, left = set[str](), [name]
     while left:
         name = left.pop()
@@ -96,7 +96,7 @@ def references(name: str, definitions: dict[str, Schema]) -> set[str]:
 
 
 def custom_kinds() -> Iterator[tuple[str, str, str, Schema]]:
-    """Yield kind, group, version and closed schema of each CustomResourceDefinition's kinds."""
+    """Yield kind, group, version and closed schema of each custom kind."""
     for resource in custom_resources():
         spec = resource["spec"]
         for served in spec["versions"]:
@@ -120,25 +120,8 @@ def definitions_in(name: str, path: str) -> Iterator[Object]:
     yield from (found for found in yaml.safe_load_all((module(name) / path).read_text()) if found)
 
 
-@functools.cache
-def module(name: str) -> Path:
-    """Return the folder of a Go module, `<path>@<version>`, which Go fetches when its cache lacks it.
-
-    Raises:
-        RuntimeError: Go cannot fetch it; the text is Go's.
-    """
-    command = [program("go"), "mod", "download", "-json", name]
-    with tempfile.TemporaryDirectory() as outside_any_module:
-        finished = subprocess.run(
-            command, cwd=outside_any_module, capture_output=True, text=True, timeout=300, check=False
-        )
-    if finished.returncode:
-        raise RuntimeError(f"{name} cannot be fetched: {finished.stdout}{finished.stderr}")
-    return Path(json.loads(finished.stdout)["Dir"])
-
-
 def closed(schema: Any) -> Any:
-    """Return a copy of a schema that refuses keys which it does not name."""
+    """Return a copy of a schema that rejects unknown keys."""
     if isinstance(schema, list):
         return [closed(item) for item in schema]
     if not isinstance(schema, dict):

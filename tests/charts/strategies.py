@@ -1,4 +1,4 @@
-"""Values of charts/model-service that nobody thought of: drawn from its schema, or one key spoiled at a time."""
+"""Hypothesis strategies for values of charts/model-service, and values with one key replaced."""
 
 import copy
 import json
@@ -9,7 +9,7 @@ import yaml
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
-from tests.charts.harness import MODEL_SERVICE, Values
+from tools.charts import MODEL_SERVICE, Values
 
 type Schema = dict[str, Any]
 type Path = tuple[str, ...]
@@ -18,12 +18,12 @@ SCHEMA: Schema = json.loads((MODEL_SERVICE / "values.schema.json").read_text())
 DEFAULTS: dict[str, Any] = yaml.safe_load((MODEL_SERVICE / "values.yaml").read_text())
 VALIDATOR = Draft7Validator(SCHEMA)
 LARGEST_INTEGER = 100_000
-# Any text that a YAML file can carry as it is.
+# Text that YAML can contain without escapes.
 TEXTS = st.text(st.characters(categories=("L", "M", "N", "P", "S", "Zs")), max_size=70)
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return two levels of values as Helm merges them: a null takes a key away."""
+    """Return two sets of values merged as Helm does: a null removes a key."""
     found = {key: value for key, value in copy.deepcopy(dict(below)).items() if above.get(key, value) is not None}
     for key, value in above.items():
         both_maps = isinstance(value, Mapping) and isinstance(found.get(key), Mapping)
@@ -35,12 +35,12 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def accepted(values: Mapping[str, Any]) -> bool:
-    """Say whether the schema accepts values above the defaults."""
+    """Return whether the schema accepts values merged over the defaults."""
     return VALIDATOR.is_valid(merged(DEFAULTS, values))
 
 
 def keys(schema: Schema = SCHEMA, path: Path = ()) -> Iterator[Path]:
-    """Yield the path of each key that the schema names, levels and leaves."""
+    """Yield the path of each key in the schema, including sections."""
     for key, child in schema.get("properties", {}).items():
         if path or key != "global":
             yield (*path, key)
@@ -48,18 +48,18 @@ def keys(schema: Schema = SCHEMA, path: Path = ()) -> Iterator[Path]:
 
 
 def spoiled(values: Mapping[str, Any], path: Path, value: Any) -> dict[str, Any]:
-    """Return values with another one at a path."""
+    """Return a copy of the values with a replacement at a path."""
     inner = values.get(path[0]) if len(path) > 1 else None
     below = spoiled(inner if isinstance(inner, Mapping) else {}, path[1:], value) if len(path) > 1 else value
     return {**values, path[0]: below}
 
 
 def drawn(schema: Schema, samples: Any) -> st.SearchStrategy[Any]:
-    """Return a strategy for values of a schema; a form that is the user's own comes from the samples.
+    """Return a strategy for values of a schema. Objects and lists of free form come from the samples.
 
     Args:
-        schema: of one level or leaf.
-        samples: what the chart's tests use there, None when nothing.
+        schema: Schema of a section or leaf.
+        samples: Value that the tests use at this place, or None.
     """
     kinds = schema.get("type", "object")
     if isinstance(kinds, list):
@@ -86,11 +86,11 @@ def drawn(schema: Schema, samples: Any) -> st.SearchStrategy[Any]:
 
 
 def redrawn(values: Values, samples: Any) -> st.SearchStrategy[Values]:
-    """Return a strategy for values with a few leaves drawn anew, so that most draws get past the schema and the checks.
+    """Return a strategy that replaces a few leaves, so that most draws pass the schema and the validation.
 
     Args:
-        values: that render.
-        samples: as for `drawn`.
+        values: Values that render.
+        samples: Sample values, as for `drawn`.
     """
 
     def at(place: Any, path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""Where the chart and the service must say the same."""
+"""Tests that the chart and the service agree on settings and their defaults."""
 
 import json
 from typing import Any, get_args
@@ -6,10 +6,11 @@ from typing import Any, get_args
 import pytest
 
 from app.settings import Settings
-from tests.charts.harness import MINIMAL, MODEL_SERVICE, Values, environment, render
+from tests.charts.harness import MINIMAL, environment
+from tools.charts import MODEL_SERVICE, Values, render
 
 PREFIX = "MODEL_SERVICE_"
-# mypy cannot know that the environment fills the required fields in.
+# mypy does not know that the environment provides the required fields.
 NOTHING: dict[str, Any] = {}
 
 
@@ -20,7 +21,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, values: Values) -> Settings:
     return Settings(**NOTHING)
 
 
-def test_environment_names_fields_of_the_settings() -> None:
+def test_environment_variables_are_settings_of_the_service() -> None:
     names = environment(render(MODEL_SERVICE, MINIMAL))
 
     assert Settings.model_config["env_prefix"] == PREFIX
@@ -41,8 +42,7 @@ def test_values_reach_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         "mlflow": {"trackingUri": "https://mlflow.example"},
         "api": {"maxRows": 5, "maxBodyBytes": 104857600},
         "logging": {"level": "debug"},
-        "metrics": {"latencyBuckets": [0.00001, 2]},
-        "slo": {"latency": {"thresholdSeconds": 0.3}},
+        "monitoring": {"latencyBuckets": [0.00001, 2], "slo": {"latency": {"thresholdSeconds": 0.3}}},
     }
 
     read = settings(monkeypatch, values)
@@ -54,9 +54,9 @@ def test_values_reach_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (read.latency_buckets, read.latency_objective_seconds) == ((0.00001, 2), 0.3)
 
 
-def test_log_levels_are_those_of_the_service() -> None:
+def test_log_levels_match_the_service() -> None:
     schema = json.loads((MODEL_SERVICE / "values.schema.json").read_text())
 
     levels = schema["properties"]["logging"]["properties"]["level"]["enum"]
 
-    assert levels == list(get_args(Settings.model_fields["log_level"].annotation))
+    assert levels == [*get_args(Settings.model_fields["log_level"].annotation), None]

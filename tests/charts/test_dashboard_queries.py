@@ -1,4 +1,4 @@
-"""What the panels say that must speak when something else is absent: a profile, a limit, an error; by promtool."""
+"""Tests of panels whose input series may be absent, such as a profile or a limit. promtool evaluates them."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.charts.harness import MODEL_SERVICE
 from tests.charts.test_fleet import A, evaluated, queries
+from tools.charts import MODEL_SERVICE
 
 MINUTES, AT = 20, "20m"
 POD = f'{A},pod="churn-1",instance="1"'
@@ -16,17 +16,17 @@ OTHER = f'{A},pod="churn-2",instance="2",model_name="churn",model_version="8"'
 OF_POD = 'namespace="a",pod="churn-1",container="app"'
 REFERENCE = 'role="feature",variable="age",bin="00"'
 
-# Series by name and labels, the value each has, and how much it rises in a minute.
+# Start value and increase per minute of each series.
 type Inputs = dict[str, tuple[float, float]]
 
 
 def shown(name: str) -> dict[str, str]:
-    """Return the queries of a dashboard by their panel."""
+    """Return the queries of a dashboard by panel title."""
     return queries(json.loads((MODEL_SERVICE / "files" / "dashboards" / f"{name}.json").read_text()))
 
 
-def says(dashboard: str, panel: str, inputs: Inputs, expected: list[tuple[str, float]], folder: Path) -> bool:
-    """Say whether a panel's last query has just these samples, by their labels, when the series are these."""
+def shows(dashboard: str, panel: str, inputs: Inputs, expected: list[tuple[str, float]], folder: Path) -> bool:
+    """Return whether the last query of a panel returns exactly these samples for these input series."""
     series = [{"series": labels, "values": f"{start}+{rise}x{MINUTES}"} for labels, (start, rise) in inputs.items()]
     samples: list[dict[str, Any]] = [{"labels": f"{{{labels}}}", "value": value} for labels, value in expected]
     case = {"expr": f"round({shown(dashboard)[panel]}, 0.001)", "eval_time": AT, "exp_samples": samples}
@@ -34,42 +34,42 @@ def says(dashboard: str, panel: str, inputs: Inputs, expected: list[tuple[str, f
 
 
 @pytest.mark.parametrize(
-    ("profiled", "without"), [((), 2), ((MODEL,), 1), ((MODEL, OTHER), 0)], ids=["none has", "one has", "both have"]
+    ("profiled", "without"), [((), 2), ((MODEL,), 1), ((MODEL, OTHER), 0)], ids=["none", "one", "both"]
 )
 def test_models_without_a_profile_are_counted(profiled: tuple[str, ...], without: int, tmp_path: Path) -> None:
     inputs: Inputs = {f"model_info{{{labels}}}": (1, 0) for labels in (MODEL, OTHER)}
     inputs |= {f"model_reference_distribution_ratio{{{labels},{REFERENCE}}}": (0.5, 0) for labels in profiled}
 
-    assert says("model", "Without a profile", inputs, [("", without)], tmp_path)
-    assert says("model", "Models", inputs, [("", 2)], tmp_path)
+    assert shows("model", "Models without a profile", inputs, [("", without)], tmp_path)
+    assert shows("model", "Models", inputs, [("", 2)], tmp_path)
 
 
-def test_a_pod_without_a_cpu_limit_is_not_throttled(tmp_path: Path) -> None:
+def test_throttling_is_zero_without_a_cpu_limit(tmp_path: Path) -> None:
     inputs: Inputs = {f"up{{{POD}}}": (1, 0)}
     limited: Inputs = {
         f"container_cpu_cfs_periods_total{{{OF_POD}}}": (0, 600),
         f"container_cpu_cfs_throttled_periods_total{{{OF_POD}}}": (0, 150),
     }
 
-    assert says("service", "CPU throttling", inputs, [('pod="churn-1"', 0)], tmp_path)
-    assert says("service", "CPU throttling", inputs | limited, [('pod="churn-1"', 0.25)], tmp_path)
+    assert shows("service", "CPU throttling", inputs, [('pod="churn-1"', 0)], tmp_path)
+    assert shows("service", "CPU throttling", inputs | limited, [('pod="churn-1"', 0.25)], tmp_path)
 
 
-def test_the_limit_of_memory_is_what_either_source_says(tmp_path: Path) -> None:
+def test_memory_limit_comes_from_either_exporter(tmp_path: Path) -> None:
     ours: Inputs = {f"container_spec_memory_limit_bytes{{{OF_POD}}}": (512, 0)}
     unlimited: Inputs = {f"container_spec_memory_limit_bytes{{{OF_POD}}}": (0, 0)}
     theirs: Inputs = {f'kube_pod_container_resource_limits{{{OF_POD},resource="memory"}}': (1024, 0)}
 
-    assert says("service", "Memory", ours, [("", 512)], tmp_path)
-    assert says("service", "Memory", unlimited, [], tmp_path)
-    assert says("service", "Memory", unlimited | theirs, [("", 1024)], tmp_path)
+    assert shows("service", "Memory usage", ours, [("", 512)], tmp_path)
+    assert shows("service", "Memory usage", unlimited, [], tmp_path)
+    assert shows("service", "Memory usage", unlimited | theirs, [("", 1024)], tmp_path)
 
 
-def test_the_budget_that_is_spent(tmp_path: Path) -> None:
+def test_spent_error_budget(tmp_path: Path) -> None:
     recorded: Inputs = {
         f"job:http_server_errors:rate5m{{{A}}}": (0.02, 0),
         f"job:http_server_requests:rate5m{{{A}}}": (10, 0),
         f"job:slo_availability:ratio{{{A}}}": (0.99, 0),
     }
 
-    assert says("service", "Budget spent", recorded, [("", 0.2)], tmp_path)
+    assert shows("service", "Error budget spent", recorded, [("", 0.2)], tmp_path)

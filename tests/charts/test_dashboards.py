@@ -1,6 +1,6 @@
-"""The dashboards: what Grafana's sidecar finds, and what grafana/dashboard-linter does not look at.
+"""Tests of the dashboards: what Grafana's sidecar finds, and rules that dashboard-linter does not check.
 
-A check that is stricter than the linter's has the linter's name for it: no panel is left out of it.
+Tests that are stricter than a rule of the linter have the rule's name. They exclude no panel.
 """
 
 import json
@@ -13,9 +13,10 @@ import pytest
 import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
-from app import feedback, metrics
-from app.drift import Distributions
-from tests.charts.harness import MLFLOW, MODEL_SERVICE, Object, only, render, rendered
+from app.monitoring import feedback, model_metrics
+from app.monitoring.drift import Distributions
+from tests.charts.harness import only, rendered
+from tools.charts import MLFLOW, MODEL_SERVICE, Object, render
 
 DASHBOARDS = {chart: sorted((chart / "files" / "dashboards").glob("*.json")) for chart in (MODEL_SERVICE, MLFLOW)}
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -23,7 +24,7 @@ VARIABLES = {"namespace": "Namespace", "job": "Job", "instance": "Instance"}
 
 _METRICS = [
     each
-    for module in (metrics, feedback)
+    for module in (model_metrics, feedback)
     for each in vars(module).values()
     if isinstance(each, Counter | Gauge | Histogram)
 ]
@@ -40,34 +41,34 @@ def dashboard(request: pytest.FixtureRequest) -> Dashboard:
 
 
 def panels(dashboard: Dashboard) -> list[Dashboard]:
-    """Return the panels that show something."""
+    """Return the panels without the rows."""
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
 def expressions(dashboard: Dashboard) -> Iterator[str]:
-    """Yield the PromQL of every query, of those that mark a time as well."""
-    for mark in dashboard["annotations"]["list"]:
-        yield mark["expr"]
+    """Yield the PromQL of every panel and annotation."""
+    for annotation in dashboard["annotations"]["list"]:
+        yield annotation["expr"]
     for panel in panels(dashboard):
         for target in panel["targets"]:
             yield target["expr"]
 
 
 def without_suffix(name: str) -> str:
-    """Return the name of the metric that a series of this name is of."""
+    """Return the metric name of a series."""
     return re.sub(r"_(total|bucket|count|sum)$", "", name)
 
 
 def config_map(**settings: Any) -> Object:
-    """Return the ConfigMap that the switch renders."""
-    return only(rendered({"grafanaDashboards": {"enabled": True, **settings}}), "ConfigMap")
+    """Return the ConfigMap with the dashboards."""
+    return only(rendered({"monitoring": {"dashboards": {"enabled": True, **settings}}}), "ConfigMap")
 
 
 def test_absent_by_default() -> None:
     assert not [item for item in rendered() if item["kind"] == "ConfigMap"]
 
 
-def test_config_map_is_what_the_sidecar_looks_for() -> None:
+def test_config_map_has_the_label_and_folder_of_the_sidecar() -> None:
     found = config_map()
 
     assert found["metadata"]["name"] == "demo-model-service-grafana"
@@ -76,8 +77,8 @@ def test_config_map_is_what_the_sidecar_looks_for() -> None:
     assert found["data"] == {path.name: path.read_text() for path in DASHBOARDS[MODEL_SERVICE]}, "byte for byte"
 
 
-def test_mlflow_ships_its_own_in_the_same_way() -> None:
-    found = only(render(MLFLOW, {"grafanaDashboards": {"enabled": True}}, release="obs"), "ConfigMap")
+def test_mlflow_chart_ships_its_own_dashboards() -> None:
+    found = only(render(MLFLOW, {"monitoring": {"dashboards": {"enabled": True}}}, release="obs"), "ConfigMap")
 
     assert found["metadata"]["name"] == "obs-mlflow-grafana"
     assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
@@ -86,7 +87,7 @@ def test_mlflow_ships_its_own_in_the_same_way() -> None:
     assert not [item for item in render(MLFLOW) if item["kind"] == "ConfigMap"]
 
 
-def test_foreign_sidecar_finds_it() -> None:
+def test_labels_and_namespace_follow_the_values() -> None:
     found = config_map(
         namespace="grafana", labels={"dash": "yes", "grafana_dashboard": None}, annotations={"folder": "ML"}
     )
@@ -129,10 +130,10 @@ def test_panel_datasource_title_description_units(dashboard: Dashboard) -> None:
         assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
 
 
-def test_deploys_are_marked(dashboard: Dashboard) -> None:
-    deploys, alerts = dashboard["annotations"]["list"]
+def test_deployments_and_alerts_are_annotated(dashboard: Dashboard) -> None:
+    deployments, alerts = dashboard["annotations"]["list"]
 
-    assert (deploys["name"], deploys["enable"], deploys["datasource"]) == ("Deploys", True, SOURCE)
+    assert (deployments["name"], deployments["enable"], deployments["datasource"]) == ("Deployments", True, SOURCE)
     assert (alerts["name"], alerts["enable"], alerts["datasource"]) == ("Alerts", False, SOURCE)
 
 
@@ -152,29 +153,29 @@ def test_target_job_instance(dashboard: Dashboard) -> None:
         assert selectors
         for metric, selector in selectors:
             ours = 'namespace=~"$namespace",job=~"$job",instance=~"$instance"'
-            # The kubelet and kube-state-metrics know the names of pods and claims, and not the job.
+            # Series of the kubelet and kube-state-metrics have pod and claim names but no job of ours.
             if metric.startswith(("kubelet_", "container_", "kube_")):
                 ours = 'namespace=~"$namespace",p'
                 assert '=~"$job' in selector, expression
-            if ":" in metric or metric == "ALERTS":  # recorded over all pods of a release: there is no instance
+            if ":" in metric or metric == "ALERTS":  # aggregated over the pods of a release, without an instance
                 ours = 'namespace=~"$namespace",job=~"$job"'
             assert selector.startswith(ours), expression
 
 
-def test_what_a_model_says_of_itself_is_of_the_chosen_version() -> None:
+def test_model_metrics_are_filtered_by_the_selected_version() -> None:
     with_a_version = {family.name for family in Distributions().collect()}
     with_a_version |= {next(iter(made.describe())).name for made in _METRICS if "model_version" in made._labelnames}
     for path in DASHBOARDS[MODEL_SERVICE]:
         dashboard = json.loads(path.read_text())
-        # A new version is marked, whichever are chosen.
-        marks = {mark["expr"] for mark in dashboard["annotations"]["list"]}
-        for expression in set(expressions(dashboard)) - marks:
+        # Annotations mark every new version, whichever are selected.
+        annotations = {annotation["expr"] for annotation in dashboard["annotations"]["list"]}
+        for expression in set(expressions(dashboard)) - annotations:
             for metric, selector in re.findall(r"([\w:]+)\{(.*?)\}", expression):
-                has_one = metric.startswith("model:") or without_suffix(metric) in with_a_version
-                assert ('model_version=~"$version"' in selector) == has_one, f"{metric}: {expression}"
+                has_version = metric.startswith("model:") or without_suffix(metric) in with_a_version
+                assert ('model_version=~"$version"' in selector) == has_version, f"{metric}: {expression}"
 
 
-def test_both_dashboards_of_a_release_have_the_seven_rows_of_what_is_to_be_seen() -> None:
+def test_service_and_model_dashboards_have_the_expected_rows() -> None:
     rows = [
         panel["title"]
         for name in ("service", "model")
@@ -183,14 +184,14 @@ def test_both_dashboards_of_a_release_have_the_seven_rows_of_what_is_to_be_seen(
     ]
 
     assert rows == [
-        "At a glance", "Traffic", "Latency", "Resources",
-        "At a glance", "Predictions", "Features", "Quality, by labels that came later", "Objectives",
+        "Overview", "Traffic", "Latency", "Resources",
+        "Overview", "Predictions", "Features", "Quality by feedback labels", "Service level objectives",
     ]  # fmt: skip
 
 
 def test_target_rate_interval(dashboard: Dashboard) -> None:
     for expression in expressions(dashboard):
-        # A month's budget is a month's, whatever time is shown.
+        # The monthly error budget does not depend on the selected time range.
         allowed = {"$__rate_interval"} | ({"30d"} if expression.startswith("max(avg_over_time(job:") else set())
         assert set(re.findall(r"\[(.*?)\]", expression)) <= allowed, expression
 
@@ -201,14 +202,14 @@ def test_target_counter_agg(dashboard: Dashboard) -> None:
             assert counter[0] in ("rate", "increase"), expression
 
 
-def test_metrics_are_the_services_own(dashboard: Dashboard) -> None:
+def test_metrics_exist_in_the_service(dashboard: Dashboard) -> None:
     ours = {metric.name for collected in (Distributions(), *_METRICS) for metric in collected.collect()}
     for expression in expressions(dashboard):
         for name in re.findall(r"\bmodel_\w+(?=\{)", expression):
             assert {name, without_suffix(name)} & ours, name
 
 
-def test_recorded_series_are_those_of_the_rules(dashboard: Dashboard) -> None:
+def test_recorded_series_exist_in_the_rules(dashboard: Dashboard) -> None:
     texts = [path.read_text() for path in (MODEL_SERVICE / "files" / "rules").glob("*.yaml")]
     recorded = {
         rule["record"]

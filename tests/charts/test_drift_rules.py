@@ -1,4 +1,4 @@
-"""The drift rules compute what numpy does, over pods that restart, come and go; promtool evaluates them as rendered."""
+"""Tests that the drift rules, evaluated by promtool, match NumPy for pods that start, stop and restart."""
 
 import math
 from pathlib import Path
@@ -11,11 +11,11 @@ import yaml
 from tests.charts.test_rules import promtool, rule_spec
 
 MODEL = 'namespace="models",job="demo-model-service",model_name="churn",model_version="7"'
-SCRAPES_PER_HOUR, LAST = 240, 480  # every 15 s, and the sample at the end of the second hour
-TOLERANCE = 0.002  # increase() reaches to the edges of the window by extrapolation
-FLOOR_TOLERANCE = 0.01  # relative: a noise floor is itself as small as the tolerance above
+SCRAPES_PER_HOUR, LAST = 240, 480  # one scrape each 15 s; the last sample is at the end of the second hour
+TOLERANCE = 0.002  # increase() extrapolates to the edges of the window
+FLOOR_TOLERANCE = 0.01  # relative, because a noise floor is as small as the tolerance above
 SAMPLES = 20_000
-# Role, name, bins, importance.
+# Role, name, number of bins and importance.
 VARIABLES = (("feature", "age", 10, 0.7), ("feature", "pay", 4, 0.3), ("prediction", "score", 7, 0.0))
 
 type Shares = np.ndarray[Any, np.dtype[np.float64]]
@@ -47,7 +47,7 @@ def series(name: str, labels: str, values: str) -> dict[str, str]:
 
 
 def pods(role: str, variable: str, rates: list[Shares], reference: Shares) -> list[dict[str, str]]:
-    """Three pods: one runs for two hours, one restarts in the last hour, one comes for its last quarter."""
+    """Return the series of three pods: one runs for two hours, one restarts in the second, one runs for 15 minutes."""
     where = f'role="{role}",variable="{variable}"'
     found = [series("model_reference_distribution_samples", where, f"{SAMPLES}x{LAST}")]
     for i, share in enumerate(reference.tolist()):
@@ -62,7 +62,7 @@ def pods(role: str, variable: str, rates: list[Shares], reference: Shares) -> li
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_drift_over_three_pods_is_numpys(seed: int, tmp_path: Path) -> None:
+def test_drift_over_three_pods_matches_numpy(seed: int, tmp_path: Path) -> None:
     random = np.random.default_rng(seed)
     inputs: list[dict[str, str]] = []
     expected: list[tuple[str, float]] = []
@@ -71,11 +71,11 @@ def test_drift_over_three_pods_is_numpys(seed: int, tmp_path: Path) -> None:
     for role, variable, bins, importance in VARIABLES:
         reference = random.dirichlet(np.full(bins, 2.0))
         rates = [np.round(random.dirichlet(np.full(bins, 3.0)) * 40, 3) for _ in range(3)]
-        rates = [np.where(np.arange(bins) == bins - 1, 0, rate) for rate in rates]  # a bin that stays empty
-        # The restart costs the pod the increase of one scrape interval.
+        rates = [np.where(np.arange(bins) == bins - 1, 0, rate) for rate in rates]  # the last bin stays empty
+        # A restart loses the increase of one scrape interval.
         live = rates[0] * SCRAPES_PER_HOUR + rates[1] * (SCRAPES_PER_HOUR - 1) + rates[2] * 60
         total, shares = live.sum(), live / live.sum()
-        # A pod's first five rates are of less than five minutes: two minutes of it are not in the long window.
+        # The first five rates of a pod cover less than five minutes, so the long window misses two minutes of it.
         total_long = float((rates[0] * (LAST - 8) + rates[1] * (LAST - 8 - 1) + rates[2] * (60 - 8)).sum())
         inputs += pods(role, variable, rates, reference)
         at = f'{{variable="{variable}"}}'

@@ -1,4 +1,4 @@
-"""The example model in the ci cases is a real one: it loads, and predicts its own input example."""
+"""Tests that the example model in the ci values files loads and predicts its own input example."""
 
 import base64
 import json
@@ -9,9 +9,10 @@ import pytest
 import xgboost
 import yaml
 
-from app.contract import CONTRACT_FILE, MODEL_FILE, Contract
-from tests.charts.generated import CASES
-from tests.charts.harness import MODEL_SERVICE, environment, kinds, only, render
+from app.model.contract import CONTRACT_FILE, MODEL_FILE, Contract
+from tests.charts.harness import environment, kinds, only
+from tools.charts import MODEL_SERVICE, render
+from tools.generate.charts import CASES
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
@@ -37,7 +38,7 @@ def test_case_needs_nothing_outside_the_cluster(case: Path) -> None:
 
     assert environment(objects)["MODEL_SERVICE_MODEL_URI"].startswith("file:///")
     custom = {"ServiceMonitor", "PrometheusRule"} & set(kinds(objects))
-    assert not custom or case.stem == "monitoring-values", "a stock cluster has no such kind"
+    assert not custom or case.stem == "monitoring-values", "a stock cluster does not have these CRDs"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)

@@ -1,16 +1,16 @@
-"""kube-score and checkov find in the examples what accepted_findings.yaml explains, no more and no less."""
+"""Tests that kube-score and checkov report exactly the findings that accepted_findings.yaml explains."""
 
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.charts.generated import CASES, MLFLOW_CASES
-from tests.charts.harness import template
 from tests.charts.scanners import findings
+from tools.charts import template
+from tools.generate.charts import CASES, MLFLOW_CASES
 
 ACCEPTED = Path(__file__).with_name("accepted_findings.yaml")
-# Of a kind that no example has: it shows in the same run that both programs find what is bad.
+# A kind that no example uses. It proves in the same run that both programs detect problems.
 BAD = """
 apiVersion: apps/v1
 kind: DaemonSet
@@ -24,13 +24,13 @@ spec:
 
 
 def explained() -> list[str]:
-    """Return the explained findings, in the file's order."""
+    """Return the explained findings in file order."""
     return [line for entry in yaml.safe_load(ACCEPTED.read_text()) for line in entry["findings"]]
 
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The findings in all examples and in the bad DaemonSet; one run, because checkov takes seconds to start."""
+    """Findings in all examples and in the bad DaemonSet, from one run because checkov takes seconds to start."""
     folder = tmp_path_factory.mktemp("rendered")
     for case in CASES + MLFLOW_CASES:
         chart = case.parents[1]
@@ -42,7 +42,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
 
 @pytest.fixture
 def found(lines: set[str]) -> set[str]:
-    """The findings in the examples."""
+    """Findings in the examples."""
     return {line for line in lines if not line.startswith("DaemonSet: ")}
 
 
@@ -61,6 +61,6 @@ def test_each_entry_gives_a_reason() -> None:
         assert entry["reason"].endswith("."), entry
 
 
-def test_both_find_what_is_bad(lines: set[str]) -> None:
+def test_both_scanners_detect_a_privileged_container(lines: set[str]) -> None:
     assert "DaemonSet: checkov CKV_K8S_16: Container should not be privileged" in lines
     assert "DaemonSet: kube-score container-security-context-privileged: The container is privileged" in lines

@@ -1,4 +1,4 @@
-"""What the fleet's queries say of releases whose figures are known, and when a deploy is marked; by promtool."""
+"""Tests of the fleet dashboard's queries and annotations on known series, evaluated by promtool."""
 
 import json
 from pathlib import Path
@@ -6,39 +6,46 @@ from typing import Any
 
 import yaml
 
-from tests.charts.harness import MODEL_SERVICE
 from tests.charts.test_rules import promtool
+from tools.charts import MODEL_SERVICE
 
 FLEET = json.loads((MODEL_SERVICE / "files" / "dashboards" / "fleet.json").read_text())
 CHOSEN = {"$namespace": ".+", "$job": ".+", "$instance": ".+", "$version": ".+", "$__rate_interval": "2m"}
 MINUTES, UPDATE, AT = 60, 30, "50m"
-# One name in two namespaces: they are two releases. `a` has two pods, one of which was updated at the half.
+# Two releases with the same name in two namespaces. `a` has two pods, and one of them is updated halfway.
 A, B = 'namespace="a",job="churn"', 'namespace="b",job="churn"'
-# What each query has to say of them, by panel, and in the table by column.
+# Expected value per release, by panel title or table column.
 EACH = {
     "pods": (2, 1),
     "models": (2, 1),
     "alerts": (2, 0),
-    "requests": (5, 1),
-    "errors": (0.2, 0),
-    "p99": (0.099, 0.199),
+    "request rate": (5, 1),
+    "error ratio": (0.2, 0),
+    "p99 latency": (0.099, 0.199),
     "prediction drift": (0.3, 0.05),
-    "drift that matters": (0.12, 0.02),
-    "Requests by release": (5, 1),
-    "Errors by release": (0.2, 0),
-    "p99 by release": (0.099, 0.199),
-    "Error budget burn by release": (20, 0.5),
-    "Drift by release": (0.3, 0.05),
-    "Worst feature by release": (0.4, 0.01),
+    "weighted drift": (0.12, 0.02),
+    "Request rate by release": (5, 1),
+    "Error ratio by release": (0.2, 0),
+    "p99 latency by release": (0.099, 0.199),
+    "Burn rate by release": (20, 0.5),
+    "Prediction drift by release": (0.3, 0.05),
+    "Feature drift by release": (0.4, 0.01),
     "Models by release": (2, 1),
-    "Alerts by release": (2, 0),
+    "Firing alerts by release": (2, 0),
     "Model age by release": (3000 - 600, 3000 - 1200),
 }
-ALL = {"Releases": 2, "Pods": 3, "Alerts": 2, "Requests": 6, "Worst errors": 0.2, "Worst drift": 0.3}
+ALL = {
+    "Releases": 2,
+    "Pods": 3,
+    "Firing alerts": 2,
+    "Request rate": 6,
+    "Highest error ratio": 0.2,
+    "Highest drift": 0.3,
+}
 
 
 def series() -> list[dict[str, str]]:
-    """Return what Prometheus has of both releases, every minute."""
+    """Return the series of both releases, with one sample per minute."""
 
     def one(name: str, labels: str, values: str) -> dict[str, str]:
         return {"series": f"{name}{{{labels}}}", "values": values}
@@ -91,14 +98,14 @@ def series() -> list[dict[str, str]]:
 
 
 def filled(expression: str) -> str:
-    """Return a query with what Grafana puts in the place of its variables."""
+    """Return a query with its Grafana variables replaced."""
     for variable, value in CHOSEN.items():
         expression = expression.replace(variable, value)
     return expression
 
 
 def queries(dashboard: dict[str, Any] = FLEET) -> dict[str, str]:
-    """Return a dashboard's queries by their panel, those of a table by their column; of several, the last."""
+    """Return the queries of a dashboard by panel title, or by column for tables. The last query of a panel wins."""
     found: dict[str, str] = {}
     for panel in dashboard["panels"]:
         renamed = {
@@ -118,21 +125,21 @@ def evaluated(cases: list[dict[str, Any]], inputs: list[dict[str, str]], folder:
     return promtool(folder, "test", "rules", "test.yaml")
 
 
-def test_every_query_says_what_is_so(tmp_path: Path) -> None:
+def test_every_query_returns_the_expected_values(tmp_path: Path) -> None:
     cases = []
     for name, expression in queries().items():
         if name in EACH:
             samples = [{"labels": f"{{{at}}}", "value": value} for at, value in zip((A, B), EACH[name], strict=True)]
         else:
             samples = [{"labels": "{}", "value": ALL[name]}]
-        # Rounded, as a rate is what it is but for its last bits.
+        # Rounded, because a rate is exact except for its last bits.
         cases.append({"expr": f"round({expression}, 0.001)", "eval_time": AT, "exp_samples": samples})
 
     assert queries().keys() == EACH.keys() | ALL.keys()
     assert "SUCCESS" in evaluated(cases, series(), tmp_path)
 
 
-def test_a_deploy_is_marked_when_it_happens_and_then_no_more(tmp_path: Path) -> None:
+def test_deployment_annotation_lasts_two_minutes(tmp_path: Path) -> None:
     deploys = filled(FLEET["annotations"]["list"][0]["expr"])
     new = [{"labels": f'{{{A},model_version="8"}}', "value": 1}]
     cases = [

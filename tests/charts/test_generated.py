@@ -1,4 +1,4 @@
-"""Generated files are what their sources make, and say something about every value."""
+"""Tests that generated files match their sources, and that every value is documented."""
 
 import json
 from collections.abc import Iterator
@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.charts.generated import outputs
-from tests.charts.harness import MLFLOW, MODEL_SERVICE, OBSERVABILITY
+from tools.charts import MLFLOW, MODEL_SERVICE, OBSERVABILITY
+from tools.generate.charts import outputs
 
 OUTPUTS = outputs()
 
 
 def undocumented(schema: dict[str, Any], path: str = "") -> Iterator[str]:
-    """Yield the leaves of the values that have no description, neither of their own nor above them."""
+    """Yield the leaves of the values without a description of their own or of a parent."""
     for key, child in schema.get("properties", {}).items():
         if "description" not in child:
             deeper = list(undocumented(child, f"{path}.{key}"))
@@ -22,7 +22,7 @@ def undocumented(schema: dict[str, Any], path: str = "") -> Iterator[str]:
 
 
 def open_levels(schema: dict[str, Any], path: str = "") -> Iterator[str]:
-    """Yield the objects with keys of ours that let any other key pass, unless a leaf's description covers them."""
+    """Yield the objects with known keys that accept unknown ones, unless a description covers the whole object."""
     if schema.get("properties") and schema.get("additionalProperties") is not False:
         yield path
     for key, child in schema.get("properties", {}).items():
@@ -31,8 +31,8 @@ def open_levels(schema: dict[str, Any], path: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", OUTPUTS, ids=lambda path: "/".join(path.parts[-2:]))
-def test_file_is_in_step_with_its_source(path: Path) -> None:
-    assert path.read_text() == OUTPUTS[path](), f"{path.name} is out of step: run python -m tests.charts.generated"
+def test_file_matches_its_source(path: Path) -> None:
+    assert path.read_text() == OUTPUTS[path](), f"{path.name} is out of date: run python -m tools.generate"
 
 
 @pytest.mark.parametrize("chart", [MODEL_SERVICE, MLFLOW, OBSERVABILITY], ids=lambda chart: chart.name)
@@ -41,7 +41,7 @@ def test_every_value_is_documented(chart: Path) -> None:
 
 
 @pytest.mark.parametrize("chart", [MODEL_SERVICE, MLFLOW], ids=lambda chart: chart.name)
-def test_schema_is_closed_at_our_own_levels(chart: Path) -> None:
+def test_schema_rejects_unknown_keys_of_the_chart(chart: Path) -> None:
     schema = json.loads((chart / "values.schema.json").read_text())
 
     assert schema["$schema"] == "http://json-schema.org/draft-07/schema#"

@@ -1,4 +1,4 @@
-"""Helm 3 and Helm 4 make the same manifests of each example."""
+"""Tests that Helm 3 and Helm 4 render the same manifests from each example."""
 
 import re
 import subprocess
@@ -6,27 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.charts.generated import CASES, MLFLOW_CASES
-from tests.cluster.programs import HELM3_VERSION, HELM_VERSION, cluster_programs
+from tools.cluster.programs import HELM3_VERSION, HELM_VERSION, clients
+from tools.generate.charts import CASES, MLFLOW_CASES
 
 
 def helm(name: str, *arguments: str) -> str:
-    """Return what one of the two built Helms prints, whichever Helm is on PATH."""
-    command = [str(cluster_programs() / name), *arguments]
+    """Return the output of one of the two built Helm versions, whichever is on PATH."""
+    command = [str(clients() / name), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-def test_both_are_there() -> None:
+def test_both_versions_are_built() -> None:
     versions = [helm(name, "version", "--template", "{{ .Version }}") for name in ("helm", "helm3")]
 
     assert versions == [f"v{HELM_VERSION}", f"v{HELM3_VERSION}"]
 
 
 @pytest.mark.parametrize("case", CASES + MLFLOW_CASES, ids=lambda path: path.stem)
-def test_manifests_are_the_same_bytes(case: Path) -> None:
+def test_manifests_are_identical(case: Path) -> None:
     arguments = ["template", "demo", str(case.parents[1]), "--namespace=models", f"--values={case}"]
 
-    # Between two manifests Helm 4 leaves the blank line in which a template ends; Helm 3 does not.
+    # Helm 4 keeps the blank line at the end of a template, and Helm 3 does not.
     new, old = (
         [text.rstrip() for text in re.split("^---$", helm(name, *arguments), flags=re.M)] for name in ("helm", "helm3")
     )

@@ -1,4 +1,4 @@
-"""How the charts are written: one kind per file, prefixed helpers, the same bytes for the same values."""
+"""Tests of the charts' conventions: one kind per file, prefixed helpers, and reproducible output."""
 
 import re
 import tomllib
@@ -7,25 +7,33 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.charts.generated import CASES, MLFLOW_CASES
-from tests.charts.harness import CHARTS, MLFLOW, MODEL_SERVICE, OBSERVABILITY, program, template
+from tests.charts.harness import value_paths
+from tools.charts import CHARTS, MLFLOW, MODEL_SERVICE, OBSERVABILITY, program, template
+from tools.generate.charts import CASES, MLFLOW_CASES
 
 TEMPLATED = [MODEL_SERVICE, MLFLOW]
-# User's objects and refusals: neither has a kind of its own.
-WITHOUT_KIND = {"extraobjects.yaml", "validate.yaml"}
-LONGEST_TEMPLATE_LINES = {"deployment.yaml": 150, "validate.yaml": 145}
+# Extra objects and validation do not have a kind of their own, and a job is a CronJob if it has a schedule.
+WITHOUT_KIND = {"extraobjects.yaml", "validate.yaml", "job.yaml"}
+# What only the MLflow server has. Every other key has the name and place that it has in charts/model-service.
+SECTIONS_OF_MLFLOW = ("mlflow.", "s3", "prepare", "server", "auth", "storage", "garbageCollection")
+KEYS_OF_MLFLOW = {
+    "enabled", "startupProbe.failureThreshold", "monitoring.metrics", "monitoring.metrics.enabled",
+    "monitoring.serviceMonitor.basicAuth", "monitoring.prometheusRule.thresholds.errorRatio",
+    "monitoring.prometheusRule.thresholds.latencySeconds", "monitoring.prometheusRule.thresholds.volumeFreeRatio",
+}  # fmt: skip
+LONGEST_TEMPLATE_LINES = {"deployment.yaml": 150, "validate.yaml": 210, "trainjob.yaml": 85, "job.yaml": 70}
 
 
 def templates(chart: Path) -> list[Path]:
-    """Return the chart's templates that make objects, without those of its subcharts."""
+    """Return the templates of a chart that render objects, without those of its subcharts."""
     return [path for path in sorted((chart / "templates").rglob("*.yaml")) if path.name not in WITHOUT_KIND]
 
 
 @pytest.mark.parametrize("path", [path for chart in TEMPLATED for path in templates(chart)], ids=lambda path: path.name)
-def test_template_holds_the_one_kind_it_is_named_by(path: Path) -> None:
+def test_template_contains_only_the_kind_in_its_name(path: Path) -> None:
     found = re.findall(r"^kind: (\w+)$", path.read_text(), flags=re.MULTILINE)
 
-    # A helm test is a pod named by what it does.
+    # Files of `helm test` pods have the name of their action.
     expected = "pod" if path.parent.name == "tests" else path.stem
     assert [kind.lower() for kind in found] == [expected]
 
@@ -48,9 +56,9 @@ def test_helpers_are_few_prefixed_and_used(chart: Path) -> None:
 
 
 @pytest.mark.parametrize("chart", TEMPLATED, ids=lambda chart: chart.name)
-def test_templates_depend_on_values_alone(chart: Path) -> None:
+def test_templates_depend_only_on_values(chart: Path) -> None:
     for path in (chart / "templates").rglob("*.*"):
-        # Comments and Prometheus text may say the words; only calls count.
+        # Only calls count: comments and PromQL may contain these words.
         calls = re.findall(r"\b(rand\w+|now|lookup|uuidv4|genSignedCert|genCA)\s", path.read_text())
         assert not calls, f"{path.name} calls {calls}"
 
@@ -68,12 +76,23 @@ def test_two_renders_are_equal(case: Path) -> None:
 @pytest.mark.parametrize("chart", TEMPLATED, ids=lambda chart: chart.name)
 def test_every_value_is_used(chart: Path) -> None:
     texts = "".join(path.read_text() for path in (chart / "templates").rglob("*.*"))
-    # `enabled` of the subchart is read by its parent's condition.
+    # Only the condition in the parent chart reads `enabled` of a subchart.
     keys = yaml.safe_load((chart / "values.yaml").read_text()).keys() - {"enabled"}
 
-    unused = [key for key in keys if not re.search(rf'\.Values\.{key}\b|pick .Values[^}}]*"{key}"', texts)]
+    unused = [key for key in keys if not re.search(rf'\.Values\.{key}\b|(pick .Values|list)[^}}]*"{key}"', texts)]
 
     assert unused == []
+
+
+def test_charts_share_one_vocabulary() -> None:
+    service, mlflow = (
+        list(value_paths(yaml.safe_load((chart / "values.yaml").read_text()))) for chart in (MODEL_SERVICE, MLFLOW)
+    )
+
+    own = {path for path in mlflow if path not in service and not path.startswith(SECTIONS_OF_MLFLOW)}
+
+    assert own == KEYS_OF_MLFLOW
+    assert [path for path in mlflow if path in service] == [path for path in service if path in mlflow]
 
 
 def test_versions_are_equal() -> None:
@@ -85,11 +104,11 @@ def test_versions_are_equal() -> None:
 
 
 @pytest.mark.parametrize("case", CASES + MLFLOW_CASES, ids=lambda path: path.stem)
-def test_case_says_what_it_shows(case: Path) -> None:
+def test_case_begins_with_a_comment(case: Path) -> None:
     assert case.read_text().startswith("# ")
 
 
-def test_missing_tool_is_an_error_that_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_program_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("HELM_DOCS", "/nowhere/helm-docs")
 

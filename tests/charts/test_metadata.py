@@ -1,10 +1,11 @@
-"""Metadata of the objects, and what users add to the pods."""
+"""Tests of object metadata, and of values that users add to the pods."""
 
 import pytest
 
-from tests.charts.harness import Values, container, environment, only, pod_template, rendered
+from tests.charts.harness import container, environment, only, pod_template, rendered
+from tools.charts import Values
 
-SWITCHED_ON: Values = {"autoscaling": {"enabled": True}, "serviceMonitor": {"enabled": True}}
+SWITCHED_ON: Values = {"autoscaling": {"enabled": True}, "monitoring": {"serviceMonitor": {"enabled": True}}}
 SCHEDULING: Values = {
     "priorityClassName": "high",
     "runtimeClassName": "gvisor",
@@ -17,7 +18,7 @@ SCHEDULING: Values = {
 }
 
 
-def test_objects_live_in_the_release_namespace() -> None:
+def test_objects_are_in_the_release_namespace() -> None:
     assert {item["metadata"]["namespace"] for item in rendered(SWITCHED_ON)} == {"models"}
 
 
@@ -28,10 +29,12 @@ def test_namespace_override_moves_every_object() -> None:
 
 
 def test_objects_have_no_annotations_by_default() -> None:
-    assert ["annotations" in item["metadata"] for item in rendered(SWITCHED_ON)].count(True) == 1, "the helm test's"
+    assert ["annotations" in item["metadata"] for item in rendered(SWITCHED_ON)].count(True) == 1, (
+        "only the hook of the helm test"
+    )
 
 
-def test_common_annotations_are_on_every_object_and_not_on_the_pods() -> None:
+def test_common_annotations_are_on_objects_but_not_on_pods() -> None:
     objects = rendered({**SWITCHED_ON, "commonAnnotations": {"owner": "Ünïcode ✓"}})
 
     assert all(item["metadata"]["annotations"]["owner"] == "Ünïcode ✓" for item in objects)
@@ -42,12 +45,12 @@ def test_common_annotations_are_on_every_object_and_not_on_the_pods() -> None:
 @pytest.mark.parametrize(
     ("kind", "values"),
     [
-        ("Deployment", {"deploymentAnnotations": {"owner": "own"}}),
+        ("Deployment", {"deployment": {"annotations": {"owner": "own"}}}),
         ("Service", {"service": {"annotations": {"owner": "own"}}}),
         ("ServiceAccount", {"serviceAccount": {"annotations": {"owner": "own"}}}),
     ],
 )
-def test_own_annotations_win_over_the_common_ones(kind: str, values: Values) -> None:
+def test_own_annotations_override_common_ones(kind: str, values: Values) -> None:
     objects = rendered({"commonAnnotations": {"owner": "common", "more": "yes"}, **values})
 
     assert only(objects, kind)["metadata"]["annotations"] == {"owner": "own", "more": "yes"}
@@ -58,7 +61,7 @@ def test_scheduling_keys_absent_by_default() -> None:
 
 
 def test_scheduling_keys_reach_the_pod() -> None:
-    spec = pod_template(rendered(SCHEDULING))["spec"]
+    spec = pod_template(rendered({"pod": SCHEDULING}))["spec"]
 
     assert {key: spec.get(key) for key in SCHEDULING} == SCHEDULING
 
@@ -66,18 +69,18 @@ def test_scheduling_keys_reach_the_pod() -> None:
 def test_rollout_settings() -> None:
     default, changed = (
         only(rendered(values), "Deployment")["spec"]
-        for values in ({}, {"revisionHistoryLimit": 0, "minReadySeconds": 9})
+        for values in ({}, {"deployment": {"revisionHistoryLimit": 0, "minReadySeconds": 9}})
     )
 
     assert (default["revisionHistoryLimit"], default["minReadySeconds"]) == (5, 0)
     assert (changed["revisionHistoryLimit"], changed["minReadySeconds"]) == (0, 9)
 
 
-def test_extra_containers_stand_beside_the_service() -> None:
+def test_extra_containers_join_the_pod() -> None:
     sidecar, first = {"name": "proxy", "image": "proxy:1"}, {"name": "wait", "image": "wait:1"}
 
     default = pod_template(rendered())["spec"]
-    spec = pod_template(rendered({"extraContainers": [sidecar], "extraInitContainers": [first]}))["spec"]
+    spec = pod_template(rendered({"pod": {"containers": [sidecar], "initContainers": [first]}}))["spec"]
 
     assert [item["name"] for item in default["containers"]] == ["model-service"]
     assert "initContainers" not in default
@@ -85,14 +88,14 @@ def test_extra_containers_stand_beside_the_service() -> None:
     assert spec["initContainers"] == [first]
 
 
-def test_no_authority_is_mounted_by_default() -> None:
+def test_ca_bundle_absent_by_default() -> None:
     objects = rendered()
 
     assert "SSL_CERT_FILE" not in environment(objects)
     assert all(volume["name"] != "mlflow-ca" for volume in pod_template(objects)["spec"]["volumes"])
 
 
-def test_authority_of_mlflow_is_mounted_and_trusted() -> None:
+def test_ca_bundle_of_mlflow_is_mounted_and_trusted() -> None:
     objects = rendered({"mlflow": {"caBundle": {"existingConfigMap": "company-ca", "key": "root.pem"}}})
 
     volumes = pod_template(objects)["spec"]["volumes"]

@@ -1,4 +1,4 @@
-"""The alerts of the MLflow server: promtool tests them as a release renders them, and each has a runbook."""
+"""Tests of the MLflow alerts: promtool evaluates the rendered rules, and each alert has a runbook."""
 
 import re
 import shutil
@@ -7,15 +7,16 @@ from typing import Any
 
 import yaml
 
-from tests.charts.harness import MLFLOW, only, render
+from tests.charts.harness import only
 from tests.charts.test_rules import UNIT_TESTS, alerts, promtool, runbooks
+from tools.charts import MLFLOW, render
 
 PROMTOOL_TEST = UNIT_TESTS / "mlflow" / "server.yaml"
 
 
 def rule_spec(**settings: Any) -> dict[str, Any]:
     """Return the spec of the PrometheusRule that a release `obs` in namespace `monitoring` renders."""
-    values = {"prometheusRule": {"enabled": True, **settings}}
+    values = {"monitoring": {"prometheusRule": {"enabled": True, **settings}}}
     spec: dict[str, Any] = only(render(MLFLOW, values, release="obs", namespace="monitoring"), "PrometheusRule")["spec"]
     return spec
 
@@ -24,14 +25,14 @@ def test_absent_by_default() -> None:
     assert not [item for item in render(MLFLOW) if item["kind"] == "PrometheusRule"]
 
 
-def test_alerts_fire_and_stay_quiet(tmp_path: Path) -> None:
+def test_alerts_fire_and_stay_silent(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule_spec()))
     shutil.copy(PROMTOOL_TEST, tmp_path)
 
     assert "SUCCESS" in promtool(tmp_path, "test", "rules", PROMTOOL_TEST.name)
 
 
-def test_each_alert_is_tested_firing_and_quiet() -> None:
+def test_each_alert_is_tested_firing_and_silent() -> None:
     cases = [case for test in yaml.safe_load(PROMTOOL_TEST.read_text())["tests"] for case in test["alert_rule_test"]]
 
     names = alerts(rule_spec()).keys()
@@ -47,7 +48,7 @@ def test_every_selector_names_the_release() -> None:
         assert all(selector.startswith(ours) for selector in selectors), rule["expr"]
 
 
-def test_every_alert_has_severity_texts_and_a_runbook() -> None:
+def test_every_alert_has_severity_annotations_and_runbook() -> None:
     for name, rule in alerts(rule_spec()).items():
         assert rule["labels"]["severity"] in ("critical", "warning")
         assert {"summary", "description", "runbook_url"} == rule["annotations"].keys()
@@ -55,15 +56,11 @@ def test_every_alert_has_severity_texts_and_a_runbook() -> None:
         assert name in runbooks()
 
 
-def test_thresholds_and_times_are_values() -> None:
+def test_thresholds_and_durations_are_values() -> None:
     found = alerts(
         rule_spec(
-            alerts={
-                "down": {"for": "1m"},
-                "errors": {"ratio": 0.5},
-                "slow": {"seconds": 7},
-                "volumeFull": {"ratio": 0.25},
-            }
+            **{"for": {"MLflowDown": "1m"}},
+            thresholds={"errorRatio": 0.5, "latencySeconds": 7, "volumeFreeRatio": 0.25},
         )
     )
 
@@ -73,23 +70,22 @@ def test_thresholds_and_times_are_values() -> None:
     assert found["MLflowVolumeFull"]["expr"].strip().endswith("< 0.25")
 
 
-def test_claim_of_the_users_own_is_watched() -> None:
-    values = {"prometheusRule": {"enabled": True}, "storage": {"existingClaim": "shared"}}
+def test_volume_alert_uses_the_existing_claim() -> None:
+    values = {"monitoring": {"prometheusRule": {"enabled": True}}, "storage": {"existingClaim": "shared"}}
 
     spec = only(render(MLFLOW, values), "PrometheusRule")["spec"]
 
     assert 'persistentvolumeclaim="shared"' in alerts(spec)["MLflowVolumeFull"]["expr"]
 
 
-def test_foreign_prometheus_selects_it_and_alertmanager_routes_it() -> None:
+def test_rule_has_labels_for_prometheus_and_alertmanager() -> None:
     settings = {
         "enabled": True,
-        "namespace": "rules",
-        "additionalLabels": {"release": "prometheus"},
         "additionalRuleLabels": {"team": "platform", "severity": "none"},
         "runbookUrl": "https://wiki.example/ml",
     }
-    rule = only(render(MLFLOW, {"prometheusRule": settings}), "PrometheusRule")
+    place = {"namespace": "rules", "labels": {"release": "prometheus"}}
+    rule = only(render(MLFLOW, {"monitoring": {**place, "prometheusRule": settings}}), "PrometheusRule")
     down = alerts(rule["spec"])["MLflowDown"]
 
     assert (rule["metadata"]["namespace"], rule["metadata"]["labels"]["release"]) == ("rules", "prometheus")
@@ -98,7 +94,7 @@ def test_foreign_prometheus_selects_it_and_alertmanager_routes_it() -> None:
     assert down["annotations"]["runbook_url"] == "https://wiki.example/ml#mlflowdown"
 
 
-def test_alerts_are_left_out_and_groups_added() -> None:
+def test_alerts_can_be_disabled_and_groups_added() -> None:
     group = {"name": "mine", "rules": [{"record": "a:b", "expr": "vector(1)"}]}
     spec = rule_spec(disabledAlerts=["MLflowSlow"], extraGroups=[group])
 

@@ -1,26 +1,18 @@
-"""What charts/model-service renders: the default, and each switch on and off."""
+"""Tests of the default objects of charts/model-service, and of each switch."""
 
 import math
 from typing import Any
 
 import pytest
 
-from tests.charts.harness import (
-    Values,
-    container,
-    environment,
-    kinds,
-    only,
-    pod_specs,
-    pod_template,
-    rendered,
-)
+from tests.charts.harness import container, environment, kinds, only, pod_specs, pod_template, rendered
+from tools.charts import Values
 
 SELECTOR = {"app.kubernetes.io/name": "model-service", "app.kubernetes.io/instance": "demo"}
 DEFAULT_KINDS = ["Deployment", "Pod", "PodDisruptionBudget", "Service", "ServiceAccount"]
 EVERYTHING: Values = {
     "autoscaling": {"enabled": True},
-    "serviceMonitor": {"enabled": True},
+    "monitoring": {"serviceMonitor": {"enabled": True}},
     "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-more"}}],
 }
 
@@ -33,11 +25,11 @@ def test_default_objects() -> None:
     ("values", "added"),
     [
         ({"autoscaling": {"enabled": True}}, ["HorizontalPodAutoscaler"]),
-        ({"serviceMonitor": {"enabled": True}}, ["ServiceMonitor"]),
+        ({"monitoring": {"serviceMonitor": {"enabled": True}}}, ["ServiceMonitor"]),
         ({"extraObjects": EVERYTHING["extraObjects"]}, ["ConfigMap"]),
     ],
 )
-def test_switch_on_adds_an_object(values: Values, added: list[str]) -> None:
+def test_enabling_a_feature_adds_its_object(values: Values, added: list[str]) -> None:
     assert kinds(rendered(values)) == sorted(DEFAULT_KINDS + added)
 
 
@@ -49,11 +41,11 @@ def test_switch_on_adds_an_object(values: Values, added: list[str]) -> None:
         ({"tests": {"enabled": False}}, "Pod"),
     ],
 )
-def test_switch_off_removes_an_object(values: Values, removed: str) -> None:
+def test_disabling_a_feature_removes_its_object(values: Values, removed: str) -> None:
     assert kinds(rendered(values)) == [kind for kind in DEFAULT_KINDS if kind != removed]
 
 
-def test_protocols_are_on_and_each_can_be_switched_off() -> None:
+def test_protocols_are_enabled_by_default() -> None:
     names = ("MODEL_SERVICE_MLFLOW_PROTOCOL", "MODEL_SERVICE_OPEN_INFERENCE_PROTOCOL")
     off: Values = {"api": {"mlflowProtocol": False, "openInferenceProtocol": False}}
 
@@ -63,7 +55,7 @@ def test_protocols_are_on_and_each_can_be_switched_off() -> None:
     ]
 
 
-def test_registered_model_needs_two_values_only() -> None:
+def test_registered_model_needs_only_two_values() -> None:
     values = {
         "model": {"uri": "models:/churn@champion"},
         "mlflow": {"trackingUri": "http://obs-mlflow.monitoring.svc.cluster.local:5000"},
@@ -75,27 +67,27 @@ def test_registered_model_needs_two_values_only() -> None:
     assert variables["MODEL_SERVICE_MLFLOW_TRACKING_URI"] == "http://obs-mlflow.monitoring.svc.cluster.local:5000"
 
 
-def test_every_object_has_the_recommended_and_the_common_labels() -> None:
+def test_every_object_has_recommended_and_common_labels() -> None:
     objects = rendered({**EVERYTHING, "commonLabels": {"team": "risk", "app.kubernetes.io/instance": "mine"}})
 
     for item in (item for item in objects if item["kind"] != "ConfigMap"):
         labels = item["metadata"]["labels"]
         assert labels["team"] == "risk"
-        assert labels["app.kubernetes.io/instance"] == "demo", "the user's label replaced a selector's"
+        assert labels["app.kubernetes.io/instance"] == "demo", "a common label replaced a selector label"
         assert {"helm.sh/chart", "app.kubernetes.io/version", "app.kubernetes.io/managed-by"} <= labels.keys()
         assert item["metadata"]["namespace"] == "models"
 
 
-def test_selectors_hold_name_and_instance_only() -> None:
-    objects = rendered({**EVERYTHING, "commonLabels": {"team": "risk"}, "podLabels": {"tier": "gold"}})
+def test_selectors_contain_only_name_and_instance() -> None:
+    objects = rendered({**EVERYTHING, "commonLabels": {"team": "risk"}, "pod": {"labels": {"tier": "gold"}}})
 
     assert only(objects, "Service")["spec"]["selector"] == SELECTOR
     for kind in ("Deployment", "PodDisruptionBudget", "ServiceMonitor"):
         assert only(objects, kind)["spec"]["selector"] == {"matchLabels": SELECTOR}
 
 
-def test_pod_labels_carry_no_chart_version() -> None:
-    objects = rendered({"commonLabels": {"team": "risk"}, "podLabels": {"tier": "gold"}})
+def test_pod_labels_omit_the_chart_version() -> None:
+    objects = rendered({"commonLabels": {"team": "risk"}, "pod": {"labels": {"tier": "gold"}}})
 
     assert pod_template(objects)["metadata"]["labels"] == {**SELECTOR, "team": "risk", "tier": "gold"}
 
@@ -105,12 +97,12 @@ def test_pod_annotations_absent_by_default() -> None:
 
 
 def test_pod_annotations_rendered() -> None:
-    objects = rendered({"podAnnotations": {"note": "x"}})
+    objects = rendered({"pod": {"annotations": {"note": "x"}}})
 
     assert pod_template(objects)["metadata"]["annotations"] == {"note": "x"}
 
 
-def test_helm_test_pod_is_no_endpoint_of_the_service() -> None:
+def test_service_does_not_select_the_helm_test_pod() -> None:
     objects = rendered()
 
     labels = only(objects, "Pod")["metadata"]["labels"]
@@ -123,12 +115,12 @@ def test_helm_test_predicts_through_the_service() -> None:
 
     tested = pod["spec"]["containers"][0]
 
-    assert tested["command"] == ["/opt/venv/bin/python", "-m", "app.check", "release"]
+    assert tested["command"] == ["/opt/venv/bin/python", "-m", "app.tools.check", "release"]
     assert tested["args"] == ["http://demo-model-service:8080"]
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
 
 
-def test_pods_meet_the_restricted_standard() -> None:
+def test_pods_meet_the_restricted_pod_security_standard() -> None:
     for spec in pod_specs(rendered()):
         assert spec["automountServiceAccountToken"] is False
         assert spec["enableServiceLinks"] is False
@@ -142,14 +134,14 @@ def test_pods_meet_the_restricted_standard() -> None:
         }
 
 
-def test_pods_request_cpu_and_memory_and_limit_memory_alone() -> None:
+def test_pods_request_cpu_and_memory_but_limit_only_memory() -> None:
     for spec in pod_specs(rendered()):
         resources = spec["containers"][0]["resources"]
         assert resources["requests"].keys() == {"cpu", "memory"}
         assert resources["limits"].keys() == {"memory"}
 
 
-def test_cache_and_tmp_are_the_writable_folders() -> None:
+def test_only_cache_and_tmp_are_writable() -> None:
     objects = rendered()
 
     mounts = {mount["mountPath"]: mount["name"] for mount in container(objects)["volumeMounts"]}
@@ -159,7 +151,7 @@ def test_cache_and_tmp_are_the_writable_folders() -> None:
     assert all(volumes[name] == {"name": name, "emptyDir": {}} for name in mounts.values())
 
 
-def test_probes_ask_different_questions() -> None:
+def test_probes_request_readiness_and_liveness_paths() -> None:
     pod = container(rendered())
 
     assert pod["startupProbe"]["httpGet"] == {"path": "/health/ready", "port": "http"}
@@ -181,11 +173,11 @@ def test_startup_probe_outlasts_the_load_timeout(load_seconds: int, period_secon
 
 @pytest.mark.parametrize("probe", ["startupProbe", "readinessProbe", "livenessProbe"])
 def test_probe_absent_when_disabled(probe: str) -> None:
-    assert probe not in container(rendered({probe: {"enabled": False}}))
+    assert probe not in container(rendered({probe: None}))
 
 
-def test_stop_leaves_time_for_requests_in_flight() -> None:
-    objects = rendered({"preStopSleepSeconds": 7, "terminationGracePeriodSeconds": 60})
+def test_shutdown_leaves_time_for_requests_in_flight() -> None:
+    objects = rendered({"pod": {"preStopSleepSeconds": 7, "terminationGracePeriodSeconds": 60}})
 
     assert container(objects)["lifecycle"] == {"preStop": {"sleep": {"seconds": 7}}}
     assert pod_template(objects)["spec"]["terminationGracePeriodSeconds"] == 60
@@ -196,7 +188,7 @@ def test_termination_message_falls_back_to_the_log() -> None:
     assert container(rendered())["terminationMessagePolicy"] == "FallbackToLogsOnError"
 
 
-def test_update_keeps_the_full_capacity() -> None:
+def test_rolling_update_keeps_full_capacity() -> None:
     spec = only(rendered(), "Deployment")["spec"]
 
     assert spec["replicas"] == 2
@@ -204,7 +196,9 @@ def test_update_keeps_the_full_capacity() -> None:
 
 
 def test_recreate_has_no_rolling_update() -> None:
-    assert only(rendered({"strategy": {"type": "Recreate"}}), "Deployment")["spec"]["strategy"] == {"type": "Recreate"}
+    assert only(rendered({"deployment": {"strategy": {"type": "Recreate"}}}), "Deployment")["spec"]["strategy"] == {
+        "type": "Recreate"
+    }
 
 
 def test_zero_replicas_are_rendered() -> None:
@@ -232,38 +226,41 @@ def test_replicas_omitted_when_autoscaling_enabled() -> None:
         ({"minAvailable": 0, "maxUnavailable": None}, {"minAvailable": 0}),
     ],
 )
-def test_disruption_budget_holds_one_rule(budget: Values, rule: dict[str, Any]) -> None:
+def test_disruption_budget_sets_exactly_one_bound(budget: Values, rule: dict[str, Any]) -> None:
     spec = only(rendered({"podDisruptionBudget": budget}), "PodDisruptionBudget")["spec"]
 
     assert {key: spec[key] for key in ("minAvailable", "maxUnavailable") if key in spec} == rule
 
 
 def test_service_monitor_scrapes_the_service() -> None:
-    objects = rendered({"serviceMonitor": {"enabled": True, "additionalLabels": {"release": "prometheus"}}})
+    objects = rendered({"monitoring": {"serviceMonitor": {"enabled": True}, "labels": {"release": "prometheus"}}})
 
     monitor, service = only(objects, "ServiceMonitor"), only(objects, "Service")
 
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert monitor["spec"]["endpoints"] == [
-        {"port": "http", "path": "/metrics", "interval": "15s", "scrapeTimeout": "10s", "honorLabels": False}
+        {"port": "http", "path": "/metrics", "interval": "15s", "scrapeTimeout": "10s"}
     ]
     assert "namespaceSelector" not in monitor["spec"]
     assert monitor["spec"]["sampleLimit"] == 20_000
 
 
 @pytest.mark.parametrize(("limit", "rendered_as"), [(0, None), (1_500_000, 1_500_000)])
-def test_the_series_of_a_pod_are_limited_as_one_says(limit: int, rendered_as: int | None) -> None:
-    monitor = only(rendered({"serviceMonitor": {"enabled": True, "sampleLimit": limit}}), "ServiceMonitor")
+def test_sample_limit_is_rendered_unless_zero(limit: int, rendered_as: int | None) -> None:
+    monitor = only(
+        rendered({"monitoring": {"serviceMonitor": {"enabled": True, "sampleLimit": limit}}}), "ServiceMonitor"
+    )
 
     assert monitor["spec"].get("sampleLimit") == rendered_as
 
 
 def test_service_monitor_in_another_namespace_finds_the_service() -> None:
     rules = [{"action": "labeldrop", "regex": "pod"}]
-    values = {"enabled": True, "namespace": "monitoring", "relabelings": rules, "metricRelabelings": rules}
+    settings = {"enabled": True, "relabelings": rules, "metricRelabelings": rules}
+    values: Values = {"monitoring": {"namespace": "monitoring", "serviceMonitor": settings}}
 
-    monitor = only(rendered({"serviceMonitor": values}), "ServiceMonitor")
+    monitor = only(rendered(values), "ServiceMonitor")
 
     assert monitor["metadata"]["namespace"] == "monitoring"
     assert monitor["spec"]["namespaceSelector"] == {"matchNames": ["models"]}
@@ -271,7 +268,7 @@ def test_service_monitor_in_another_namespace_finds_the_service() -> None:
     assert monitor["spec"]["endpoints"][0]["metricRelabelings"] == rules
 
 
-def test_service_port_leads_to_the_container() -> None:
+def test_service_port_targets_the_container_port() -> None:
     objects = rendered()
 
     assert only(objects, "Service")["spec"]["ports"] == [
@@ -284,23 +281,19 @@ def test_env_from_absent_by_default() -> None:
     assert "envFrom" not in container(rendered())
 
 
-def test_credentials_come_from_the_existing_secret() -> None:
+def test_existing_secret_provides_credentials() -> None:
     more = {"configMapRef": {"name": "more"}}
 
-    rendered_env = container(rendered({"mlflow": {"existingSecret": "login"}, "envFrom": [more]}))["envFrom"]
+    rendered_env = container(rendered({"mlflow": {"existingSecret": "login"}, "extraEnvFrom": [more]}))["envFrom"]
 
     assert rendered_env == [{"secretRef": {"name": "login"}}, more]
 
 
-def test_extras_reach_the_pod() -> None:
+def test_extra_values_reach_the_pod() -> None:
     values: Values = {
         "extraEnv": [{"name": "MODEL_SERVICE_ROOT_PATH", "value": "/churn"}],
         "extraVolumes": [{"name": "model", "configMap": {"name": "model"}}],
         "extraVolumeMounts": [{"name": "model", "mountPath": "/models"}],
-        "imagePullSecrets": [{"name": "pull"}],
-        "nodeSelector": {"disk": "ssd"},
-        "tolerations": [{"operator": "Exists"}],
-        "affinity": {"nodeAffinity": {}},
     }
 
     objects = rendered(values)
@@ -309,24 +302,23 @@ def test_extras_reach_the_pod() -> None:
     assert environment(objects)["MODEL_SERVICE_ROOT_PATH"] == "/churn"
     assert values["extraVolumes"][0] in spec["volumes"]
     assert values["extraVolumeMounts"][0] in container(objects)["volumeMounts"]
-    for key in ("imagePullSecrets", "nodeSelector", "tolerations", "affinity"):
-        assert spec[key] == values[key]
 
 
-def test_extra_objects_are_templates() -> None:
+def test_extra_objects_are_rendered_as_templates() -> None:
     assert only(rendered(EVERYTHING), "ConfigMap")["metadata"]["name"] == "demo-more"
 
 
-def test_pods_spread_softly() -> None:
+def test_pods_prefer_different_nodes_and_zones() -> None:
     constraints = pod_template(rendered())["spec"]["topologySpreadConstraints"]
 
-    assert [item["topologyKey"] for item in constraints] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+    # A constraint on the zone would disable spreading on nodes without that label.
+    assert [item["topologyKey"] for item in constraints] == ["kubernetes.io/hostname"]
     assert all(item["whenUnsatisfiable"] == "ScheduleAnyway" for item in constraints)
     assert all(item["labelSelector"] == {"matchLabels": SELECTOR} for item in constraints)
 
 
-def test_spread_absent_when_emptied() -> None:
-    assert "topologySpreadConstraints" not in pod_template(rendered({"topologySpreadConstraints": []}))["spec"]
+def test_empty_list_removes_topology_spread() -> None:
+    assert "topologySpreadConstraints" not in pod_template(rendered({"pod": {"topologySpreadConstraints": []}}))["spec"]
 
 
 @pytest.mark.parametrize(
@@ -354,7 +346,7 @@ def test_image_reference(image: Values, reference: str) -> None:
         ("demo", {"fullnameOverride": "a" * 55}, "a" * 55),
     ],
 )
-def test_names_fit_and_keep_the_whole_release(release: str, values: Values, name: str) -> None:
+def test_names_fit_and_keep_the_release_name(release: str, values: Values, name: str) -> None:
     objects = rendered({**EVERYTHING, "extraObjects": [], **values}, release=release)
 
     assert {item["metadata"]["name"] for item in objects} == {name, f"{name}-predict"}

@@ -1,4 +1,4 @@
-"""What Helm says after an install: how to use the release, and in plain words what it lacks."""
+"""Tests of NOTES.txt: commands for the release, and warnings about missing settings."""
 
 import shutil
 from pathlib import Path
@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from tests.charts.harness import MINIMAL, MODEL_SERVICE, Values, only, render, show_notes
+from tests.charts.harness import MINIMAL, only, show_notes
+from tools.charts import MODEL_SERVICE, Values, render
 
-UNSEEN = "A Prometheus that selects by labels sees none of it while"
+UNLABELLED = "monitoring.labels is empty."
 
 
 @pytest.fixture(scope="module")
 def chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the chart that renders its notes as an object: `helm template` leaves them out."""
+    """Copy of the chart that renders its notes as an object, because `helm template` omits them."""
     copy = tmp_path_factory.mktemp("notes") / "model-service"
     shutil.copytree(MODEL_SERVICE, copy)
     for path in (copy / "templates").rglob("*.yaml"):
@@ -31,67 +32,67 @@ def notes(chart: Path, values: Values) -> str:
 def test_commands_name_the_service(chart: Path) -> None:
     text = notes(chart, {"service": {"port": 8080}})
 
-    assert "file:///models/example is served by Service demo-model-service in namespace models." in text
+    assert "Service demo-model-service in namespace models serves file:///models/example." in text
     assert "kubectl -n models port-forward service/demo-model-service 8000:8080" in text
-    assert "app.check predict" in text
+    assert "app.tools.check predict" in text
     assert "helm -n models test demo" in text
     assert "helm -n models test" not in notes(chart, {"tests": {"enabled": False}})
 
 
-def test_namespace_override_is_where_the_pods_are(chart: Path) -> None:
+def test_commands_use_the_namespace_override(chart: Path) -> None:
     text = notes(chart, {"namespaceOverride": "risk"})
 
     assert "kubectl -n risk rollout status" in text
-    assert "helm -n models test demo" in text, "Helm knows the release by its own namespace"
+    assert "helm -n models test demo" in text, "Helm stores the release in its own namespace"
 
 
-def test_missing_scrape_is_said(chart: Path) -> None:
+def test_missing_service_monitor_is_reported(chart: Path) -> None:
     text = notes(chart, {})
 
-    assert "Prometheus does not scrape it yet: set serviceMonitor.enabled=true." in text
+    assert "Prometheus does not scrape the service: set monitoring.serviceMonitor.enabled=true." in text
     assert "kubectl get crd servicemonitors.monitoring.coreos.com" in text
-    assert UNSEEN not in text
+    assert UNLABELLED not in text
 
 
-def test_alerts_without_a_scrape_are_said(chart: Path) -> None:
-    assert "ModelServiceDown fires after 5m" in notes(chart, {"prometheusRule": {"enabled": True}})
+def test_alerts_without_a_service_monitor_are_reported(chart: Path) -> None:
+    assert "ModelServiceDown fires" in notes(chart, {"monitoring": {"prometheusRule": {"enabled": True}}})
     assert "ModelServiceDown" not in notes(chart, {})
 
 
-def test_missing_alerts_are_said(chart: Path) -> None:
-    scraped = {"enabled": True, "additionalLabels": {"release": "kps"}}
+def test_missing_alerts_are_reported(chart: Path) -> None:
+    scraped = {"serviceMonitor": {"enabled": True}}
 
-    assert "Nobody is told when it fails" in notes(chart, {"serviceMonitor": scraped})
-    assert "Nobody is told when it fails" not in notes(
-        chart, {"serviceMonitor": scraped, "prometheusRule": {"enabled": True}}
+    assert "No alerts are configured" in notes(chart, {"monitoring": scraped})
+    assert "No alerts are configured" not in notes(
+        chart, {"monitoring": {**scraped, "prometheusRule": {"enabled": True}}}
     )
 
 
-@pytest.mark.parametrize(
-    ("labelled", "named"),
-    [
-        ([], "prometheusRule.additionalLabels and serviceMonitor.additionalLabels are empty"),
-        (["serviceMonitor"], "prometheusRule.additionalLabels is empty"),
-        (["serviceMonitor", "prometheusRule"], ""),
-    ],
-)
-def test_missing_labels_are_said(chart: Path, labelled: list[str], named: str) -> None:
-    labels = {key: {"release": "kps"} if key in labelled else {} for key in ("serviceMonitor", "prometheusRule")}
-    values = {key: {"enabled": True, "additionalLabels": own} for key, own in labels.items()}
+@pytest.mark.parametrize("kind", ["serviceMonitor", "prometheusRule"])
+def test_missing_labels_are_reported(chart: Path, kind: str) -> None:
+    switched_on = {kind: {"enabled": True}}
 
-    text = notes(chart, values)
-
-    assert (f"{UNSEEN} {named}" in text) if named else (UNSEEN not in text)
+    assert UNLABELLED in notes(chart, {"monitoring": switched_on})
+    assert UNLABELLED not in notes(chart, {"monitoring": {**switched_on, "labels": {"release": "kps"}}})
 
 
-def test_sidecar_of_the_dashboard_is_named(chart: Path) -> None:
-    text = notes(chart, {"grafanaDashboards": {"enabled": True, "namespace": "grafana"}})
+def test_pages_are_listed_unless_they_are_off(chart: Path) -> None:
+    assert "http://localhost:8000/docs" in notes(chart, {})
+    assert "http://localhost:8000/docs" not in notes(chart, {"api": {"pages": {"enabled": False}}})
+
+
+def test_label_and_namespace_of_the_sidecar_are_shown(chart: Path) -> None:
+    text = notes(chart, {"monitoring": {"dashboards": {"enabled": True, "namespace": "grafana"}}})
 
     assert "watches the label grafana_dashboard=1 in namespace grafana." in text
 
 
-def test_closed_network_policy_is_said(chart: Path) -> None:
+def test_network_policy_without_clients_is_reported(chart: Path) -> None:
     caller = {"enabled": True, "ingressFrom": [{"podSelector": {}}]}
 
-    assert "No pod may call the service" in notes(chart, {"networkPolicy": {"enabled": True}})
-    assert "No pod may call the service" not in notes(chart, {"networkPolicy": caller})
+    assert "Only Prometheus, the ingress controller and the test can reach the service" in notes(
+        chart, {"networkPolicy": {"enabled": True}}
+    )
+    assert "Only Prometheus, the ingress controller and the test can reach the service" not in notes(
+        chart, {"networkPolicy": caller}
+    )

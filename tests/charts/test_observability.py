@@ -1,4 +1,4 @@
-"""The umbrella: what it pins, how it sets its dependencies, and the copy that renders without a registry."""
+"""Tests of the umbrella chart: pinned dependencies, their values, and the copy that renders without a registry."""
 
 import hashlib
 import json
@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.charts.harness import MLFLOW, OBSERVABILITY, HelmError, Values, kinds, only, program, render, show_notes
+from tests.charts.harness import kinds, only, show_notes
 from tests.charts.schemas import problems
-from tests.charts.umbrella import DEPENDENCY, copy_umbrella, pinned_version
+from tools.charts import MLFLOW, OBSERVABILITY, HelmError, Values, program, render
+from tools.cluster.umbrella import DEPENDENCY, copy_umbrella, pinned_version
 
 CHART = yaml.safe_load((OBSERVABILITY / "Chart.yaml").read_text())
 VALUES = yaml.safe_load((OBSERVABILITY / "values.yaml").read_text())
 WITHOUT_STACK = {DEPENDENCY: {"enabled": False}}
 PRODUCTION = "values-production.yaml"
-# The files that do without the stack, with what they leave to the user.
+# Files that work without the stack, and the values that they require from the user.
 FILES: dict[str, Values] = {
     "ci/mlflow-values.yaml": {},
     "values-existing-prometheus.yaml": {},
@@ -27,13 +28,13 @@ FILES: dict[str, Values] = {
 
 @pytest.fixture
 def umbrella(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the umbrella with the placeholder dependency."""
+    """Copy of the umbrella chart with a placeholder dependency."""
     monkeypatch.delenv("KPS_CHART", raising=False)
     return copy_umbrella(tmp_path / "observability")
 
 
 def archive(folder: Path, version: str) -> Path:
-    """Write a packaged chart with the stack's name and one object, and return its path."""
+    """Write a packaged chart with the name of the stack and one object, and return its path."""
     chart = folder / "packaged" / DEPENDENCY
     (chart / "templates").mkdir(parents=True)
     (chart / "Chart.yaml").write_text(f"apiVersion: v2\nname: {DEPENDENCY}\nversion: {version}\n")
@@ -45,11 +46,11 @@ def archive(folder: Path, version: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["serviceMonitor", "podMonitor", "rule", "probe", "scrapeConfig"])
-def test_prometheus_takes_objects_of_all_releases(kind: str) -> None:
+def test_prometheus_selects_objects_of_all_releases(kind: str) -> None:
     assert VALUES[DEPENDENCY]["prometheus"]["prometheusSpec"][f"{kind}SelectorNilUsesHelmValues"] is False
 
 
-def test_scrapes_every_fifteen_seconds() -> None:
+def test_scrape_interval_is_fifteen_seconds() -> None:
     assert VALUES[DEPENDENCY]["prometheus"]["prometheusSpec"]["scrapeInterval"] == "15s"
 
 
@@ -60,7 +61,7 @@ def test_dependencies_are_pinned_and_conditional() -> None:
         assert VALUES[dependency["name"]]["enabled"] is True
 
 
-def test_lock_is_in_step_with_the_pins() -> None:
+def test_lock_matches_the_pinned_versions() -> None:
     lock = yaml.safe_load((OBSERVABILITY / "Chart.lock").read_text())
     fields = ("name", "version", "repository", "condition")
     wanted = [{key: dependency[key] for key in fields} for dependency in CHART["dependencies"]]
@@ -73,11 +74,11 @@ def test_lock_is_in_step_with_the_pins() -> None:
     assert lock["digest"] == f"sha256:{digest}"
 
 
-def test_umbrella_has_no_templates_but_notes() -> None:
+def test_only_template_is_the_notes() -> None:
     assert [path.name for path in (OBSERVABILITY / "templates").iterdir()] == ["NOTES.txt"]
 
 
-def test_mlflow_is_reachable_by_the_agreed_name(umbrella: Path) -> None:
+def test_mlflow_service_is_named_obs_mlflow(umbrella: Path) -> None:
     objects = render(umbrella, WITHOUT_STACK, release="obs", namespace="monitoring")
 
     service = only(objects, "Service")
@@ -86,21 +87,21 @@ def test_mlflow_is_reachable_by_the_agreed_name(umbrella: Path) -> None:
     assert service["spec"]["ports"][0]["port"] == 5000
 
 
-def test_umbrella_watches_mlflow_and_adds_nothing_else(umbrella: Path) -> None:
-    watched = [*kinds(render(MLFLOW)), "ConfigMap", "PrometheusRule", "ServiceMonitor"]
+def test_umbrella_adds_only_monitoring_to_mlflow(umbrella: Path) -> None:
+    expected = [*kinds(render(MLFLOW)), "ConfigMap", "PrometheusRule", "ServiceMonitor"]
 
-    assert kinds(render(umbrella, WITHOUT_STACK)) == sorted(watched)
+    assert kinds(render(umbrella, WITHOUT_STACK)) == sorted(expected)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_file_renders_what_the_api_knows(umbrella: Path, name: str) -> None:
+def test_file_renders_valid_objects(umbrella: Path, name: str) -> None:
     objects = render(umbrella, FILES[name], files=[umbrella / name], release="obs", namespace="monitoring")
 
     assert only(objects, "Deployment")["metadata"]["name"] == "obs-mlflow"
     assert problems(objects) == []
 
 
-def test_existing_prometheus_finds_mlflow_by_its_label(umbrella: Path) -> None:
+def test_existing_prometheus_selects_mlflow_by_label(umbrella: Path) -> None:
     objects = render(umbrella, files=[umbrella / "values-existing-prometheus.yaml"])
 
     for kind in ("ServiceMonitor", "PrometheusRule"):
@@ -115,26 +116,27 @@ def test_production_has_two_pods_without_a_volume(umbrella: Path) -> None:
     assert "PersistentVolumeClaim" not in kinds(objects)
 
 
-def test_production_asks_for_the_bucket(umbrella: Path) -> None:
+def test_production_requires_a_bucket(umbrella: Path) -> None:
     with pytest.raises(HelmError, match="artifactsDestination"):
         render(umbrella, WITHOUT_STACK, files=[umbrella / PRODUCTION])
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         ({"prometheus": {}}, "'prometheus' not allowed"),
         ({DEPENDENCY: {"enabled": "yes"}}, "got string, want boolean"),
         ({"mlflow": {"enabled": "yes"}}, "got string, want boolean"),
         ({"mlflow": {"serviceMonitors": {}}}, "'serviceMonitors' not allowed"),
+        ({"mlflow": {"monitoring": {"serviceMonitors": {}}}}, "'serviceMonitors' not allowed"),
     ],
 )
-def test_wrong_keys_of_ours_are_refused(umbrella: Path, values: Values, said: str) -> None:
-    with pytest.raises(HelmError, match=said):
+def test_unknown_keys_are_rejected(umbrella: Path, values: Values, message: str) -> None:
+    with pytest.raises(HelmError, match=message):
         render(umbrella, values)
 
 
-def test_every_key_of_the_stack_is_open(umbrella: Path) -> None:
+def test_any_key_of_the_stack_is_accepted(umbrella: Path) -> None:
     stack = {"enabled": False, "defaultRules": {"create": False}, "grafana": {"persistence": {"enabled": True}}}
 
     assert render(umbrella, {DEPENDENCY: stack})
@@ -142,7 +144,7 @@ def test_every_key_of_the_stack_is_open(umbrella: Path) -> None:
 
 @pytest.mark.parametrize("release", ["obs", "x", "team-a-observability-of-all-the-risk-models-in-europe", "mlflow"])
 @pytest.mark.parametrize("values", [{}, {"fullnameOverride": "tracking", "service": {"port": 80}}], ids=["", "renamed"])
-def test_notes_name_the_services_of_this_release(umbrella: Path, values: Values, release: str) -> None:
+def test_notes_name_the_services_of_the_release(umbrella: Path, values: Values, release: str) -> None:
     show_notes(umbrella)
 
     objects = render(umbrella, {**WITHOUT_STACK, "mlflow": values}, release=release, namespace="monitoring")
@@ -152,14 +154,15 @@ def test_notes_name_the_services_of_this_release(umbrella: Path, values: Values,
 
     assert f"trackingUri: http://{name}.monitoring.svc.cluster.local:{port}\n" in text
     assert f"kubectl -n monitoring port-forward service/{name} 5000:{port} " in text
-    assert "Prometheus is not of this release." in text
+    assert "This release does not include Prometheus." in text
     assert "existingSecret" not in text
 
 
-def test_notes_say_what_auth_asks_of_a_model(umbrella: Path) -> None:
+def test_notes_show_the_secret_that_auth_requires(umbrella: Path) -> None:
     show_notes(umbrella)
     auth = {"enabled": True, "existingSecret": "login"}
-    mlflow = {"auth": auth, "serviceMonitor": {"enabled": False}, "prometheusRule": {"enabled": False}}
+    off = {"enabled": False}
+    mlflow = {"auth": auth, "monitoring": {"serviceMonitor": off, "prometheusRule": off}}
 
     objects = render(umbrella, {**WITHOUT_STACK, "mlflow": mlflow})
 
@@ -168,7 +171,7 @@ def test_notes_say_what_auth_asks_of_a_model(umbrella: Path) -> None:
     assert "MLflow itself is not scraped" in text
 
 
-def test_notes_say_who_needs_a_way_to_the_bucket(umbrella: Path) -> None:
+def test_notes_explain_direct_bucket_access(umbrella: Path) -> None:
     show_notes(umbrella)
 
     texts = []
@@ -194,12 +197,12 @@ def test_mlflow_absent_when_disabled(umbrella: Path) -> None:
     assert render(umbrella, {**WITHOUT_STACK, "mlflow": {"enabled": False}}) == []
 
 
-def test_copy_leaves_the_original_alone(umbrella: Path) -> None:
+def test_copy_does_not_change_the_original(umbrella: Path) -> None:
     assert (umbrella / "charts" / DEPENDENCY / "Chart.yaml").is_file()
     assert not (OBSERVABILITY / "charts" / DEPENDENCY).exists()
 
 
-def test_copy_takes_the_real_chart_when_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copy_contains_the_real_chart_if_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KPS_CHART", str(archive(tmp_path, pinned_version())))
 
     none = {DEPENDENCY: {"prometheus": {"enabled": False}, "alertmanager": {"enabled": False}}}
@@ -208,7 +211,7 @@ def test_copy_takes_the_real_chart_when_given(tmp_path: Path, monkeypatch: pytes
     assert [item["metadata"]["name"] for item in objects] == ["real"]
 
 
-def test_copy_refuses_another_version_of_the_chart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copy_rejects_a_different_chart_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KPS_CHART", str(archive(tmp_path, "1.2.3")))
 
     with pytest.raises(ValueError, match=f"is not {DEPENDENCY} {pinned_version()}, which the umbrella pins"):

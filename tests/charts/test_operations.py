@@ -1,20 +1,11 @@
-"""What operates the service: API keys, the payload log and traces, each on and off."""
+"""Tests of API keys, the payload log and traces."""
 
 from typing import Any
 
 import pytest
 
-from tests.charts.harness import (
-    HelmError,
-    Object,
-    Values,
-    container,
-    environment,
-    only,
-    pod_specs,
-    pod_template,
-    rendered,
-)
+from tests.charts.harness import container, environment, only, pod_specs, pod_template, rendered
+from tools.charts import HelmError, Object, Values
 
 KEYS = "/etc/model-service/api-keys"
 COLLECTOR = "http://collector.observability.svc:4318"
@@ -22,18 +13,18 @@ VARIABLES = ("MODEL_SERVICE_API_KEYS_DIR", "MODEL_SERVICE_FEEDBACK_", "MODEL_SER
 
 
 def operations(values: Values | None = None) -> dict[str, Any]:
-    """Return the variables of the container that keys, payload log and traces need."""
+    """Return the environment variables for keys, payload log and traces."""
     return {name: value for name, value in environment(rendered(values)).items() if name.startswith(VARIABLES)}
 
 
 def egress(values: Values) -> list[Object]:
-    """Return the ways out but the first, which leads to DNS."""
+    """Return the egress rules without the first one, which allows DNS."""
     objects = rendered({**values, "networkPolicy": {"enabled": True}})
     rules: list[Object] = only(objects, "NetworkPolicy")["spec"]["egress"]
     return rules[1:]
 
 
-def test_all_of_it_is_off_by_default() -> None:
+def test_everything_is_off_by_default() -> None:
     objects = rendered()
 
     assert operations() == {}
@@ -43,11 +34,11 @@ def test_all_of_it_is_off_by_default() -> None:
     assert egress({}) == []
 
 
-def test_keys_are_mounted_in_the_service_and_in_the_test_that_calls_it() -> None:
-    objects = rendered({"auth": {"existingSecret": "churn-keys"}})
+def test_api_keys_are_mounted_in_the_service_and_the_helm_test() -> None:
+    objects = rendered({"api": {"auth": {"existingSecret": "churn-keys"}}})
 
-    assert operations({"auth": {"existingSecret": "churn-keys"}}) == {"MODEL_SERVICE_API_KEYS_DIR": KEYS}
-    # As files of a whole volume: neither a variable nor a subPath would follow a change of the Secret.
+    assert operations({"api": {"auth": {"existingSecret": "churn-keys"}}}) == {"MODEL_SERVICE_API_KEYS_DIR": KEYS}
+    # A volume without subPath: a variable or a subPath would not follow changes of the Secret.
     mount = {"name": "api-keys", "mountPath": KEYS, "readOnly": True}
     volume = {"name": "api-keys", "secret": {"secretName": "churn-keys"}}
     assert mount in container(objects)["volumeMounts"]
@@ -57,9 +48,9 @@ def test_keys_are_mounted_in_the_service_and_in_the_test_that_calls_it() -> None
     assert all(volume in spec["volumes"] for spec in pod_specs(objects))
 
 
-def test_feedback_keys_are_mounted_in_the_service_alone() -> None:
+def test_feedback_keys_are_mounted_only_in_the_service() -> None:
     folder = "/etc/model-service/feedback-keys"
-    values: Values = {"feedback": {"existingSecret": "churn-feedback", "maxAgeSeconds": 3600}}
+    values: Values = {"api": {"feedback": {"existingSecret": "churn-feedback", "maxAgeSeconds": 3600}}}
     objects = rendered(values)
 
     assert operations(values) == {
@@ -72,16 +63,18 @@ def test_feedback_keys_are_mounted_in_the_service_alone() -> None:
     assert "volumes" not in only(objects, "Pod")["spec"]
 
 
-def test_drift_is_counted_unless_switched_off() -> None:
+def test_drift_is_counted_unless_disabled() -> None:
     name = "MODEL_SERVICE_DRIFT_MAX_FEATURES"
 
     assert environment(rendered())[name] == "20"
-    assert environment(rendered({"drift": {"maxFeatures": 5}}))[name] == "5"
-    assert environment(rendered({"drift": {"enabled": False}}))[name] == "0"
+    assert environment(rendered({"monitoring": {"drift": {"maxFeatures": 5}}}))[name] == "5"
+    assert environment(rendered({"monitoring": {"drift": {"maxFeatures": 0}}}))[name] == "0"
 
 
 def test_probes_and_scrapes_need_no_key() -> None:
-    objects = rendered({"auth": {"existingSecret": "churn-keys"}, "serviceMonitor": {"enabled": True}})
+    objects = rendered(
+        {"api": {"auth": {"existingSecret": "churn-keys"}}, "monitoring": {"serviceMonitor": {"enabled": True}}}
+    )
 
     found = container(objects)
     assert [found[probe]["httpGet"].keys() for probe in ("startupProbe", "readinessProbe", "livenessProbe")] == [
@@ -94,10 +87,10 @@ def test_probes_and_scrapes_need_no_key() -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"sampleRatio": 1, "redact": ["age"]}, {}),
-        ({"enabled": True}, {"SAMPLE_RATIO": "0.01", "REDACT": "[]"}),
+        ({"redact": ["age"]}, {}),
+        ({"sampleRatio": 0.01}, {"SAMPLE_RATIO": "0.01", "REDACT": "[]"}),
         (
-            {"enabled": True, "sampleRatio": 1, "redact": ["age", 'a "b", c']},
+            {"sampleRatio": 1, "redact": ["age", 'a "b", c']},
             {"SAMPLE_RATIO": "1", "REDACT": r'["age","a \"b\", c"]'},
         ),
     ],
@@ -108,14 +101,19 @@ def test_payload_log(settings: Values, expected: dict[str, str]) -> None:
     assert found == {f"MODEL_SERVICE_PAYLOAD_{name}": value for name, value in expected.items()}
 
 
-def test_traces_go_to_the_collector_by_opentelemetrys_own_variables() -> None:
-    assert operations({"tracing": {"otlpEndpoint": COLLECTOR}}) == {
+def test_tracing_sets_opentelemetry_variables() -> None:
+    assert operations({"monitoring": {"tracing": {"otlpEndpoint": COLLECTOR}}}) == {
         "OTEL_EXPORTER_OTLP_ENDPOINT": COLLECTOR,
         "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
         "OTEL_TRACES_SAMPLER_ARG": "0.1",
     }
-    assert operations({"tracing": {"otlpEndpoint": COLLECTOR, "sampleRatio": 1}})["OTEL_TRACES_SAMPLER_ARG"] == "1"
-    assert operations({"tracing": {"sampleRatio": 1}}) == {}
+    assert (
+        operations({"monitoring": {"tracing": {"otlpEndpoint": COLLECTOR, "sampleRatio": 1}}})[
+            "OTEL_TRACES_SAMPLER_ARG"
+        ]
+        == "1"
+    )
+    assert operations({"monitoring": {"tracing": {"sampleRatio": 1}}}) == {}
 
 
 @pytest.mark.parametrize(
@@ -127,18 +125,18 @@ def test_traces_go_to_the_collector_by_opentelemetrys_own_variables() -> None:
         ("http://10.0.0.7:4318/otlp", 4318, None),
     ],
 )
-def test_network_policy_lets_the_traces_out(endpoint: str, port: int, namespace: str | None) -> None:
+def test_network_policy_allows_egress_to_the_collector(endpoint: str, port: int, namespace: str | None) -> None:
     rule: Object = {"ports": [{"port": port}]}
     if namespace:
         rule["to"] = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}]
 
-    assert egress({"tracing": {"otlpEndpoint": endpoint}}) == [rule]
+    assert egress({"monitoring": {"tracing": {"otlpEndpoint": endpoint}}}) == [rule]
 
 
-def test_network_policy_lets_out_to_mlflow_and_to_the_collector() -> None:
+def test_network_policy_allows_egress_to_mlflow_and_collector() -> None:
     mlflow = {"model": {"uri": "models:/churn/3"}, "mlflow": {"trackingUri": "http://obs-mlflow.monitoring.svc:5000"}}
 
-    found = egress({**mlflow, "tracing": {"otlpEndpoint": COLLECTOR}})
+    found = egress({**mlflow, "monitoring": {"tracing": {"otlpEndpoint": COLLECTOR}}})
 
     assert [rule["ports"][0]["port"] for rule in found] == [5000, 4318]
 
@@ -148,10 +146,13 @@ def test_network_policy_lets_out_to_mlflow_and_to_the_collector() -> None:
     [
         ({"logging": {"payload": {"sampleRatio": 1.1}}}, "/logging/payload/sampleRatio"),
         ({"logging": {"payload": {"redact": "age"}}}, "/logging/payload/redact"),
-        ({"tracing": {"sampleRatio": -1}}, "/tracing/sampleRatio"),
-        ({"tracing": {"otlpEndpoint": "collector:4318"}}, "/tracing/otlpEndpoint"),
-        ({"tracing": {"otlpEndpoint": "http://me:secret@collector"}}, "/tracing/otlpEndpoint"),
-        ({"auth": {"keys": ["secret"]}}, "/auth"),
+        ({"monitoring": {"tracing": {"sampleRatio": -1}}}, "/monitoring/tracing/sampleRatio"),
+        ({"monitoring": {"tracing": {"otlpEndpoint": "collector:4318"}}}, "/monitoring/tracing/otlpEndpoint"),
+        (
+            {"monitoring": {"tracing": {"otlpEndpoint": "http://me:secret@collector"}}},
+            "/monitoring/tracing/otlpEndpoint",
+        ),
+        ({"api": {"auth": {"keys": ["secret"]}}}, "/api/auth"),
         (
             {"extraEnv": [{"name": "MODEL_SERVICE_API_KEYS_DIR", "value": "/keys"}]},
             "extraEnv sets MODEL_SERVICE_API_KEYS_DIR",
@@ -162,6 +163,6 @@ def test_network_policy_lets_out_to_mlflow_and_to_the_collector() -> None:
         ),
     ],
 )
-def test_impossible_value_is_refused_by_name(values: Values, key: str) -> None:
+def test_invalid_value_is_rejected_by_name(values: Values, key: str) -> None:
     with pytest.raises(HelmError, match=key):
         rendered(values)

@@ -1,4 +1,4 @@
-"""What users get: the packaged chart, its page on Artifact Hub, and the promise in its README."""
+"""Tests of the packaged chart, its Artifact Hub metadata, and the compatibility promise in its README."""
 
 import subprocess
 import tarfile
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.charts.harness import CHARTS, MODEL_SERVICE, program
+from tools.charts import CHARTS, MODEL_SERVICE, program
 
 LARGEST_PACKAGE_BYTES = 64 * 1024
 # https://artifacthub.io/docs/topics/annotations/helm/
@@ -24,7 +24,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(folder.glob("*.tgz"))
 
 
-def test_package_holds_what_helm_reads_and_nothing_else(package: Path) -> None:
+def test_package_contains_only_what_helm_reads(package: Path) -> None:
     with tarfile.open(package) as archive:
         names = {name.removeprefix("model-service/") for name in archive.getnames()}
 
@@ -41,7 +41,7 @@ def test_package_is_small(package: Path) -> None:
     assert package.stat().st_size < LARGEST_PACKAGE_BYTES
 
 
-def test_page_says_what_people_look_for() -> None:
+def test_artifact_hub_metadata_is_complete() -> None:
     assert METADATA["icon"].endswith("/charts/model-service/icon.svg")
     assert (MODEL_SERVICE / "icon.svg").read_text().startswith("<svg ")
     for key in ("home", "sources", "maintainers", "keywords", "kubeVersion"):
@@ -50,7 +50,7 @@ def test_page_says_what_people_look_for() -> None:
     assert (CHARTS.parent / "LICENSE").read_text().lstrip().startswith("Apache License")
 
 
-def test_annotations_are_lists_in_texts() -> None:
+def test_annotations_contain_yaml_lists() -> None:
     changes = yaml.safe_load(METADATA["annotations"]["artifacthub.io/changes"])
     links = yaml.safe_load(METADATA["annotations"]["artifacthub.io/links"])
 
@@ -60,8 +60,8 @@ def test_annotations_are_lists_in_texts() -> None:
     assert all(link["url"].startswith("https://") for link in links)
 
 
-def test_readme_holds_the_promise() -> None:
+def test_readme_contains_the_compatibility_promise() -> None:
     readme = (MODEL_SERVICE / "README.md").read_text()
 
-    for part in ("## What you can rely on", "**Deprecation.**", "**Upgrades.**", "**Not promised**"):
+    for part in ("## Compatibility", "**Deprecation.**", "**Upgrades.**", "**Not covered**"):
         assert part in readme

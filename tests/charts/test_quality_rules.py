@@ -1,4 +1,4 @@
-"""The quality rules say what scikit-learn says of the same predictions and labels, as promtool evaluates them."""
+"""Tests that the quality rules, evaluated by promtool, match scikit-learn on the same predictions and labels."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ EXPECTED_AT = "5h"
 TOLERANCE = 0.0001
 
 
-def test_quality_over_two_pods_is_scikit_learns(tmp_path: Path) -> None:
+def test_quality_over_two_pods_matches_scikit_learn(tmp_path: Path) -> None:
     random = np.random.default_rng(7)
     truth = random.random(LABELS) < 0.2
     scores = np.clip(1 / (1 + np.exp(-(random.normal(-1.6, 1, LABELS) + 1.5 * truth))), 1e-6, 1 - 1e-6)
@@ -25,7 +25,7 @@ def test_quality_over_two_pods_is_scikit_learns(tmp_path: Path) -> None:
     correct = ((scores > 0.5) == truth).sum()
 
     def rising(total: float, share: float) -> str:
-        return f"0+{total * share / 48}x{SAMPLES}"  # whatever the window, all ratios are those of the whole
+        return f"0+{total * share / 48}x{SAMPLES}"  # constant rates, so that every window has the ratios of the whole
 
     inputs = []
     for pod, share in (("a", 0.7), ("b", 0.3)):
@@ -67,4 +67,4 @@ def test_quality_over_two_pods_is_scikit_learns(tmp_path: Path) -> None:
 
     assert MODEL in inputs[0]["series"]
     assert "SUCCESS" in promtool(tmp_path, "test", "rules", "test.yaml")
-    assert roc_auc_score(truth, scores) - expected["model:feedback_auc:long"] < 0.002  # what twenty bins lose
+    assert roc_auc_score(truth, scores) - expected["model:feedback_auc:long"] < 0.002  # lost to the 20 bins

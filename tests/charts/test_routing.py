@@ -1,10 +1,11 @@
-"""The ways into the service, and what a NetworkPolicy leaves of them."""
+"""Tests of Ingress, HTTPRoute and NetworkPolicy."""
 
 from typing import Any
 
 import pytest
 
-from tests.charts.harness import Object, Values, environment, kinds, only, pod_template, rendered
+from tests.charts.harness import environment, kinds, only, pod_template, rendered
+from tools.charts import Object, Values
 
 GATEWAY: Values = {"enabled": True, "parentRefs": [{"name": "public", "namespace": "gateways"}]}
 CONTROLLER: Object = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}}
@@ -24,11 +25,11 @@ def policy(values: Values | None = None, **settings: Any) -> Object:
 
 
 def tracked(uri: str) -> Values:
-    """Return values of a registered model on the MLflow server at `uri`."""
+    """Return values for a registered model on the MLflow server at `uri`."""
     return {"model": {"uri": "models:/churn@champion"}, "mlflow": {"trackingUri": uri}}
 
 
-def test_ingress_leads_each_host_to_the_service() -> None:
+def test_ingress_routes_each_host_to_the_service() -> None:
     paths = [{"path": "/v1", "pathType": "Exact"}, {"path": "/v2"}]
     tls = [{"hosts": ["a.example"], "secretName": "a"}]
     hosts = [{"host": "a.example"}, {"host": "b.example", "paths": paths}, {}]
@@ -49,7 +50,7 @@ def test_ingress_leads_each_host_to_the_service() -> None:
     ]
 
 
-def test_ingress_leaves_class_and_certificates_to_the_cluster() -> None:
+def test_ingress_omits_class_and_tls_by_default() -> None:
     spec = only(rendered({"ingress": {"enabled": True, "hosts": [{"host": "a.example"}]}}), "Ingress")["spec"]
 
     assert spec.keys() == {"rules"}
@@ -60,7 +61,7 @@ def test_absent_by_default(kind: str) -> None:
     assert kind not in kinds(rendered())
 
 
-def test_route_sends_all_requests_to_the_service() -> None:
+def test_http_route_sends_all_requests_to_the_service() -> None:
     spec = only(rendered({"httpRoute": GATEWAY, "service": {"port": 8080}}), "HTTPRoute")["spec"]
 
     assert spec == {
@@ -70,7 +71,7 @@ def test_route_sends_all_requests_to_the_service() -> None:
 
 
 @pytest.mark.parametrize(("weight", "kept"), [(0, 100), (10, 90), (100, 0)])
-def test_route_gives_the_canary_its_share_of_each_rule(weight: int, kept: int) -> None:
+def test_http_route_splits_each_rule_by_canary_weight(weight: int, kept: int) -> None:
     rules: list[Object] = [
         {"matches": [{"path": {"type": "Exact", "value": "/predict"}}]},
         {"timeouts": {"request": "10s"}},
@@ -86,7 +87,7 @@ def test_route_gives_the_canary_its_share_of_each_rule(weight: int, kept: int) -
     assert spec["rules"] == [{**rule, "backendRefs": backends} for rule in rules]
 
 
-def test_route_carries_its_labels_annotations_and_hosts() -> None:
+def test_http_route_has_labels_annotations_and_hostnames() -> None:
     more = {"hostnames": ["churn.example"], "additionalLabels": {"tier": "edge"}, "annotations": {"note": "x"}}
 
     route = only(rendered({"httpRoute": {**GATEWAY, **more}}), "HTTPRoute")
@@ -96,7 +97,7 @@ def test_route_carries_its_labels_annotations_and_hosts() -> None:
     assert route["spec"]["hostnames"] == ["churn.example"]
 
 
-def test_policy_selects_the_pods_of_the_service_alone() -> None:
+def test_policy_selects_only_the_pods_of_the_service() -> None:
     objects = rendered({"networkPolicy": {"enabled": True}})
 
     spec = only(objects, "NetworkPolicy")["spec"]
@@ -107,32 +108,32 @@ def test_policy_selects_the_pods_of_the_service_alone() -> None:
     assert spec["policyTypes"] == ["Ingress", "Egress"]
 
 
-def test_policy_lets_nobody_in_when_there_is_no_caller() -> None:
+def test_policy_denies_ingress_without_clients() -> None:
     assert policy({"tests": {"enabled": False}})["ingress"] == []
 
 
-def test_policy_lets_in_the_test_and_the_given_callers() -> None:
+def test_policy_allows_the_helm_test_and_the_given_clients() -> None:
     rules = policy(ingressFrom=[CALLER])["ingress"]
 
     assert rules == [{"from": [CALLER, TEST_POD], "ports": [{"port": "http"}]}]
 
 
-def test_policy_lets_prometheus_in_only_when_it_scrapes() -> None:
-    scraped = policy({"serviceMonitor": {"enabled": True}})["ingress"][0]["from"]
+def test_policy_allows_prometheus_only_with_a_service_monitor() -> None:
+    scraped = policy({"monitoring": {"serviceMonitor": {"enabled": True}}})["ingress"][0]["from"]
 
     assert scraped[0]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "prometheus"}
     assert policy()["ingress"][0]["from"] == [TEST_POD]
 
 
 @pytest.mark.parametrize(
-    "way_in", [{"httpRoute": GATEWAY}, {"ingress": {"enabled": True, "hosts": [{"host": "a.example"}]}}]
+    "route", [{"httpRoute": GATEWAY}, {"ingress": {"enabled": True, "hosts": [{"host": "a.example"}]}}]
 )
-def test_policy_lets_the_controller_in_only_when_it_routes(way_in: Values) -> None:
-    assert CONTROLLER in policy(way_in, controllerFrom=[CONTROLLER])["ingress"][0]["from"]
+def test_policy_allows_the_controller_only_with_a_route(route: Values) -> None:
+    assert CONTROLLER in policy(route, controllerFrom=[CONTROLLER])["ingress"][0]["from"]
     assert CONTROLLER not in policy(controllerFrom=[CONTROLLER])["ingress"][0]["from"]
 
 
-def test_policy_lets_a_model_from_a_folder_out_to_dns_alone() -> None:
+def test_policy_allows_only_dns_for_a_local_model() -> None:
     rules = policy()["egress"]
 
     assert len(rules) == 1
@@ -152,14 +153,14 @@ def test_policy_lets_a_model_from_a_folder_out_to_dns_alone() -> None:
         ("http://[fd00::1]:5000", None, 5000),
     ],
 )
-def test_policy_lets_out_to_the_mlflow_of_the_tracking_uri(uri: str, namespace: str | None, port: int) -> None:
+def test_policy_allows_egress_to_the_tracking_uri(uri: str, namespace: str | None, port: int) -> None:
     rule = policy(tracked(uri))["egress"][1]
 
     selector = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
     assert rule == {"ports": [{"port": port}], **({"to": [selector]} if namespace else {})}
 
 
-def test_policy_takes_the_port_of_mlflows_pods_and_more_ways_out() -> None:
+def test_policy_takes_the_mlflow_port_and_extra_egress() -> None:
     more = {"ports": [{"port": 443}]}
 
     rules = policy(tracked("http://mlflow:80"), mlflowPort=5000, extraEgress=[more])["egress"]
@@ -168,7 +169,7 @@ def test_policy_takes_the_port_of_mlflows_pods_and_more_ways_out() -> None:
     assert rules[2:] == [more]
 
 
-def test_policy_lets_out_nowhere_when_emptied() -> None:
+def test_policy_denies_egress_without_dns() -> None:
     assert policy(dnsTo=[])["egress"] == []
 
 
@@ -178,7 +179,7 @@ def test_policy_follows_the_namespace_override() -> None:
     assert rule["to"][0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "risk"}
 
 
-def test_ways_in_do_not_change_the_pods() -> None:
-    ways = {"httpRoute": GATEWAY, "ingress": {"enabled": True, "hosts": [{"host": "a.example"}]}}
+def test_routes_do_not_change_the_pods() -> None:
+    routes = {"httpRoute": GATEWAY, "ingress": {"enabled": True, "hosts": [{"host": "a.example"}]}}
 
-    assert environment(rendered(ways)) == environment(rendered())
+    assert environment(rendered(routes)) == environment(rendered())

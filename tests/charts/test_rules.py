@@ -1,4 +1,4 @@
-"""The alerts: promtool tests them as a release renders them, and each has a runbook."""
+"""Tests of the alerts: promtool evaluates the rendered rules, and each alert has a runbook."""
 
 import re
 import shutil
@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.harness import MLFLOW, Values, only, program, render, rendered
+from tests.charts.harness import only, rendered
+from tools.charts import MLFLOW, Values, program, render
 
 UNIT_TESTS = Path(__file__).parent / "rules"
 RUNBOOKS = (Path(__file__).parents[2] / "docs" / "runbooks.md").read_text()
@@ -18,7 +19,8 @@ SELECTOR = 'namespace="models",job="demo-model-service"'
 
 def rule_spec(values: Values | None = None, **settings: Any) -> dict[str, Any]:
     """Return the spec of the PrometheusRule that a release `demo` in namespace `models` renders."""
-    rule = only(rendered({**(values or {}), "prometheusRule": {"enabled": True, **settings}}), "PrometheusRule")
+    monitoring = {**(values or {}), "prometheusRule": {"enabled": True, **settings}}
+    rule = only(rendered({"monitoring": monitoring}), "PrometheusRule")
     spec: dict[str, Any] = rule["spec"]
     return spec
 
@@ -29,23 +31,23 @@ def rules(spec: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def alerts(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return an alert of each name."""
+    """Return one rule per alert name."""
     return {rule["alert"]: rule for rule in rules(spec) if "alert" in rule}
 
 
 def promtool(folder: Path, *arguments: str) -> str:
-    """Run promtool of Prometheus 2.53 and of 3 in a folder, and return what the latter printed."""
-    said = ""
+    """Run promtool of Prometheus 2.53 and 3 in a folder, and return the output of the latter."""
+    output = ""
     for name in ("promtool-253", "promtool"):
         command = [program(name), *arguments]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-        said = done.stdout + done.stderr
-        assert done.returncode == 0, f"{name}: {said}"
-    return said
+        output = done.stdout + done.stderr
+        assert done.returncode == 0, f"{name}: {output}"
+    return output
 
 
-def test_the_rules_are_tested_by_both_generations_of_prometheus(tmp_path: Path) -> None:
-    """A range has both its ends in 2.x and only the later one in 3.x: they are no two names of one program."""
+def test_promtool_of_both_prometheus_versions_runs(tmp_path: Path) -> None:
+    """A range selector includes both ends in 2.x but only the later one in 3.x, so the two programs differ."""
     test = {
         "interval": "1m",
         "input_series": [{"series": "a", "values": "1x10"}],
@@ -65,7 +67,7 @@ def test_the_rules_are_tested_by_both_generations_of_prometheus(tmp_path: Path) 
 
 
 def runbooks() -> dict[str, str]:
-    """Return the runbooks' texts by the alert that each is for."""
+    """Return the runbook text of each alert."""
     parts = re.split(r"^## (\w+)$", RUNBOOKS, flags=re.MULTILINE)[1:]
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
@@ -75,14 +77,14 @@ def test_absent_by_default() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(UNIT_TESTS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_alerts_fire_and_stay_quiet(path: Path, tmp_path: Path) -> None:
+def test_alerts_fire_and_stay_silent(path: Path, tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule_spec()))
     shutil.copy(path, tmp_path)
 
     assert "SUCCESS" in promtool(tmp_path, "test", "rules", path.name)
 
 
-def test_each_alert_is_tested_firing_and_quiet() -> None:
+def test_each_alert_is_tested_firing_and_silent() -> None:
     cases = [
         case
         for path in UNIT_TESTS.glob("*.yaml")
@@ -96,7 +98,7 @@ def test_each_alert_is_tested_firing_and_quiet() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0005, 0.1, 1, 10])
-def test_latency_objective_selects_a_bucket_as_the_service_writes_it(seconds: float, tmp_path: Path) -> None:
+def test_latency_objective_selects_a_bucket_of_the_service(seconds: float, tmp_path: Path) -> None:
     spec = rule_spec({"slo": {"latency": {"thresholdSeconds": seconds}}})
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(spec))
 
@@ -113,46 +115,48 @@ def test_every_selector_names_the_release() -> None:
         assert all(selector.startswith(SELECTOR) for selector in selectors), rule["expr"]
 
 
-def test_every_placeholder_is_filled_in() -> None:
+def test_every_placeholder_is_replaced() -> None:
     assert "$(" not in str(rule_spec())
 
 
-def test_every_alert_has_severity_texts_and_a_runbook() -> None:
+def test_every_alert_has_severity_annotations_and_runbook() -> None:
     for rule in alerts(rule_spec()).values():
         assert rule["labels"]["severity"] in ("critical", "warning", "info")
         assert {"summary", "description", "runbook_url"} == rule["annotations"].keys()
         assert rule["annotations"]["runbook_url"].endswith(f"/docs/runbooks.md#{rule['alert'].lower()}")
 
 
-def test_runbooks_are_for_the_alerts_and_say_what_to_do() -> None:
-    mlflow = only(render(MLFLOW, {"prometheusRule": {"enabled": True}}), "PrometheusRule")["spec"]
+def test_every_alert_has_a_complete_runbook() -> None:
+    mlflow = only(render(MLFLOW, {"monitoring": {"prometheusRule": {"enabled": True}}}), "PrometheusRule")["spec"]
 
     assert runbooks().keys() == alerts(rule_spec()).keys() | alerts(mlflow).keys()
     for alert, text in runbooks().items():
-        assert re.findall(r"\*\*(Means|Look at|Do)\*\*", text) == ["Means", "Look at", "Do"], alert
+        assert re.findall(r"\*\*(Meaning|Look at|Do)\*\*", text) == ["Meaning", "Look at", "Do"], alert
 
 
-def test_thresholds_and_times_are_values() -> None:
-    alerts_changed = {"overloaded": {"ratio": 0.5, "for": "1h"}, "restarting": {"restarts": 9}}
-    spec = rule_spec({"slo": {"availability": 0.9}}, alerts=alerts_changed, drift={"window": "5m", "minSamples": 60})
+def test_thresholds_and_durations_are_values() -> None:
+    values = {"slo": {"availability": 0.9}, "drift": {"window": "5m", "minSamples": 60}}
+    times = {"ModelServiceOverloaded": "1h", "ModelServiceRestarting": "2m"}
+    spec = rule_spec(values, thresholds={"overloadedRatio": 0.5}, **{"for": times})
 
     assert alerts(spec)["ModelServiceOverloaded"]["expr"].strip().endswith("> 0.5")
     assert alerts(spec)["ModelServiceOverloaded"]["for"] == "1h"
-    assert alerts(spec)["ModelServiceRestarting"]["expr"].endswith(">= 9")
+    assert alerts(spec)["ModelServiceRestarting"]["for"] == "2m"
+    assert alerts(spec)["ModelServiceInvalidInputs"]["for"] == "10m"
+    assert "for" not in alerts(rule_spec())["ModelServiceRestarting"]
     assert "[5m]" in next(rule["expr"] for rule in rules(spec) if rule.get("record", "").endswith("increase_short"))
     assert alerts(spec)["ModelFeatureMissing"]["expr"].strip().endswith(">= 60")
     assert "> 1 - 0.9\n" in alerts(spec)["ModelServiceErrorBudgetBurn"]["expr"]
 
 
-def test_foreign_prometheus_selects_it_and_alertmanager_routes_it() -> None:
+def test_rule_has_labels_for_prometheus_and_alertmanager() -> None:
+    place: Values = {"namespace": "monitoring", "labels": {"release": "prometheus"}}
     settings: Values = {
         "enabled": True,
-        "namespace": "monitoring",
-        "additionalLabels": {"release": "prometheus"},
         "additionalRuleLabels": {"team": "risk", "severity": "none"},
         "runbookUrl": "https://wiki.example/ml",
     }
-    rule = only(rendered({"prometheusRule": settings}), "PrometheusRule")
+    rule = only(rendered({"monitoring": {**place, "prometheusRule": settings}}), "PrometheusRule")
     down = alerts(rule["spec"])["ModelServiceDown"]
 
     assert rule["metadata"]["namespace"] == "monitoring"
@@ -162,21 +166,21 @@ def test_foreign_prometheus_selects_it_and_alertmanager_routes_it() -> None:
     assert down["annotations"]["runbook_url"] == "https://wiki.example/ml#modelservicedown"
 
 
-def test_no_profile_is_missed_where_no_drift_is_counted() -> None:
-    left_out = alerts(rule_spec()).keys() - alerts(rule_spec({"drift": {"enabled": False}})).keys()
+def test_reference_alert_absent_without_drift() -> None:
+    left_out = alerts(rule_spec()).keys() - alerts(rule_spec({"drift": {"maxFeatures": 0}})).keys()
 
     assert left_out == {"ModelDriftReferenceMissing"}
 
 
-def test_times_that_rules_count_in_are_those_of_their_groups() -> None:
-    """A sum over recorded rates is one per evaluation; promtool evaluates all groups alike, and would not notice."""
+def test_summed_rates_match_the_group_interval() -> None:
+    """A sum over recorded rates depends on the evaluation interval, which promtool sets for all groups alike."""
     recorded = {rule["record"]: group for group in rule_spec()["groups"] for rule in group["rules"] if "record" in rule}
     for rule in rules(rule_spec()):
         for seconds, record in re.findall(r"(\d+) \* sum_over_time\(([\w:]+)", rule["expr"]):
             assert recorded[record]["interval"] == {"60": "1m", "30": "30s"}[seconds], rule
 
 
-def test_alerts_are_left_out_and_groups_added() -> None:
+def test_alerts_can_be_disabled_and_groups_added() -> None:
     group = {"name": "mine", "rules": [{"record": "a:b", "expr": "vector(1)"}]}
     spec = rule_spec(disabledAlerts=["ModelVersionSkew", "ModelServiceDown"], extraGroups=[group])
 

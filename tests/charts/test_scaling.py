@@ -1,14 +1,19 @@
-"""Who owns the number of pods, and by what it is set."""
+"""Tests of the HorizontalPodAutoscaler and the KEDA ScaledObject."""
 
 from typing import Any
 
 import pytest
 
-from tests.charts.harness import Object, Values, kinds, only, rendered
+from tests.charts.harness import kinds, only, rendered
+from tools.charts import Object, Values
 
 PODS_METRIC: Object = {
     "type": "Pods",
     "pods": {"metric": {"name": "requests_in_flight"}, "target": {"type": "AverageValue", "averageValue": "8"}},
+}
+MEMORY_METRIC: Object = {
+    "type": "Resource",
+    "resource": {"name": "memory", "target": {"type": "Utilization", "averageUtilization": 80}},
 }
 TRIGGER: Object = {
     "type": "prometheus",
@@ -30,27 +35,28 @@ def autoscaler(values: Values) -> Object:
     ("values", "targets"),
     [
         ({}, {"cpu": 70}),
-        ({"targetMemoryUtilizationPercentage": 80}, {"cpu": 70, "memory": 80}),
-        ({"targetCPUUtilizationPercentage": None, "targetMemoryUtilizationPercentage": 80}, {"memory": 80}),
+        ({"metrics": [MEMORY_METRIC]}, {"cpu": 70, "memory": 80}),
+        ({"targetCPUUtilizationPercentage": None, "metrics": [MEMORY_METRIC]}, {"memory": 80}),
     ],
 )
-def test_autoscaler_aims_at_the_given_targets(values: Values, targets: dict[str, Any]) -> None:
+def test_autoscaler_has_the_given_targets(values: Values, targets: dict[str, Any]) -> None:
     metrics = [metric["resource"] for metric in autoscaler(values)["metrics"]]
 
     assert {metric["name"]: metric["target"]["averageUtilization"] for metric in metrics} == targets
 
 
-def test_autoscaler_takes_metrics_of_the_user() -> None:
+def test_autoscaler_accepts_custom_metrics() -> None:
     assert autoscaler({"metrics": [PODS_METRIC]})["metrics"][1:] == [PODS_METRIC]
     assert autoscaler({"metrics": [PODS_METRIC], "targetCPUUtilizationPercentage": None})["metrics"] == [PODS_METRIC]
 
 
-def scaled(**settings: Any) -> list[Object]:
-    """Return the objects for settings under `keda`."""
-    return rendered({"keda": {"enabled": True, "triggers": [TRIGGER], **settings}})
+def scaled(keda: Values | None = None, **settings: Any) -> list[Object]:
+    """Return the objects for settings under `autoscaling.keda` and `autoscaling`."""
+    own = {"enabled": True, "triggers": [TRIGGER], **(keda or {})}
+    return rendered({"autoscaling": {"enabled": True, "keda": own, **settings}})
 
 
-def test_scaled_object_takes_the_place_of_replicas_and_autoscaler() -> None:
+def test_scaled_object_replaces_replicas_and_autoscaler() -> None:
     objects = scaled()
 
     spec = only(objects, "ScaledObject")["spec"]
@@ -66,14 +72,25 @@ def test_scaled_object_takes_the_place_of_replicas_and_autoscaler() -> None:
     }
 
 
-def test_scaled_object_takes_speed_fallback_and_annotations() -> None:
+def test_scaled_object_has_behavior_fallback_and_annotations() -> None:
     behavior, fallback = {"scaleDown": {"selectPolicy": "Disabled"}}, {"failureThreshold": 3, "replicas": 4}
 
-    scaler = only(scaled(behavior=behavior, fallback=fallback, annotations={"note": "x"}), "ScaledObject")
+    scaler = only(scaled({"fallback": fallback}, behavior=behavior, annotations={"note": "x"}), "ScaledObject")
 
     assert scaler["spec"]["advanced"] == {"horizontalPodAutoscalerConfig": {"behavior": behavior}}
     assert scaler["spec"]["fallback"] == fallback
     assert scaler["metadata"]["annotations"] == {"note": "x"}
+
+
+def test_both_autoscalers_share_bounds_and_annotations() -> None:
+    shared: Values = {"minReplicas": 3, "maxReplicas": 4, "annotations": {"note": "x"}}
+
+    autoscaler = only(rendered({"autoscaling": {"enabled": True, **shared}}), "HorizontalPodAutoscaler")
+    scaler = only(scaled(**shared), "ScaledObject")
+
+    assert (autoscaler["spec"]["minReplicas"], autoscaler["spec"]["maxReplicas"]) == (3, 4)
+    assert (scaler["spec"]["minReplicaCount"], scaler["spec"]["maxReplicaCount"]) == (3, 4)
+    assert autoscaler["metadata"]["annotations"] == scaler["metadata"]["annotations"] == {"note": "x"}
 
 
 def test_scaled_object_absent_by_default() -> None:

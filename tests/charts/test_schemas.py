@@ -1,14 +1,15 @@
-"""What the charts render is what the API knows: checked strictly against Kubernetes' and the CRDs' own definitions."""
+"""Tests that rendered objects are valid by the strict schemas of Kubernetes and of the CRDs."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.charts.generated import CASES, MLFLOW_CASES
-from tests.charts.harness import MLFLOW, MODEL_SERVICE, Object, Values, kinds, render, rendered, template
+from tests.charts.harness import kinds, rendered
 from tests.charts.schemas import KUBERNETES_VERSIONS, problems, problems_of_text
+from tools.charts import MLFLOW, MODEL_SERVICE, Object, Values, render, template
+from tools.generate.charts import CASES, MLFLOW_CASES
 
-# Each key that puts something into an object, in as few releases as may have it: two autoscalers exclude each other.
+# Every key that changes an object, in as few releases as possible: the two autoscalers exclude each other.
 EVERYTHING: Values = {
     "model": {"uri": "models:/churn@champion"},
     "mlflow": {
@@ -18,7 +19,6 @@ EVERYTHING: Values = {
     },
     "autoscaling": {
         "enabled": True,
-        "targetMemoryUtilizationPercentage": 80,
         "metrics": [
             {
                 "type": "Pods",
@@ -49,50 +49,62 @@ EVERYTHING: Values = {
         "controllerFrom": [{"namespaceSelector": {}}],
         "extraEgress": [{"ports": [{"port": 443}]}],
     },
-    "serviceMonitor": {
-        "enabled": True,
+    "api": {"auth": {"existingSecret": "keys"}, "feedback": {"existingSecret": "feedback"}},
+    "logging": {"payload": {"sampleRatio": 0.1, "redact": ["age"]}},
+    "monitoring": {
         "namespace": "monitoring",
-        "additionalLabels": {"release": "kps"},
-        "relabelings": [{"action": "labeldrop", "regex": "pod"}],
-        "metricRelabelings": [{"action": "labeldrop", "regex": "pod"}],
+        "labels": {"release": "kps"},
+        "serviceMonitor": {
+            "enabled": True,
+            "relabelings": [{"action": "labeldrop", "regex": "pod"}],
+            "metricRelabelings": [{"action": "labeldrop", "regex": "pod"}],
+        },
+        "prometheusRule": {
+            "enabled": True,
+            "additionalRuleLabels": {"team": "risk"},
+            "disabledAlerts": ["ModelVersionSkew"],
+            "extraGroups": [{"name": "mine", "rules": [{"record": "a:b", "expr": "vector(1)"}]}],
+            "for": {"ModelServiceDown": "1m"},
+        },
+        "dashboards": {"enabled": True, "namespace": "grafana"},
+        "tracing": {"otlpEndpoint": "http://collector.observability.svc:4318"},
     },
-    "prometheusRule": {
-        "enabled": True,
-        "namespace": "monitoring",
-        "additionalLabels": {"release": "kps"},
-        "additionalRuleLabels": {"team": "risk"},
-        "disabledAlerts": ["ModelVersionSkew"],
-        "extraGroups": [{"name": "mine", "rules": [{"record": "a:b", "expr": "vector(1)"}]}],
-    },
-    "grafanaDashboards": {"enabled": True, "namespace": "grafana"},
     "podDisruptionBudget": {"minAvailable": "50%", "maxUnavailable": None},
-    "imagePullSecrets": [{"name": "pull"}],
-    "priorityClassName": "high",
-    "runtimeClassName": "gvisor",
-    "hostAliases": [{"ip": "10.0.0.9", "hostnames": ["mlflow.internal"]}],
-    "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]},
-    "nodeSelector": {"disk": "ssd"},
-    "tolerations": [{"operator": "Exists"}],
-    "affinity": {"podAntiAffinity": {}},
+    "deployment": {"annotations": {"a": "b"}},
+    "pod": {
+        "labels": {"tier": "gold"},
+        "annotations": {"a": "b"},
+        "imagePullSecrets": [{"name": "pull"}],
+        "priorityClassName": "high",
+        "runtimeClassName": "gvisor",
+        "hostAliases": [{"ip": "10.0.0.9", "hostnames": ["mlflow.internal"]}],
+        "dnsConfig": {"options": [{"name": "ndots", "value": "2"}]},
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"operator": "Exists"}],
+        "affinity": {"podAntiAffinity": {}},
+        "containers": [{"name": "proxy", "image": "proxy:1"}],
+        "initContainers": [{"name": "wait", "image": "wait:1"}],
+    },
     "extraEnv": [{"name": "MODEL_SERVICE_ROOT_PATH", "value": "/churn"}],
-    "envFrom": [{"configMapRef": {"name": "more"}}],
+    "extraEnvFrom": [{"configMapRef": {"name": "more"}}],
     "extraVolumes": [{"name": "more", "emptyDir": {}}],
     "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
-    "extraContainers": [{"name": "proxy", "image": "proxy:1"}],
-    "extraInitContainers": [{"name": "wait", "image": "wait:1"}],
     "commonAnnotations": {"owner": "Ünïcode ✓"},
     "commonLabels": {"team": "risk"},
 }
 KEDA: Values = {
-    "keda": {
+    "autoscaling": {
         "enabled": True,
-        "triggers": [{"type": "cpu", "metricType": "Utilization", "metadata": {"value": "60"}}],
-        "fallback": {"failureThreshold": 3, "replicas": 4},
         "behavior": {"scaleUp": {"stabilizationWindowSeconds": 5}},
         "annotations": {"autoscaling.keda.sh/paused": "false"},
+        "keda": {
+            "enabled": True,
+            "triggers": [{"type": "cpu", "metricType": "Utilization", "metadata": {"value": "60"}}],
+            "fallback": {"failureThreshold": 3, "replicas": 4},
+        },
     }
 }
-# Of training and batch: once for each change, by a schedule, and as a TrainJob.
+# Training and batch scoring as one-time Jobs, CronJobs and a TrainJob.
 JOBS: Values = {
     "model": {"uri": "models:/churn@champion"},
     "mlflow": {
@@ -106,7 +118,7 @@ JOBS: Values = {
         "settings": {"train": {"data": "s3://lake/churn/", "target": "left"}, "promote": {"margin": 0.001}},
         "workers": 3,
         "checkpoints": {"existingClaim": "checkpoints"},
-        "existingSecrets": ["s3"],
+        "extraEnvFrom": [{"secretRef": {"name": "s3"}}],
         "extraEnv": [{"name": "AWS_REGION", "value": "eu-west-1"}],
         "extraVolumes": [{"name": "data", "emptyDir": {}}],
         "extraVolumeMounts": [{"name": "data", "mountPath": "/data"}],
@@ -119,12 +131,10 @@ JOBS: Values = {
         "existingClaim": "scores",
         "model": "models:/churn/7",
         "keep": ["customer"],
-        "existingSecrets": ["s3"],
+        "extraEnvFrom": [{"secretRef": {"name": "s3"}}],
         "extraEnv": [{"name": "AWS_REGION", "value": "eu-west-1"}],
     },
-    "priorityClassName": "high",
-    "nodeSelector": {"disk": "ssd"},
-    "podLabels": {"sidecar": "none"},
+    "pod": {"priorityClassName": "high", "nodeSelector": {"disk": "ssd"}, "labels": {"sidecar": "none"}},
 }
 _NIGHTLY: Values = {
     "schedule": "0 3 * * 1-5",
@@ -135,9 +145,15 @@ _NIGHTLY: Values = {
 SCHEDULED: Values = {**JOBS, "training": {**JOBS["training"], **_NIGHTLY}, "batch": {**JOBS["batch"], **_NIGHTLY}}
 TRAIN_JOB: Values = {
     **JOBS,
-    "training": {**JOBS["training"], "trainJob": {"enabled": True}, "existingSecrets": []},
+    "training": {
+        **JOBS["training"],
+        "trainJob": {"enabled": True},
+        "verify": {"useTrainingImage": True},
+        "extraEnvFrom": [],
+    },
+    "pod": {**JOBS["pod"], "priorityClassName": ""},
 }
-NULLS: Values = {"podSecurityContext": None, "securityContext": None, "resources": {"limits": None}}
+NULLS: Values = {"pod": {"securityContext": None}, "securityContext": None, "resources": {"limits": None}}
 
 
 SAMPLES = {
@@ -153,7 +169,7 @@ SAMPLES = {
 
 @pytest.fixture(params=KUBERNETES_VERSIONS)
 def kubernetes(request: pytest.FixtureRequest) -> str:
-    """The Kubernetes release whose API the objects must fit."""
+    """Kubernetes version whose API validates the objects."""
     return str(request.param)
 
 
@@ -170,7 +186,7 @@ def test_case_is_valid(case: Path, kubernetes: str) -> None:
 
 
 def test_mlflow_is_valid(kubernetes: str) -> None:
-    assert problems(render(MLFLOW, {"serviceMonitor": {"enabled": True}}), kubernetes) == []
+    assert problems(render(MLFLOW, {"monitoring": {"serviceMonitor": {"enabled": True}}}), kubernetes) == []
 
 
 def test_every_kind_of_the_chart_is_checked() -> None:
@@ -196,11 +212,11 @@ def test_every_kind_of_the_chart_is_checked() -> None:
         ({"apiVersion": "v1", "kind": "Pot"}, "Pot: could not find schema for Pot"),
     ],
 )
-def test_wrong_object_is_refused(item: Object, problem: str) -> None:
+def test_invalid_object_is_rejected(item: Object, problem: str) -> None:
     assert problems([item]) == [problem]
 
 
-def test_key_that_is_there_twice_is_refused() -> None:
+def test_duplicate_key_is_rejected() -> None:
     (problem,) = problems_of_text("apiVersion: v1\nkind: Service\nspec: {}\nspec: {}\n")
 
     assert 'key "spec" already set' in problem

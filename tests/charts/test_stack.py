@@ -1,6 +1,6 @@
-"""The umbrella with the real kube-prometheus-stack in it: every profile, and that each key which we set is one of its.
+"""Tests of the umbrella chart with the real kube-prometheus-stack: every profile, and every key that we set.
 
-Needs its package (KPS_CHART, or `helm dependency build`); without it these are left out and counted.
+They need its package (KPS_CHART, or `helm dependency build`). Without it they are skipped and counted.
 """
 
 import re
@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.harness import OBSERVABILITY, Object, Values, kinds, render, show_notes
+from tests.charts.harness import kinds, show_notes
 from tests.charts.schemas import KUBERNETES_VERSIONS, problems
-from tests.charts.umbrella import DEPENDENCY, copy_umbrella
+from tools.charts import OBSERVABILITY, Object, Values, render
+from tools.cluster.umbrella import DEPENDENCY, copy_umbrella
 
 BUCKET: Values = {"mlflow": {"mlflow": {"artifactsDestination": "s3://models/mlflow"}}}
 PROFILES: dict[str, tuple[list[str], Values]] = {
@@ -29,21 +30,21 @@ CONTROL_PLANE = ("kube-controller-manager", "kube-etcd", "kube-proxy", "kube-sch
 
 @pytest.fixture(scope="module")
 def umbrella(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the umbrella with the real stack, which renders its notes as an object."""
+    """Copy of the umbrella chart with the real stack that renders its notes as an object."""
     copy = copy_umbrella(tmp_path_factory.mktemp("stack") / "observability")
     show_notes(copy)
     return copy
 
 
 def profile(umbrella: Path, name: str, values: Values | None = None, release: str = "obs") -> list[Object]:
-    """Return the objects of a profile, those of tests included."""
+    """Return the objects of a profile, including `helm test` pods."""
     names, needed = PROFILES[name]
     files = [umbrella / f"values-{each}.yaml" for each in names]
     return render(umbrella, {**needed, **(values or {})}, files=files, release=release, namespace="monitoring")
 
 
 def named(objects: list[Object], kind: str, name: str) -> Object:
-    """Return the object of a kind and name."""
+    """Return the object with a kind and name."""
     found = [item for item in objects if (item["kind"], item["metadata"]["name"]) == (kind, name)]
     assert len(found) == 1, f"{kind} {name} is not among {sorted(i['metadata']['name'] for i in objects)}"
     return found[0]
@@ -57,7 +58,7 @@ def test_every_profile_file_is_tested() -> None:
 
 @pytest.mark.parametrize("kubernetes", KUBERNETES_VERSIONS)
 @pytest.mark.parametrize("name", PROFILES)
-def test_profile_is_what_the_api_knows(umbrella: Path, name: str, kubernetes: str) -> None:
+def test_profile_is_valid(umbrella: Path, name: str, kubernetes: str) -> None:
     objects = profile(umbrella, name)
 
     assert "Deployment" in kinds(objects)
@@ -65,7 +66,7 @@ def test_profile_is_what_the_api_knows(umbrella: Path, name: str, kubernetes: st
 
 
 def without_nulls(value: Any) -> Any:
-    """Return a tree without keys whose value is null, which the stack writes and the API takes for absent."""
+    """Return a tree without null values, which the stack renders and the API treats as absent."""
     if isinstance(value, list):
         return [without_nulls(item) for item in value]
     if isinstance(value, dict):
@@ -74,11 +75,11 @@ def without_nulls(value: Any) -> Any:
 
 
 def unknown(ours: Any, theirs: Any, path: str) -> Iterator[str]:
-    """Yield the keys of `ours` that `theirs` lacks; an empty value of theirs takes any key."""
+    """Yield the keys of `ours` that `theirs` lacks. An empty value in `theirs` accepts any key."""
     if not isinstance(ours, dict) or not theirs:
         return
     if not isinstance(theirs, dict):
-        yield f"{path} is no mapping"
+        yield f"{path} is not a mapping"
         return
     for key, value in ours.items():
         if key not in theirs:
@@ -88,7 +89,7 @@ def unknown(ours: Any, theirs: Any, path: str) -> Iterator[str]:
 
 
 def upstream(umbrella: Path) -> dict[str, Any]:
-    """Return the stack's values with those of its own subcharts below them."""
+    """Return the values of the stack, merged over those of its subcharts."""
     stack = umbrella / "charts" / DEPENDENCY
     values: dict[str, Any] = yaml.safe_load((stack / "values.yaml").read_text())
     for chart in (path.parent for path in stack.glob("charts/*/values.yaml")):
@@ -97,21 +98,21 @@ def upstream(umbrella: Path) -> dict[str, Any]:
 
 
 def merged(below: Any, above: Any) -> Any:
-    """Return one tree of values laid over another, as Helm does."""
+    """Return one tree of values merged over another, as Helm does."""
     if not isinstance(below, dict) or not isinstance(above, dict):
         return above
     return {key: merged(below.get(key), above[key]) if key in above else below[key] for key in below | above}
 
 
 @pytest.mark.parametrize("path", sorted(OBSERVABILITY.glob("values*.yaml")), ids=lambda path: path.stem)
-def test_each_key_is_one_of_the_stack(umbrella: Path, path: Path) -> None:
+def test_every_key_exists_in_the_stack(umbrella: Path, path: Path) -> None:
     ours = dict(yaml.safe_load(path.read_text()).get(DEPENDENCY, {}))
-    ours.pop("enabled", None)  # Helm's condition, which we name
+    ours.pop("enabled", None)  # the condition of the dependency
 
     assert list(unknown(ours, upstream(umbrella), DEPENDENCY)) == []
 
 
-def test_wrong_key_would_be_seen(umbrella: Path) -> None:
+def test_unknown_key_is_detected(umbrella: Path) -> None:
     wrong = {"grafana": {"sidecar": {"dashboards": {"folderAnotation": "x"}}}, "prometheus": {"spec": {}}}
 
     found = list(unknown(wrong, upstream(umbrella), DEPENDENCY))
@@ -120,7 +121,7 @@ def test_wrong_key_would_be_seen(umbrella: Path) -> None:
 
 
 @pytest.mark.parametrize("name", WITH_STACK)
-def test_prometheus_takes_what_every_namespace_has(umbrella: Path, name: str) -> None:
+def test_prometheus_selects_objects_of_all_namespaces(umbrella: Path, name: str) -> None:
     spec = named(profile(umbrella, name), "Prometheus", "obs-prometheus")["spec"]
 
     for kind in ("serviceMonitor", "podMonitor", "rule", "probe", "scrapeConfig"):
@@ -131,14 +132,14 @@ def test_prometheus_takes_what_every_namespace_has(umbrella: Path, name: str) ->
 
 
 @pytest.mark.parametrize("name", WITH_STACK)
-def test_nothing_is_asked_of_a_control_plane_that_hides(umbrella: Path, name: str) -> None:
+def test_hidden_control_plane_is_not_scraped(umbrella: Path, name: str) -> None:
     names = [item["metadata"]["name"] for item in profile(umbrella, name)]
 
     assert [found for found in names if found.endswith(CONTROL_PLANE)] == []
-    assert "obs-kubelet" in names, "what does not hide is watched"
+    assert "obs-kubelet" in names, "the kubelet is scraped"
 
 
-def test_grafana_files_dashboards_of_all_namespaces_in_folders(umbrella: Path) -> None:
+def test_grafana_loads_dashboards_of_all_namespaces_into_folders(umbrella: Path) -> None:
     objects = profile(umbrella, "default")
     grafana = named(objects, "Deployment", "obs-grafana")["spec"]["template"]["spec"]["containers"]
     sidecar = next(item for item in grafana if item["name"] == "grafana-sc-dashboard")
@@ -161,7 +162,7 @@ def test_kind_has_no_webhooks(umbrella: Path) -> None:
     assert webhooks <= set(kinds(profile(umbrella, "default")))
 
 
-def test_managed_keeps_metrics_and_knows_no_password(umbrella: Path) -> None:
+def test_managed_stores_metrics_and_uses_an_existing_password(umbrella: Path) -> None:
     objects = profile(umbrella, "managed")
     spec = named(objects, "Prometheus", "obs-prometheus")["spec"]
     alertmanager = named(objects, "Alertmanager", "obs-alertmanager")["spec"]
@@ -180,7 +181,7 @@ def test_managed_keeps_metrics_and_knows_no_password(umbrella: Path) -> None:
     assert "obs-grafana" not in [item["metadata"]["name"] for item in objects if item["kind"] == "Secret"]
 
 
-def test_existing_prometheus_brings_no_second_operator(umbrella: Path) -> None:
+def test_existing_prometheus_installs_no_second_operator(umbrella: Path) -> None:
     objects = profile(umbrella, "existing-prometheus")
 
     assert {"Prometheus", "Alertmanager", "ClusterRole"} & set(kinds(objects)) == set()
@@ -209,7 +210,7 @@ LESS: Values = {
 @pytest.mark.parametrize(
     "values", [{}, GRAFANA, RENAMED, OTHER_PORTS, LESS], ids=["default", "grafana", "renamed", "ports", "less"]
 )
-def test_notes_lead_to_what_is_there(umbrella: Path, values: Values, release: str) -> None:
+def test_notes_name_existing_services_and_secrets(umbrella: Path, values: Values, release: str) -> None:
     objects = profile(umbrella, "default", values, release)
     text = named(objects, "ConfigMap", "notes")["data"]["text"]
     services = {

@@ -1,11 +1,12 @@
-"""Values that cannot work end at `helm template`, with a sentence that names them and the remedy."""
+"""Tests that invalid values fail at `helm template` with an error that names the key and the fix."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.charts.harness import MINIMAL, MLFLOW, MODEL_SERVICE, HelmError, Values, render
+from tests.charts.harness import MINIMAL
+from tools.charts import MLFLOW, MODEL_SERVICE, HelmError, Values, render
 
 DIGEST = "sha256:abc"
 TRIGGERS = {"triggers": [{"type": "cpu", "metadata": {"value": "60"}}]}
@@ -16,7 +17,7 @@ S3 = {"artifactsDestination": "s3://models"}
 
 
 def model(uri: str) -> Values:
-    """Return values with a model's URI."""
+    """Return values with a model URI."""
     return {"model": {"uri": uri}}
 
 
@@ -33,25 +34,25 @@ def budget(replicas: int = 2, **rule: Any) -> Values:
         (
             MODEL_SERVICE,
             {**model("models:/churn"), **TRACKED},
-            "model.uri=models:/churn is not of the form",
+            "model.uri=models:/churn is not valid: use models:/<name>@<alias>",
         ),
-        (MODEL_SERVICE, {**model("models:/churn/Production"), **TRACKED}, "is not of the form models:/<name>@<alias>"),
-        (MODEL_SERVICE, {**model("models:/churn/0"), **TRACKED}, "is not of the form models:/<name>@<alias>"),
-        (MODEL_SERVICE, {**model("models:/churn@"), **TRACKED}, "is not of the form models:/<name>@<alias>"),
-        (MODEL_SERVICE, model("s3://bucket/model"), "model.uri=s3://bucket/model is of a kind that this chart cannot"),
-        (MODEL_SERVICE, model("file://models"), "model.uri=file://models is of a kind that this chart cannot serve"),
+        (MODEL_SERVICE, {**model("models:/churn/Production"), **TRACKED}, "is not valid: use models:/<name>@<alias>"),
+        (MODEL_SERVICE, {**model("models:/churn/0"), **TRACKED}, "is not valid: use models:/<name>@<alias>"),
+        (MODEL_SERVICE, {**model("models:/churn@"), **TRACKED}, "is not valid: use models:/<name>@<alias>"),
+        (MODEL_SERVICE, model("s3://bucket/model"), "model.uri=s3://bucket/model is not supported: use"),
+        (MODEL_SERVICE, model("file://models"), "model.uri=file://models is not supported: use"),
         (
             MODEL_SERVICE,
             {**MINIMAL, "mlflow": {"trackingUri": "http://me:secret@mlflow"}},
-            "mlflow.trackingUri holds credentials",
+            "mlflow.trackingUri contains credentials",
         ),
-        (MODEL_SERVICE, {**model("models:/churn@my alias"), **TRACKED}, "is not of the form models:/<name>@<alias>"),
+        (MODEL_SERVICE, {**model("models:/churn@my alias"), **TRACKED}, "is not valid: use models:/<name>@<alias>"),
         (
             MODEL_SERVICE,
             {**MINIMAL, "mlflow": {"trackingUri": "mlflow.example:5000"}},
-            'mlflow.trackingUri="mlflow.example:5000" is no address: write it with its scheme',
+            'mlflow.trackingUri="mlflow.example:5000" is not a URL: include the scheme',
         ),
-        (MODEL_SERVICE, {**MINIMAL, "mlflow": {"trackingUri": "http://mlflow:5000/ "}}, "without blanks"),
+        (MODEL_SERVICE, {**MINIMAL, "mlflow": {"trackingUri": "http://mlflow:5000/ "}}, "no spaces"),
         (
             MODEL_SERVICE,
             {**MINIMAL, "api": {"queueTimeoutSeconds": 31}},
@@ -59,68 +60,65 @@ def budget(replicas: int = 2, **rule: Any) -> Values:
         ),
         (MODEL_SERVICE, {**MINIMAL, "nameOverride": "a" * 51}, "has 51 characters: shorten it to 50"),
         (MODEL_SERVICE, {**MINIMAL, "fullnameOverride": "a" * 60}, "has 60 characters: shorten it to 55"),
-        (MODEL_SERVICE, {**MINIMAL, "fullnameOverride": "7days"}, "named 7days, but a Service's name starts with a"),
         (
             MODEL_SERVICE,
-            {**MINIMAL, "image": {"digest": DIGEST}},
-            "image.digest=sha256:abc is no digest: write",
+            {**MINIMAL, "fullnameOverride": "7days"},
+            "named 7days, but the name of a Service must start with a letter",
         ),
         (
             MODEL_SERVICE,
-            {**MINIMAL, "preStopSleepSeconds": 35},
-            "terminationGracePeriodSeconds=40 leaves requests in flight no time after preStopSleepSeconds=35",
+            {**MINIMAL, "image": {"digest": DIGEST}},
+            "image.digest=sha256:abc is not a digest: use",
+        ),
+        (
+            MODEL_SERVICE,
+            {**MINIMAL, "pod": {"preStopSleepSeconds": 35}},
+            "terminationGracePeriodSeconds=40 leaves no time for requests in flight after pod.preStopSleepSeconds=35",
         ),
         (
             MODEL_SERVICE,
             {**MINIMAL, "autoscaling": {"enabled": True, "minReplicas": 11}},
-            "autoscaling.minReplicas=11 is more than autoscaling.maxReplicas=10",
+            "autoscaling.minReplicas=11 is greater than autoscaling.maxReplicas=10",
         ),
         (
             MODEL_SERVICE,
             {**MINIMAL, "autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}},
-            "autoscaling.targetCPUUtilizationPercentage=70 is a share of resources.requests.cpu, which is empty",
-        ),
-        (
-            MODEL_SERVICE,
-            {
-                **MINIMAL,
-                "autoscaling": {"enabled": True, "targetMemoryUtilizationPercentage": 80},
-                "resources": {"requests": {"memory": None}},
-            },
-            "autoscaling.targetMemoryUtilizationPercentage=80 is a share of resources.requests.memory, which is empty",
+            "autoscaling.targetCPUUtilizationPercentage=70 is a percentage of resources.requests.cpu, which is empty",
         ),
         (
             MODEL_SERVICE,
             {**MINIMAL, "autoscaling": {"enabled": True, "targetCPUUtilizationPercentage": None}},
-            "autoscaling.enabled=true has nothing to scale by: set",
+            "autoscaling.enabled=true requires a target: set",
         ),
         (
             MODEL_SERVICE,
-            {**MINIMAL, "autoscaling": {"enabled": True}, "keda": {"enabled": True, **TRIGGERS}},
-            "autoscaling.enabled=true and keda.enabled=true would both set the number of pods: set one of them to",
-        ),
-        (MODEL_SERVICE, {**MINIMAL, "keda": {"enabled": True}}, "keda.enabled=true has nothing to scale by: list"),
-        (
-            MODEL_SERVICE,
-            {**MINIMAL, "keda": {"enabled": True, "minReplicas": 11, **TRIGGERS}},
-            "keda.minReplicas=11 is more than keda.maxReplicas=10: raise keda.maxReplicas",
+            {**MINIMAL, "autoscaling": {"keda": {"enabled": True, **TRIGGERS}}},
+            "autoscaling.keda.enabled=true has no effect while autoscaling.enabled=false: set",
         ),
         (
             MODEL_SERVICE,
-            {**budget(minAvailable=1, maxUnavailable=None), "keda": {"enabled": True, "minReplicas": 1, **TRIGGERS}},
+            {**MINIMAL, "autoscaling": {"enabled": True, "keda": {"enabled": True}}},
+            "autoscaling.keda.enabled=true requires a trigger: add",
+        ),
+        (
+            MODEL_SERVICE,
+            {
+                **budget(minAvailable=1, maxUnavailable=None),
+                "autoscaling": {"enabled": True, "minReplicas": 1, "keda": {"enabled": True, **TRIGGERS}},
+            },
             "podDisruptionBudget.minAvailable=1 of 1 pods blocks each node drain",
         ),
-        (MODEL_SERVICE, {**MINIMAL, "ingress": {"enabled": True}}, "ingress.enabled=true leads nowhere while"),
-        (MODEL_SERVICE, {**MINIMAL, "httpRoute": {"enabled": True}}, "joins no gateway while httpRoute.parentRefs is"),
+        (MODEL_SERVICE, {**MINIMAL, "ingress": {"enabled": True}}, "ingress.enabled=true has no effect while"),
+        (MODEL_SERVICE, {**MINIMAL, "httpRoute": {"enabled": True}}, "httpRoute.enabled=true has no effect while"),
         (
             MODEL_SERVICE,
             {**MINIMAL, "httpRoute": {"canary": {"service": "churn-next"}}},
-            "httpRoute.canary.service=churn-next gets no request while httpRoute.enabled=false: set httpRoute.enabled",
+            "httpRoute.canary.service=churn-next has no effect while httpRoute.enabled=false: set httpRoute.enabled",
         ),
         (
             MODEL_SERVICE,
             {**MINIMAL, "httpRoute": {"canary": {"weight": 10}}},
-            "httpRoute.canary.weight=10 has no Service to go to: set httpRoute.canary.service",
+            "httpRoute.canary.weight=10 has no Service: set httpRoute.canary.service",
         ),
         (
             MODEL_SERVICE,
@@ -129,12 +127,12 @@ def budget(replicas: int = 2, **rule: Any) -> Values:
                 "networkPolicy": {"enabled": True},
                 "ingress": {"enabled": True, "hosts": [{"host": "a.example"}]},
             },
-            "networkPolicy.enabled=true keeps the ingress controller or gateway out while",
+            "networkPolicy.enabled=true blocks the ingress controller or gateway while",
         ),
         (
             MODEL_SERVICE,
-            {**MINIMAL, "strategy": {"rollingUpdate": {"maxSurge": "0%"}}},
-            "maxSurge and strategy.rollingUpdate.maxUnavailable are both 0, so no pod could be replaced: set one",
+            {**MINIMAL, "deployment": {"strategy": {"rollingUpdate": {"maxSurge": "0%"}}}},
+            "maxSurge and deployment.strategy.rollingUpdate.maxUnavailable are both 0, so no pod could be",
         ),
         (MODEL_SERVICE, budget(maxUnavailable=0), "podDisruptionBudget.maxUnavailable=0 blocks each node drain"),
         (MODEL_SERVICE, budget(maxUnavailable="0%"), "podDisruptionBudget.maxUnavailable=0% blocks each node drain"),
@@ -148,8 +146,8 @@ def budget(replicas: int = 2, **rule: Any) -> Values:
         ),
         (
             MODEL_SERVICE,
-            {**MINIMAL, "serviceMonitor": {"scrapeTimeout": "1m"}},
-            "serviceMonitor.scrapeTimeout=1m is longer than serviceMonitor.interval=15s",
+            {**MINIMAL, "monitoring": {"serviceMonitor": {"scrapeTimeout": "1m"}}},
+            "serviceMonitor.scrapeTimeout=1m is longer than monitoring.serviceMonitor.interval=15s",
         ),
         (
             MLFLOW,
@@ -167,66 +165,82 @@ def budget(replicas: int = 2, **rule: Any) -> Values:
         (
             MLFLOW,
             {"mlflow": {"backendStoreUri": "postgresql+psycopg://me:secret@db/mlflow"}},
-            "mlflow.backendStoreUri holds a password",
+            "mlflow.backendStoreUri contains a password",
         ),
-        (MLFLOW, {"mlflow": {"backendStoreUri": "postgres://db/mlflow"}}, "write postgresql+psycopg://"),
-        (MLFLOW, {"mlflow": {"backendStoreUri": "sqlite:///mlflow.db"}}, "is not on the volume, and would be lost"),
+        (MLFLOW, {"mlflow": {"backendStoreUri": "postgres://db/mlflow"}}, "use postgresql+psycopg://"),
+        (MLFLOW, {"mlflow": {"backendStoreUri": "sqlite:///mlflow.db"}}, "is not on the volume and would be lost"),
         (
             MLFLOW,
             {"mlflow": {"artifactsDestination": "/data/a"}},
             "mlflow.artifactsDestination=/data/a is not on the volume",
         ),
-        (MLFLOW, {"mlflow": {"artifactsDestination": "s3://"}}, "mlflow.artifactsDestination=s3:// names no bucket"),
-        (MLFLOW, {"s3": {"existingSecret": "keys"}}, "s3.existingSecret=keys is for a bucket, but"),
+        (
+            MLFLOW,
+            {"mlflow": {"artifactsDestination": "s3://"}},
+            "mlflow.artifactsDestination=s3:// does not name a bucket",
+        ),
+        (MLFLOW, {"s3": {"existingSecret": "keys"}}, "s3.existingSecret=keys requires a bucket, but"),
         (MLFLOW, {"server": {"workers": 9}}, "resources.limits.memory=1536Mi is too little for server.workers=9"),
         (
             MLFLOW,
             {"auth": {"enabled": True}},
-            "auth.enabled=true needs an administrator, and no password has a default",
+            "auth.enabled=true requires an administrator, and no password has a default",
         ),
         (
             MLFLOW,
-            {"auth": LOGIN, "serviceMonitor": {"enabled": True, "namespace": "elsewhere"}},
-            "serviceMonitor.namespace=elsewhere has no Secret login for the scrape",
+            {"auth": LOGIN, "monitoring": {"serviceMonitor": {"enabled": True}, "namespace": "elsewhere"}},
+            "monitoring.namespace=elsewhere does not contain the Secret login for the scrape",
         ),
-        (MLFLOW, {"ingress": {"enabled": True}}, "ingress.enabled=true leads nowhere"),
+        (MLFLOW, {"ingress": {"enabled": True}}, "ingress.enabled=true has no effect"),
         (MLFLOW, {"ingress": {"enabled": True, "hosts": [{}]}}, "ingress.hosts has an entry without host"),
-        (MLFLOW, {"httpRoute": {"enabled": True}}, "httpRoute.enabled=true joins no gateway"),
-        (MLFLOW, {"httpRoute": {"enabled": True, "parentRefs": [{"name": "a"}]}}, "needs httpRoute.hostnames"),
+        (MLFLOW, {"httpRoute": {"enabled": True}}, "httpRoute.enabled=true has no effect"),
+        (MLFLOW, {"httpRoute": {"enabled": True, "parentRefs": [{"name": "a"}]}}, "requires httpRoute.hostnames"),
         (
             MLFLOW,
             {"networkPolicy": {"enabled": True}, "ingress": {"enabled": True, "hosts": [{"host": "a.example"}]}},
-            "networkPolicy.enabled=true keeps the ingress controller or gateway out",
+            "networkPolicy.enabled=true blocks the ingress controller or gateway",
         ),
         (
             MLFLOW,
             {"networkPolicy": {"enabled": True}, "mlflow": POSTGRES},
-            "networkPolicy.enabled=true keeps the server from its database or bucket",
+            "networkPolicy.enabled=true blocks the database or bucket",
         ),
         (
             MLFLOW,
             {"garbageCollection": {"enabled": True}, "storage": {"accessMode": "ReadWriteOncePod"}},
             "garbageCollection.enabled=true opens the SQLite database from a second pod",
         ),
-        (MLFLOW, {"preStopSleepSeconds": 50}, "terminationGracePeriodSeconds=60 leaves the server too little time"),
-        (MLFLOW, {"env": [{"name": "MLFLOW_WORKERS", "value": "9"}]}, "env sets MLFLOW_WORKERS, which the chart sets"),
-        (MLFLOW, {"deploymentStrategy": {"type": "RollingUpdate"}}, "would open the SQLite database from two pods"),
-        (MLFLOW, {"fullnameOverride": "a" * 60}, "has 60 characters: shorten it to 55"),
-        (MLFLOW, {"fullnameOverride": "7days"}, "named 7days, but a Service's name starts with a letter"),
-        (MLFLOW, {"image": {"digest": DIGEST}}, "image.digest=sha256:abc is no digest"),
         (
             MLFLOW,
-            {"serviceMonitor": {"enabled": True}, "metrics": {"enabled": False}},
-            "serviceMonitor.enabled=true would scrape metrics that metrics.enabled=false turns off",
+            {"pod": {"preStopSleepSeconds": 50}},
+            "pod.terminationGracePeriodSeconds=60 leaves the server too little time after pod.preStopSleepSeconds=50",
         ),
         (
             MLFLOW,
-            {"serviceMonitor": {"interval": "9999ms"}},
-            "scrapeTimeout=10s is longer than serviceMonitor.interval",
+            {"extraEnv": [{"name": "MLFLOW_WORKERS", "value": "9"}]},
+            "extraEnv sets MLFLOW_WORKERS, which the chart sets",
+        ),
+        (
+            MLFLOW,
+            {"deployment": {"strategy": {"type": "RollingUpdate"}}},
+            "deployment.strategy.type=RollingUpdate would open the SQLite database from two pods",
+        ),
+        (MLFLOW, {"fullnameOverride": "a" * 60}, "has 60 characters: shorten it to 55"),
+        (MLFLOW, {"fullnameOverride": "7days"}, "named 7days, but the name of a Service must start with a letter"),
+        (MLFLOW, {"image": {"digest": DIGEST}}, "image.digest=sha256:abc is not a digest"),
+        (
+            MLFLOW,
+            {"monitoring": {"serviceMonitor": {"enabled": True}, "metrics": {"enabled": False}}},
+            "would scrape metrics that monitoring.metrics.enabled=false turns off",
+        ),
+        (
+            MLFLOW,
+            {"monitoring": {"serviceMonitor": {"interval": "9999ms"}}},
+            "scrapeTimeout=10s is longer than monitoring.serviceMonitor.interval",
         ),
     ],
 )
-def test_impossible_values_fail_with_a_sentence(chart: Path, values: Values, sentence: str) -> None:
+def test_invalid_values_fail_with_a_clear_error(chart: Path, values: Values, sentence: str) -> None:
     with pytest.raises(HelmError) as refused:
         render(chart, values)
 
@@ -239,17 +253,17 @@ def test_impossible_values_fail_with_a_sentence(chart: Path, values: Values, sen
         budget(minAvailable="50%", maxUnavailable=None),
         budget(replicas=0, minAvailable=1, maxUnavailable=None),
         budget(replicas=1),
-        {**MINIMAL, "serviceMonitor": {"interval": "1m", "scrapeTimeout": "60s"}},
+        {**MINIMAL, "monitoring": {"serviceMonitor": {"interval": "1m", "scrapeTimeout": "60s"}}},
         {**TRACKED, **model("models:/churn@champion")},
         {**TRACKED, **model("models:/churn/12")},
-        {**MINIMAL, "strategy": {"type": "Recreate", "rollingUpdate": {"maxSurge": 0}}},
+        {**MINIMAL, "deployment": {"strategy": {"type": "Recreate", "rollingUpdate": {"maxSurge": 0}}}},
         {**MINIMAL, "resources": {"requests": {"cpu": None}}},
         {**MINIMAL, "resources": {"requests": {"cpu": 1}, "limits": None}},
-        {**MINIMAL, "podSecurityContext": None, "securityContext": None, "topologySpreadConstraints": None},
+        {**MINIMAL, "pod": {"securityContext": None, "topologySpreadConstraints": None}, "securityContext": None},
         {**MINIMAL, "global": {"anything": True}},
     ],
 )
-def test_possible_values_render(values: Values) -> None:
+def test_valid_values_render(values: Values) -> None:
     assert render(MODEL_SERVICE, values)
 
 
@@ -260,23 +274,23 @@ def test_possible_values_render(values: Values) -> None:
         ({"model": {"url": "file:///models/example"}}, "url"),
         ({**MINIMAL, "replicaCount": "two"}, "replicaCount"),
         ({**MINIMAL, "service": {"type": "clusterip"}}, "type"),
-        ({**MINIMAL, "serviceMonitor": {"interval": "15"}}, "interval"),
+        ({**MINIMAL, "monitoring": {"serviceMonitor": {"interval": "15"}}}, "interval"),
         ({**MINIMAL, "fullnameOverride": "Upper_Case"}, "fullnameOverride"),
         ({**MINIMAL, "ingress": {"hosts": [{"name": "a.example"}]}}, "name"),
         ({**MINIMAL, "httpRoute": {"canary": {"weight": 101}}}, "weight"),
         ({**MINIMAL, "networkPolicy": {"ingressFrom": [{"namespace": "default"}]}}, "namespace"),
-        ({**MINIMAL, "keda": {"minReplicas": 0}}, "minReplicas"),
+        ({**MINIMAL, "autoscaling": {"minReplicas": 0}}, "minReplicas"),
         (budget(minAvailable="half"), "minAvailable"),
-        ({**MINIMAL, "strategy": {"rollingUpdate": {"maxSurge": ""}}}, "maxSurge"),
+        ({**MINIMAL, "deployment": {"strategy": {"rollingUpdate": {"maxSurge": ""}}}}, "maxSurge"),
         ({**MINIMAL, "image": None}, "image"),
-        ({**MINIMAL, "image": {"tag": None}}, "tag"),
+        ({**MINIMAL, "image": {"repository": None}}, "repository"),
         ({**MINIMAL, "extraEnv": ["NAME=value"]}, "extraEnv"),
         ({**MINIMAL, "image": {"tag": "v1:2"}}, "tag"),
         ({"model": {**MINIMAL["model"], "sha256": "ABC"}}, "sha256"),
         ({**MINIMAL, "commonAnnotations": {"owner": 1}}, "owner"),
     ],
 )
-def test_schema_refuses_what_the_chart_does_not_know(values: Values, key: str) -> None:
+def test_schema_rejects_unknown_keys_and_wrong_types(values: Values, key: str) -> None:
     with pytest.raises(HelmError) as refused:
         render(MODEL_SERVICE, values)
 
@@ -284,7 +298,7 @@ def test_schema_refuses_what_the_chart_does_not_know(values: Values, key: str) -
     assert "values don't meet the specifications of the schema" in str(refused.value)
 
 
-def test_extra_env_may_not_repeat_what_the_chart_sets() -> None:
+def test_extra_env_rejects_variables_that_the_chart_sets() -> None:
     deployment = next(item for item in render(MODEL_SERVICE, MINIMAL) if item["kind"] == "Deployment")
     names = [variable["name"] for variable in deployment["spec"]["template"]["spec"]["containers"][0]["env"]]
 

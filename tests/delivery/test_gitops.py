@@ -1,4 +1,4 @@
-"""docs/gitops: what Argo CD and Flux would refuse, and what the chart would."""
+"""Tests that the manifests in docs/how-to/gitops are valid for Argo CD, Flux and the chart."""
 
 import json
 import subprocess
@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.harness import MODEL_SERVICE, program, rendered
+from tests.charts.harness import rendered
 from tests.charts.schemas import closed, definitions_in
-from tests.cluster.cache import ROOT
+from tools.charts import MODEL_SERVICE, program
+from tools.cluster.cache import ROOT
 
-FOLDER = ROOT / "docs" / "gitops"
-# The newest that this Go can fetch.
+FOLDER = ROOT / "docs" / "how-to" / "gitops"
+# The newest versions that the installed Go can fetch.
 DEFINITIONS = (
     ("github.com/argoproj/argo-cd/v3@v3.4.0", "manifests/crds/application-crd.yaml"),
     ("github.com/fluxcd/helm-controller@v1.4.0", "config/crd/bases/helm.toolkit.fluxcd.io_helmreleases.yaml"),
@@ -24,7 +25,7 @@ MANIFESTS = {path.name: list(yaml.safe_load_all(path.read_text())) for path in s
 
 @pytest.fixture(scope="module")
 def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a closed schema of each version of each kind, as kubeconform names them."""
+    """Return a folder with a closed schema per kind and version, named as kubeconform expects."""
     folder = tmp_path_factory.mktemp("schemas")
     for module, path in DEFINITIONS:
         for definition in definitions_in(module, path):
@@ -34,26 +35,26 @@ def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def refused(text: str, schemas: Path) -> list[dict[str, Any]]:
-    """Return what kubeconform says against manifests."""
+def findings(text: str, schemas: Path) -> list[dict[str, Any]]:
+    """Return the findings of kubeconform."""
     location = f"{schemas}/{{{{ .ResourceKind }}}}-{{{{ .ResourceAPIVersion }}}}.json"
     command = [program("kubeconform"), "-strict", "-output=json", f"-schema-location={location}", "-"]
-    said = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
-    return list(json.loads(said.stdout).get("resources") or [])
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+    return list(json.loads(done.stdout).get("resources") or [])
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
-def test_manifests_are_what_the_definitions_allow(name: str, schemas: Path) -> None:
-    assert refused((FOLDER / name).read_text(), schemas) == []
+def test_manifests_match_the_definitions(name: str, schemas: Path) -> None:
+    assert findings((FOLDER / name).read_text(), schemas) == []
 
 
-def test_unknown_key_is_refused(schemas: Path) -> None:
+def test_unknown_key_is_rejected(schemas: Path) -> None:
     text = (FOLDER / "argocd.yaml").read_text().replace("targetRevision:", "targetRevsion:")
 
-    assert "targetRevsion" in str(refused(text, schemas))
+    assert "targetRevsion" in str(findings(text, schemas))
 
 
-def test_values_are_what_the_chart_allows_and_both_tools_deploy_the_same() -> None:
+def test_both_tools_deploy_the_same_valid_values() -> None:
     [application] = MANIFESTS["argocd.yaml"]
     [repository, release] = MANIFESTS["flux.yaml"]
     argo, flux = application["spec"]["source"]["helm"]["valuesObject"], release["spec"]["values"]
@@ -67,6 +68,6 @@ def test_values_are_what_the_chart_allows_and_both_tools_deploy_the_same() -> No
 
 
 def test_page_shows_the_files() -> None:
-    page = (ROOT / "docs" / "gitops.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "gitops.md").read_text()
 
     assert all(f"gitops/{name}" in page for name in MANIFESTS)

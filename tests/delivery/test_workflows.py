@@ -1,4 +1,4 @@
-"""The workflows hold wiring only: make verbs that exist, in an order in which a red job stops what comes after it."""
+"""Tests that the workflows only call existing Make targets, and that a failed job stops the ones after it."""
 
 import re
 from pathlib import Path
@@ -7,36 +7,37 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.cache import ROOT
-from tests.delivery.__main__ import VERBS
-from tests.delivery.publish import PLATFORMS
+from tools.cluster.cache import ROOT
+from tools.cluster.programs import KUBERNETES_VERSION
+from tools.release.__main__ import VERBS
+from tools.release.publish import PLATFORMS
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
 ACTIONS = sorted((ROOT / ".github" / "actions").rglob("action.yaml"))
 PIN = re.compile(r"uses: ([\w.-]+/[\w./-]+)@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
-# The only permission to write that each job has.
+# The only write permissions of each job.
 WRITES = {("release.yaml", "publish"): {"packages", "id-token"}, ("release.yaml", "deploy"): {"id-token"},
-          ("release.yaml", "announce"): {"contents"}}  # fmt: skip
+          ("release.yaml", "announce"): {"contents"}, ("docs.yaml", "publish"): {"pages", "id-token"}}  # fmt: skip
 
 
 def load(name: str) -> dict[Any, Any]:
-    """Return a workflow; its key `on` is YAML's true."""
+    """Return a workflow. YAML reads its key `on` as true."""
     return dict(yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text()))
 
 
 def jobs() -> list[tuple[str, str, dict[str, Any]]]:
-    """Return file, name and content of every job."""
+    """Return the file, name and content of every job."""
     return [(path.name, name, job) for path in WORKFLOWS for name, job in load(path.name)["jobs"].items()]
 
 
 def before(name: str, jobs: dict[str, Any]) -> set[str]:
-    """Return the jobs that must be green before one starts."""
+    """Return the jobs that must succeed before a job starts."""
     needs = jobs[name].get("needs", [])
     direct = {needs} if isinstance(needs, str) else set(needs)
     return direct.union(*(before(other, jobs) for other in direct))
 
 
-def test_release_goes_on_only_when_everything_before_is_green() -> None:
+def test_release_stops_at_the_first_failed_job() -> None:
     release = load("release.yaml")["jobs"]
 
     assert before("publish", release) == {"check", "audit", "ci", "e2e"}
@@ -55,7 +56,7 @@ def test_main_and_tags_run_the_tests_of_pull_requests() -> None:
         assert load(f"{name}.yaml")[True].keys() == {"pull_request", "workflow_call"}
 
 
-def test_images_are_signed_and_verified_before_anything_is_deployed() -> None:
+def test_images_are_signed_and_verified_before_deployment() -> None:
     release = load("release.yaml")["jobs"]
     ran = {name: [step["run"] for step in job.get("steps", ()) if "run" in step] for name, job in release.items()}
 
@@ -64,7 +65,7 @@ def test_images_are_signed_and_verified_before_anything_is_deployed() -> None:
     assert PLATFORMS == "linux/amd64,linux/arm64"
 
 
-def test_each_run_is_a_make_verb_that_exists() -> None:
+def test_every_run_step_is_an_existing_make_target() -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.M))
     targets |= {f"release-{verb}" for verb in VERBS}
 
@@ -82,14 +83,14 @@ def test_actions_are_pinned_by_commit(path: Path) -> None:
     assert [line for line in used if not (PIN.fullmatch(line) or line.startswith("uses: ./.github/"))] == []
 
 
-def test_an_action_has_one_commit_everywhere() -> None:
-    files = [*WORKFLOWS, *ACTIONS, *(ROOT / "docs" / "gitops" / "github").glob("*.yaml")]
+def test_action_has_the_same_commit_everywhere() -> None:
+    files = [*WORKFLOWS, *ACTIONS, *(ROOT / "docs" / "how-to" / "gitops" / "github").glob("*.yaml")]
     pins = {pin for path in files for pin in re.findall(r"uses: (\S+)@(\S+) # \S+", path.read_text())}
 
     assert len({action for action, _ in pins}) == len(pins)
 
 
-def test_permissions_are_the_least() -> None:
+def test_permissions_are_minimal() -> None:
     for path in WORKFLOWS:
         assert load(path.name)["permissions"] == {}, path.name
     for file, name, job in jobs():
@@ -97,7 +98,7 @@ def test_permissions_are_the_least() -> None:
         assert {what for what, how in given.items() if how == "write"} == WRITES.get((file, name), set()), name
 
 
-def test_jobs_have_a_timeout_a_pinned_runner_and_no_long_lived_secret() -> None:
+def test_jobs_have_timeout_pinned_runner_and_no_stored_secret() -> None:
     for file, name, job in jobs():
         if "uses" not in job:
             assert job["timeout-minutes"] <= 90, name
@@ -108,14 +109,17 @@ def test_jobs_have_a_timeout_a_pinned_runner_and_no_long_lived_secret() -> None:
                 assert step["with"]["persist-credentials"] is False, f"{file}, {name}"
 
 
-def test_runs_of_one_branch_do_not_cross() -> None:
+def test_concurrency_groups_are_unique() -> None:
     assert load("release.yaml")["concurrency"]["cancel-in-progress"] is False
     assert len({load(path.name)["concurrency"]["group"] for path in WORKFLOWS}) == len(WORKFLOWS)
 
 
-def test_cluster_tests_run_with_both_helms_and_two_kubernetes() -> None:
+def test_cluster_tests_run_with_both_helms_and_the_oldest_and_newest_kubernetes() -> None:
     matrix = load("e2e.yaml")["jobs"]["kind"]["strategy"]["matrix"]
 
     assert [version.partition(".")[0] for version in matrix["helm"]] == ["v3", "v4"]
-    assert len({re.findall(r":v1\.\d+", node)[0] for node in matrix["node"]}) == 2
+    promised = re.search(r"kubeVersion: \">=(1\.\d+)", (ROOT / "charts/model-service/Chart.yaml").read_text())
+    assert promised
+    newest = KUBERNETES_VERSION.rpartition(".")[0]
+    assert [re.findall(r":v(1\.\d+)", node)[0] for node in matrix["node"]] == [promised[1], newest]
     assert all(re.fullmatch(r"kindest/node:v[\d.]+@sha256:[0-9a-f]{64}", node) for node in matrix["node"])

@@ -1,4 +1,4 @@
-"""Receive traces by OTLP over HTTP, and print a line of JSON for each span: what runs in a pod is this file's text."""
+"""OTLP/HTTP trace collector that prints one JSON line per span. The test passes this file to a pod as text."""
 
 import gzip
 import json
@@ -13,10 +13,10 @@ PORT = 4318
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Answers as a collector does."""
+    """HTTP handler that answers as a collector does."""
 
     def do_POST(self) -> None:
-        """Take one export."""
+        """Receive one export."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
@@ -33,7 +33,7 @@ class Receiver(BaseHTTPRequestHandler):
         self.wfile.write(answer)
 
     def log_message(self, *_: object) -> None:
-        """Print spans alone."""
+        """Print only spans."""
 
 
 if __name__ == "__main__":

@@ -1,31 +1,32 @@
-"""A namespace with releases of the chart that train and score, for the tests of its jobs."""
+"""Helpers for tests of the chart's training and scoring Jobs in their own namespace."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
-from tests.cluster.access import Access
-from tests.cluster.cache import ROOT
-from tests.cluster.console import wait_for
-from tests.cluster.images import APP, TRAINING
-from tests.cluster.main_job import TRACKING_URI, image_values
+from tests.e2e.logs import result
+from tools.cluster.access import Access
+from tools.cluster.cache import ROOT
+from tools.cluster.console import wait_for
+from tools.cluster.images import APP, TRAINING
+from tools.cluster.main_job import TRACKING_URI, image_values
+from tools.cluster.registry import push
 
 CHART = str(ROOT / "charts" / "model-service")
 SMALL = ["--set=replicaCount=1", "--set=podDisruptionBudget.enabled=false", "--set=resources.requests.cpu=50m"]
-IMAGES = [*image_values(APP), *image_values(TRAINING, "training.image")]
+IMAGES = [*image_values(APP), *image_values(TRAINING, "jobs.image")]
 
 
 def trains(model: str) -> list[str]:
-    """Return the flags of a release that trains the model that it serves."""
+    """Return Helm flags for a release that trains the model it serves."""
     return [
         f"--set-string=model.uri=models:/{model}@champion",
         f"--set-string=mlflow.trackingUri={TRACKING_URI}",
         "--set=training.enabled=true",
         "--set=training.resources.requests.cpu=100m",
-        "--set=training.verify.maxP99Milliseconds=2000",  # others use the machine
+        "--set=training.verify.maxP99Milliseconds=2000",  # the machine may be busy
     ]
 
 
@@ -43,14 +44,14 @@ class Jobs:
         self.access.helm(*command, *IMAGES, *SMALL, *values, *more)
 
     def apply(self, kind: str, name: str, **content: Any) -> None:
-        """Make an object, or change it."""
+        """Create or change an object."""
         metadata = {"name": name, "namespace": self.namespace}
         version = "batch/v1" if kind == "Job" else "v1"
         made = {"apiVersion": version, "kind": kind, "metadata": metadata, **content}
         self.access.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(made))
 
     def claim(self, name: str) -> None:
-        """Make a claim of a volume."""
+        """Create a PersistentVolumeClaim."""
         self.apply(
             "PersistentVolumeClaim",
             name,
@@ -58,13 +59,13 @@ class Jobs:
         )
 
     def of(self, name: str, kind: str) -> list[Any]:
-        """Return the Jobs of a release, `train` or `score`, the oldest first."""
+        """Return the `train` or `score` Jobs of a release, oldest first."""
         found = self.access.get_all("job", f"app.kubernetes.io/instance={name}", self.namespace)
         found = [job for job in found if f"-{kind}-" in job["metadata"]["name"]]
         return sorted(found, key=lambda job: str(job["metadata"]["creationTimestamp"]))
 
     def ended(self, name: str, kind: str, timeout_seconds: int = 420) -> Any:
-        """Wait until the release's only Job of a kind has ended; return it."""
+        """Wait until the only Job of a kind has ended, and return it."""
 
         def over() -> bool:
             found = self.of(name, kind)
@@ -78,33 +79,32 @@ class Jobs:
         return self.access.get_all("pod", f"batch.kubernetes.io/job-name={job['metadata']['name']}", self.namespace)
 
     def log(self, pod: str, container: str) -> str:
-        """Return what a container has said."""
+        """Return the log of a container."""
         return self.access.kubectl("logs", pod, f"--container={container}", "--namespace", self.namespace)
 
     def printed(self, spec: dict[str, Any]) -> dict[str, Any]:
-        """Run a pod to its successful end; return the JSON of its last line."""
+        """Run a pod until it succeeds, and return the JSON in its last line of output."""
         self.apply("Pod", "look", spec=spec | {"restartPolicy": "Never"})
         try:
             succeeded = "--for=jsonpath={.status.phase}=Succeeded"
             self.access.kubectl("wait", "pod/look", "--namespace", self.namespace, succeeded, "--timeout=120s")
             (container,) = spec["containers"]
-            answer: dict[str, Any] = json.loads(self.log("look", container["name"]).strip().splitlines()[-1])
+            answer = result(self.log("look", container["name"]))
             return answer
         finally:
             self.access.kubectl("delete", "pod", "look", "--namespace", self.namespace, "--wait=true")
 
 
 def conditions(job: Any) -> set[str]:
-    """Return the conditions of a Job that are true."""
+    """Return the types of the true conditions of a Job."""
     return {each["type"] for each in job["status"].get("conditions", []) if each["status"] == "True"}
 
 
 @contextmanager
-def namespace(access: Access, cluster: ModuleType, name: str) -> Iterator[Jobs]:
-    """Make a namespace, and bring the images to the node; take the namespace away again."""
+def namespace(access: Access, name: str) -> Iterator[Jobs]:
+    """Create a namespace with the images loaded, and delete it at the end."""
     for image in (APP, TRAINING):
-        cluster.build(image)
-        cluster.load(image)
+        push(image)
     made = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
     access.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(made))
     try:

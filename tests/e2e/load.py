@@ -1,9 +1,8 @@
-"""Call /predict from inside the cluster, as fast as a few clients can, and count what fails.
+"""Request generator for /predict that counts failures.
 
-Runs in a pod of the service's own image, standard library only:
-`python3 load.py HOST CLIENTS SECONDS REQUESTS` ends after SECONDS or REQUESTS, what comes first, and prints one JSON
-line: requests, failures (with up to five reasons) and requests per second. Each request has a connection of its own, so
-that every one of them goes through the Service and meets a pod that may be going away.
+It runs in a pod of the service image with only the standard library: `python3 load.py HOST CLIENTS SECONDS REQUESTS`
+ends after SECONDS or REQUESTS, whichever comes first, and prints one JSON line: requests, failures (with up to five
+reasons) and requests per second. Each request uses a new connection, so the Service may route it to a terminating pod.
 """
 
 import json
@@ -23,8 +22,8 @@ def _call(host: str, method: str, path: str, body: bytes | None) -> bytes:
         content = answer.read()
         if answer.status != 200:
             raise HTTPException(f"status {answer.status}")
-        # A reset instead of a farewell: ports in TIME_WAIT would run out at 470 new connections per second.
-        if connection.sock:  # gone already when the server said goodbye first
+        # Close with a reset, because ports in TIME_WAIT would run out at 470 new connections per second.
+        if connection.sock:  # None if the server has closed the connection
             connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return content
     finally:
@@ -32,7 +31,7 @@ def _call(host: str, method: str, path: str, body: bytes | None) -> bytes:
 
 
 def main(host: str, clients: int, seconds: float, requests: int) -> None:
-    """Run the clients to their end and print what they counted."""
+    """Run the clients and print their counts."""
     example = json.dumps(json.loads(_call(host, "GET", "/model", None))["input_example"]).encode()
     started, lock = time.monotonic(), threading.Lock()
     sent, failures = 0, []

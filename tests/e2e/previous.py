@@ -1,23 +1,23 @@
-"""The chart as people have it installed before they upgrade to this one, from git."""
+"""The previous version of the chart, from Git, for upgrade tests."""
 
 import io
 import subprocess
 import tarfile
 from pathlib import Path
 
-from tests.cluster.cache import ROOT
-from tests.cluster.console import Failure, run
+from tools.cluster.cache import ROOT
+from tools.cluster.console import Failure, run
 
 CHART = "charts/model-service"
 
 
 def previous_chart(folder: Path) -> Path:
-    """Write the chart of the newest commit in which it is not the chart of this checkout into `folder`.
+    """Write the chart of the newest commit in which it differs from this checkout into `folder`.
 
-    That is the previous commit when the last one changed the chart; an upgrade from an equal chart would show nothing.
+    An upgrade from an equal chart would prove nothing.
 
     Raises:
-        Failure: git knows no such commit, because the clone is too shallow.
+        Failure: The history does not contain such a commit, because the clone is too shallow.
     """
     for commit in run(["git", "rev-list", "HEAD", "--", CHART], cwd=ROOT).split():
         same = ["git", "diff", "--quiet", commit, "--", CHART]
@@ -28,4 +28,4 @@ def previous_chart(folder: Path) -> Path:
             with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
                 packed.extractall(folder, filter="data")
             return folder / CHART
-    raise Failure(f"git has no commit with another {CHART}. Fetch more history: git fetch --unshallow.")
+    raise Failure(f"The Git history has no commit with a different {CHART}. Fetch more of it: git fetch --unshallow.")

@@ -1,7 +1,7 @@
-"""Send real rows to /predict from inside the cluster at an even pace, and count what fails.
+"""Client that streams real rows to /predict at an even rate and counts failures.
 
-Runs in a pod of the training image, which has the data: `python3 stream.py HOST SECONDS SEED DRIFTED` prints one JSON
-line. Each request has a connection of its own, so that the Service spreads them over the pods.
+It runs in a pod of the training image, which contains the data. `python3 stream.py HOST SECONDS SEED DRIFTED` prints
+one JSON line. Each request uses a new connection, so that the Service distributes them over the pods.
 """
 
 import json
@@ -17,12 +17,12 @@ REQUESTS, ROWS = 600, 20
 
 
 def columns() -> list[str]:
-    """Return the names of the columns, in the order of the rows."""
+    """Return the column names in the order of the rows."""
     return [str(name) for name in load_breast_cancer().feature_names]
 
 
 def rows(seed: int, *, drifted: bool) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Draw rows, shape (REQUESTS * ROWS, 30); drifted: tumours twice as large, a tenth without the first column."""
+    """Draw rows of shape (REQUESTS * ROWS, 30). Drifted tumours are twice as large, and 10 % lack the first column."""
     random, names = np.random.default_rng(seed), columns()
     data = load_breast_cancer().data
     drawn: np.ndarray[Any, np.dtype[np.float32]] = data[random.integers(0, len(data), REQUESTS * ROWS)].astype("f4")
@@ -45,7 +45,7 @@ def _send(host: str, body: bytes) -> None:
 
 
 def main(host: str, seconds: float, seed: int, drifted: str) -> None:
-    """Send all rows and print what was counted."""
+    """Send all rows and print the counts."""
     failures, names, drawn = [], columns(), rows(seed, drifted=drifted == "drifted")
     started = time.monotonic()
     for number, batch in enumerate(np.split(drawn, REQUESTS)):

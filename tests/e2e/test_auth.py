@@ -1,4 +1,4 @@
-"""A release with API keys and traces: strangers stay out, keys change without a restart, spans reach a collector."""
+"""Tests of API keys and traces: keys are required and rotate without a restart, and spans reach a collector."""
 
 import json
 import urllib.error
@@ -11,26 +11,26 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.access import Access
-from tests.cluster.cache import ROOT
-from tests.cluster.console import wait_for
-from tests.cluster.images import APP
-from tests.cluster.main_job import image_values, install
 from tests.e2e.collector import PORT
+from tools.cluster.access import Access
+from tools.cluster.cache import ROOT
+from tools.cluster.console import wait_for
+from tools.cluster.images import APP
+from tools.cluster.main_job import image_values, install
 
 CHART = ROOT / "charts" / "model-service"
 RELEASE = NAMESPACE = "guarded"
 COLLECTOR = Path(__file__).parent / "collector.py"
-# The example's Secret, and what takes the place of its first key.
+# The Secret of the example with its two keys, and the key that replaces the first one.
 SECRET, FIRST, SECOND, THIRD = "example-keys", "only-an-example-0001", "only-an-example-0002", "only-an-example-0003"
 BODY = {"columns": ["mean radius", "mean texture", "mean perimeter", "mean area"], "data": [[18, 10, 123, 1001]]}
 TRACE = "0af7651916cd43dd8448eb211c80319c"
-SYNC_SECONDS = 60  # of the kubelet, for a changed Secret to reach the pod
+SYNC_SECONDS = 60  # for the kubelet to update a changed Secret in the pod
 
 
 @pytest.fixture(scope="module")
 def release(access: Access) -> Iterator[Access]:
-    """Install the chart's own example, one pod of it, beside a collector."""
+    """One pod of the chart's example, next to a collector."""
     access.kubectl("create", "namespace", NAMESPACE)
     try:
         access.kubectl(
@@ -41,7 +41,7 @@ def release(access: Access) -> Iterator[Access]:
         address = f"http://collector.{NAMESPACE}.svc.cluster.local:{PORT}"
         install(
             access, RELEASE, CHART, NAMESPACE, f"--values={CHART / 'ci' / 'guarded-values.yaml'}", *image_values(APP),
-            f"--set-string=tracing.otlpEndpoint={address}", "--set=tracing.sampleRatio=1",
+            f"--set-string=monitoring.tracing.otlpEndpoint={address}", "--set=monitoring.tracing.sampleRatio=1",
             "--set=replicaCount=1", "--set=podDisruptionBudget.enabled=false", "--set=resources.requests.cpu=50m",
         )  # fmt: skip
         yield access
@@ -51,9 +51,9 @@ def release(access: Access) -> Iterator[Access]:
 
 
 def _status(access: Access, key: str = "", *, trace: str = "") -> int:
-    """Return the status of a prediction that is asked for with a key, or without any.
+    """Return the status of a prediction request with or without a key.
 
-    By a way of its own: kubectl ends a forwarding at the first connection that it loses.
+    Each request has its own port-forward, because kubectl ends it at the first lost connection.
     """
     headers = {"Content-Type": "application/json"}
     headers |= {"Authorization": f"Bearer {key}"} if key else {}
@@ -70,14 +70,14 @@ def _status(access: Access, key: str = "", *, trace: str = "") -> int:
 
 
 def _lives(access: Access) -> list[tuple[str, int]]:
-    """Return each pod's identity, and how often its container was started again."""
+    """Return the UID and restart count of each pod."""
     pods = access.get_all(
         "pod", f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/name=model-service", NAMESPACE
     )
     return [(pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"]) for pod in pods]
 
 
-def test_only_who_has_a_key_gets_predictions(release: Access) -> None:
+def test_predictions_require_a_valid_key(release: Access) -> None:
     assert _status(release) == HTTPStatus.UNAUTHORIZED
     assert _status(release, THIRD) == HTTPStatus.UNAUTHORIZED
     assert _status(release, FIRST) == HTTPStatus.OK
@@ -85,32 +85,32 @@ def test_only_who_has_a_key_gets_predictions(release: Access) -> None:
 
 
 @pytest.mark.usefixtures("release")
-def test_helm_test_presents_a_key(access: Access) -> None:
+def test_helm_test_sends_a_key(access: Access) -> None:
     printed = access.helm("test", RELEASE, "--namespace", NAMESPACE, "--timeout", "120s")
 
     assert "Succeeded" in printed
 
 
-def test_span_of_a_prediction_reaches_the_collector(access: Access, release: Access) -> None:
+def test_prediction_span_reaches_the_collector(access: Access, release: Access) -> None:
     assert _status(release, SECOND, trace=TRACE) == HTTPStatus.OK
 
     def spans() -> list[dict[str, Any]]:
         lines = access.kubectl("logs", "pod/collector", "--namespace", NAMESPACE).splitlines()
         return [span for span in map(json.loads, lines) if span["trace"] == TRACE]
 
-    wait_for("the span", spans, timeout_seconds=30, remedy="Does the pod's log complain about the export?")
+    wait_for("the span", spans, timeout_seconds=30, remedy="Does the pod's log contain an error of the exporter?")
     expected = {"path": "/v1/traces", "service": "guarded-model-service", "trace": TRACE, "span": "POST /predict"}
     assert spans() == [expected]
 
 
-def test_keys_change_without_a_restart(access: Access, release: Access) -> None:
+def test_keys_rotate_without_a_restart(access: Access, release: Access) -> None:
     before = _lives(access)
     assert len(before) == 1
     changed = {"data": {"web-2026": None, "web-2028": b64encode(THIRD.encode()).decode()}}
     access.kubectl("patch", "secret", SECRET, "--namespace", NAMESPACE, "--type=merge", "--patch", json.dumps(changed))
 
     taken = lambda: _status(release, THIRD) == HTTPStatus.OK  # noqa: E731
-    wait_for("the new key", taken, timeout_seconds=SYNC_SECONDS, remedy="Does the pod's log say `API keys read`?")
+    wait_for("the new key", taken, timeout_seconds=SYNC_SECONDS, remedy="Does the pod's log contain `API keys read`?")
 
     assert _status(release, FIRST) == HTTPStatus.UNAUTHORIZED
     assert _status(release, SECOND) == HTTPStatus.OK

@@ -1,8 +1,7 @@
-"""A scikit-learn pipeline from the cluster's MLflow, served by the image of docs/custom-image.md."""
+"""Tests of a scikit-learn pipeline that the image of docs/how-to/custom-image.md serves."""
 
 import warnings
 from collections.abc import Iterator
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -11,13 +10,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tests.cluster.access import Access, http
-from tests.cluster.cache import ROOT
-from tests.cluster.images import CUSTOM
-from tests.cluster.main_job import MONITORING, OBSERVABILITY, image_values, install
 from tests.e2e.test_failures import termination_message, unready_release
+from tools.cluster.access import Access, http
+from tools.cluster.cache import ROOT
+from tools.cluster.images import CUSTOM
+from tools.cluster.main_job import MONITORING, OBSERVABILITY, image_values, install
+from tools.cluster.registry import push
 
-# The image is made anew with each change of the service's, and pip takes a minute or more.
+# The image is rebuilt after each change of the service image, and pip takes a minute or more.
 pytestmark = pytest.mark.long
 
 RELEASE = NAMESPACE = "sklearn"
@@ -35,7 +35,7 @@ VALUES = [
 
 @pytest.fixture(scope="module")
 def pipeline(access: Access) -> Iterator[Pipeline]:
-    """A pipeline that is version 1 of a registered model, as scikit-learn's flavor logs it: no pickle, but skops."""
+    """Pipeline that is version 1 of a registered model. The scikit-learn flavor stores it with skops, not pickle."""
     labels = np.where(ROWS.petal > 0.5, "large", "small")
     found = make_pipeline(StandardScaler(), LogisticRegression()).fit(ROWS, labels)
     with (
@@ -58,7 +58,7 @@ def pipeline(access: Access) -> Iterator[Pipeline]:
                     signature=infer_signature(ROWS, found.predict_proba(ROWS)),
                     input_example=ROWS.head(2),
                     pyfunc_predict_fn="predict_proba",
-                    pip_requirements=str(ROOT / "docs" / "custom-image" / "requirements.txt"),
+                    pip_requirements=str(ROOT / "docs" / "how-to" / "custom-image" / "requirements.txt"),
                 )
             yield found
         finally:
@@ -67,10 +67,9 @@ def pipeline(access: Access) -> Iterator[Pipeline]:
 
 
 @pytest.fixture(scope="module")
-def namespace(access: Access, cluster: ModuleType, pipeline: Pipeline) -> Iterator[Access]:
+def namespace(access: Access, pipeline: Pipeline) -> Iterator[Access]:
     del pipeline
-    cluster.build(CUSTOM)
-    cluster.load(CUSTOM)
+    push(CUSTOM)
     access.kubectl("create", "namespace", NAMESPACE)
     try:
         yield access
@@ -78,7 +77,7 @@ def namespace(access: Access, cluster: ModuleType, pipeline: Pipeline) -> Iterat
         access.kubectl("delete", "namespace", NAMESPACE)
 
 
-def test_pipeline_is_served_as_scikit_learn_answers(namespace: Access, pipeline: Pipeline) -> None:
+def test_predictions_match_scikit_learn(namespace: Access, pipeline: Pipeline) -> None:
     install(namespace, RELEASE, ROOT / "charts" / "model-service", NAMESPACE, *VALUES, *image_values(CUSTOM))
     with namespace.forward(f"service/{RELEASE}-model-service", 80, NAMESPACE) as url:
         known = http(f"{url}/model")
@@ -91,10 +90,10 @@ def test_pipeline_is_served_as_scikit_learn_answers(namespace: Access, pipeline:
     namespace.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
 
 
-def test_image_without_the_packages_says_which(access: Access, pipeline: Pipeline) -> None:
+def test_image_without_the_packages_names_them(access: Access, pipeline: Pipeline) -> None:
     del pipeline
     with unready_release(access, "no-mlflow", f"models:/{MODEL}/1", "--set=model.flavor=pyfunc") as selector:
         message = termination_message(access, selector)
 
-    assert "model.flavor=pyfunc needs the package mlflow, which this image has not" in message
+    assert "model.flavor=pyfunc requires the package mlflow, which is not installed in this image" in message
     assert "build an image FROM this one with the model's packages" in message

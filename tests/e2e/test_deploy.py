@@ -1,4 +1,4 @@
-"""The deploy step of a release, from a registry that the kubelet pulls from: two good versions, then broken ones."""
+"""Tests of the deploy step of a release, from the registry of the cluster: two good versions, then broken ones."""
 
 import os
 import tempfile
@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.access import Access, http
-from tests.cluster.console import Failure
-from tests.cluster.images import APP, buildah
-from tests.cluster.main_job import ALIAS, MODEL, MONITORING, OBSERVABILITY
-from tests.delivery.deploy import deploy
-from tests.delivery.publish import Registry, push_charts, push_images
-from tests.delivery.registry import running_registry
 from tests.e2e.test_traffic import under_load
+from tools.cluster.access import Access, http
+from tools.cluster.console import Failure
+from tools.cluster.images import APP, buildah
+from tools.cluster.main_job import ALIAS, MODEL, MONITORING, OBSERVABILITY
+from tools.cluster.registry import address
+from tools.release.deploy import deploy
+from tools.release.publish import Registry, push_charts, push_images
 
 pytestmark = pytest.mark.long
 
@@ -35,7 +35,7 @@ VALUES = {
 
 @dataclass
 class Environment:
-    """A registry with the images and charts of a release, and the variables that name where it goes."""
+    """Registry with the images and charts of a release, and the variables of its target."""
 
     registry: Registry
     images: list[str]
@@ -43,12 +43,12 @@ class Environment:
     variables: dict[str, str] = field(default_factory=dict)
 
     def deploy(self, images: list[str], timeout: str = "90s") -> None:
-        """Run the step."""
+        """Run the deploy step."""
         deploy(self.registry, images, self.charts, {**self.variables, "DEPLOY_TIMEOUT": timeout})
 
     def push_changed(self, *changes: str) -> str:
-        """Push the service's image with a changed configuration, as another version of it, and return its reference."""
-        container = buildah("from", "--pull-never", APP.reference).strip()
+        """Push the service image with a changed configuration as a new version, and return its reference."""
+        container = buildah("from", "--pull-never", APP.local).strip()
         try:
             buildah("config", *changes, container)
             buildah("commit", "--quiet", "--format", "docker", container, "localhost/model-service-drill:1")
@@ -73,22 +73,21 @@ def environment(access: Access, tmp_path_factory: pytest.TempPathFactory) -> Ite
     }
     access.kubectl("create", "namespace", NAMESPACE)
     try:
-        with running_registry(folder) as (address, _):
-            registry = Registry(f"{address}/drill")
-            images = push_images(registry, "0.1.0", "", [APP])
-            charts = push_charts(registry, "0.1.0")
-            yield Environment(registry, images, charts, variables)
+        registry = Registry(f"{address()}/drill")
+        images = push_images(registry, "0.1.0", "", [APP])
+        charts = push_charts(registry, "0.1.0")
+        yield Environment(registry, images, charts, variables)
     finally:
         access.kubectl("delete", "namespace", NAMESPACE)
 
 
 def running_images(access: Access) -> set[str]:
-    """Return the images of the release's Deployment."""
+    """Return the images of the Deployment."""
     found = access.get("deployment", "drill-model-service", NAMESPACE)
     return {container["image"] for container in found["spec"]["template"]["spec"]["containers"]}
 
 
-def test_running_release_is_upgraded_with_no_failed_request(access: Access, environment: Environment) -> None:
+def test_upgrade_drops_no_request(access: Access, environment: Environment) -> None:
     environment.deploy(environment.images)
     second = environment.push_changed("--env", "DRILL=second")
 
@@ -96,7 +95,7 @@ def test_running_release_is_upgraded_with_no_failed_request(access: Access, envi
     with under_load(access, 1, LOAD_SECONDS, 1_000_000, NAMESPACE, "drill-model-service", first) as counted:
         started = time.monotonic()
         environment.deploy([second])
-        assert time.monotonic() - started < LOAD_SECONDS, "nobody called any more when the upgrade ended"
+        assert time.monotonic() - started < LOAD_SECONDS, "the load ended before the upgrade"
 
     print(counted)
     assert running_images(access) == {second}
@@ -104,9 +103,9 @@ def test_running_release_is_upgraded_with_no_failed_request(access: Access, envi
     assert counted["requests"] > 500, counted
 
 
-def test_release_that_does_not_pass_its_test_is_rolled_back(access: Access, environment: Environment) -> None:
+def test_release_with_a_failing_helm_test_is_rolled_back(access: Access, environment: Environment) -> None:
     environment.deploy(environment.images)
-    # Its pods find the model and get ready; the pod of `helm test` asks a proxy for the service, and nobody is there.
+    # The pods load the model and become ready, but the `helm test` pod uses a proxy that does not exist.
     untestable = environment.push_changed("--env", "http_proxy=http://127.0.0.1:1", "--env", "no_proxy=.cluster.local")
 
     with pytest.raises(Failure, match="The release was rolled back: the old version serves"):
@@ -115,7 +114,7 @@ def test_release_that_does_not_pass_its_test_is_rolled_back(access: Access, envi
     assert running_images(access) == set(environment.images)
 
 
-def test_broken_image_is_rolled_back_while_the_old_version_serves(access: Access, environment: Environment) -> None:
+def test_broken_image_is_rolled_back_without_downtime(access: Access, environment: Environment) -> None:
     environment.deploy(environment.images)  # installs, waits, and `helm test` predicts
     assert running_images(access) == set(environment.images)
 
@@ -132,7 +131,7 @@ def test_broken_image_is_rolled_back_while_the_old_version_serves(access: Access
         try:
             with pytest.raises(Failure, match="The release was rolled back: the old version serves"):
                 environment.deploy([broken], "20s")
-            assert caller.is_alive(), "a prediction failed meanwhile"
+            assert caller.is_alive(), "a prediction failed during the rollback"
         finally:
             stop.set()
             caller.join()

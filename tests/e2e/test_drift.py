@@ -1,6 +1,5 @@
-"""Drift over pods that die and are added: PromQL says of a stream of real rows what numpy says of the same rows."""
+"""Tests that the drift in Prometheus matches NumPy on a stream of real rows while pods are killed and added."""
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,22 +10,23 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
-from app.contract import CONTRACT_FILE, MODEL_FILE, Contract, Variable
-from tests.cluster.access import Access, promql
-from tests.cluster.cache import ROOT
-from tests.cluster.console import wait_for
-from tests.cluster.images import APP, TRAINING
-from tests.cluster.main_job import ALIAS, MODEL, TRACKING_URI, image_values, install
-from tests.e2e.report import PICTURE, distributions, draw
+from app.model.contract import CONTRACT_FILE, MODEL_FILE, Contract, Variable
+from tests.e2e.logs import result
 from tests.e2e.stream import columns, rows
+from tools.cluster.access import Access, promql
+from tools.cluster.cache import ROOT
+from tools.cluster.console import wait_for
+from tools.cluster.images import APP, TRAINING
+from tools.cluster.main_job import ALIAS, MODEL, TRACKING_URI, image_values, install
+from tools.generate.drift_report import PICTURE, distributions, draw
 
 NAMESPACE, RELEASE = "drift", "watched"
 FULLNAME = f"{RELEASE}-model-service"
 SCRIPT = Path(__file__).parent / "stream.py"
 PHASE_SECONDS = 120
 TOLERANCE = 0.002
-LOST = 0.03  # of a PSI: what the killed pod had counted since its last scrape is not in it
-SETTLED_SECONDS = 120  # the last scrape, and the rules that build on each other, a minute apart
+LOST = 0.03  # relative: counts of the killed pod since its last scrape are lost
+SETTLED_SECONDS = 120  # the last scrape, and recording rules that depend on each other, a minute apart
 ALERTS = ("ModelPredictionDrift", "ModelFeatureDrift")
 
 type Numbers = np.ndarray[Any, np.dtype[np.float32]]
@@ -34,14 +34,14 @@ type Numbers = np.ndarray[Any, np.dtype[np.float32]]
 
 @pytest.fixture(scope="module")
 def watched(access: Access) -> Iterator[None]:
-    """A release of three pods whose alerts ring within minutes."""
+    """Release of three pods whose alerts fire within minutes."""
     install(
         access, RELEASE, ROOT / "charts" / "model-service", NAMESPACE, *image_values(APP),
         f"--set-string=model.uri=models:/{MODEL}@{ALIAS}", f"--set-string=mlflow.trackingUri={TRACKING_URI}",
-        "--set=replicaCount=3", "--set=resources.requests.cpu=50m", "--set=serviceMonitor.enabled=true",
-        "--set=drift.maxFeatures=1000", "--set=prometheusRule.enabled=true", "--set=prometheusRule.drift.window=30m",
-        "--set=prometheusRule.drift.longWindow=30m", "--set=prometheusRule.alerts.predictionDrift.for=1m",
-        "--set=prometheusRule.alerts.featureDrift.for=1m",
+        "--set=replicaCount=3", "--set=resources.requests.cpu=50m", "--set=monitoring.serviceMonitor.enabled=true",
+        "--set=monitoring.drift.maxFeatures=1000", "--set=monitoring.drift.window=30m",
+        "--set=monitoring.drift.longWindow=30m", "--set=monitoring.prometheusRule.enabled=true",
+        *(f"--set=monitoring.prometheusRule.for.{alert}=1m" for alert in ALERTS),
     )  # fmt: skip
     yield
     access.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
@@ -50,7 +50,7 @@ def watched(access: Access) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def model(mlflow_port: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Contract, xgb.Booster]:
-    """The served model's contract and booster, as MLflow gives them out."""
+    """Contract and booster of the served model, downloaded from MLflow."""
     folder = tmp_path_factory.mktemp("model")
     mlflow.set_tracking_uri(mlflow_port)
     for name in (CONTRACT_FILE, MODEL_FILE):
@@ -66,7 +66,7 @@ def mlflow_port(access: Access) -> Iterator[str]:
 
 
 def start(access: Access, seed: int, drifted: str) -> str:
-    """Start a pod that sends rows, and return its name."""
+    """Start a pod that streams rows, and return its name."""
     pod = f"stream-{seed}"
     access.kubectl(
         "run", pod, f"--namespace={NAMESPACE}", f"--image={TRAINING.reference}", "--restart=Never", "--command", "--",
@@ -76,15 +76,15 @@ def start(access: Access, seed: int, drifted: str) -> str:
 
 
 def end(access: Access, pod: str) -> dict[str, Any]:
-    """Wait for a stream to end, and return what it counted."""
+    """Wait until a stream ends, and return its counts."""
     here = [pod, f"--namespace={NAMESPACE}"]
     access.kubectl("wait", "pod", *here, "--for=jsonpath={.status.phase}=Succeeded", f"--timeout={PHASE_SECONDS + 90}s")
-    counted: dict[str, Any] = json.loads(access.kubectl("logs", *here).splitlines()[-1])
+    counted = result(access.kubectl("logs", *here))
     return counted
 
 
 def psi(prometheus: str) -> dict[str, float]:
-    """Return PSI by variable, as Prometheus has it now."""
+    """Return the current PSI of each variable in Prometheus."""
     found = promql(prometheus, f'model:distribution_psi:short{{namespace="{NAMESPACE}"}}')
     return {each["metric"]["variable"]: float(each["value"][1]) for each in found}
 
@@ -97,7 +97,7 @@ def samples(prometheus: str) -> float:
 
 
 def states(prometheus: str, alert: str) -> set[str]:
-    """Return the states that an alert of the release has had since it was installed."""
+    """Return the states that an alert of the release has had so far."""
     found = promql(prometheus, f'max_over_time(ALERTS{{alertname="{alert}",namespace="{NAMESPACE}"}}[30m])')
     return {each["metric"]["alertstate"] for each in found}
 
@@ -111,7 +111,7 @@ def psi_by_numpy(variable: Variable, values: Numbers) -> float:
 
 
 def expected(model: tuple[Contract, xgb.Booster], sent: Numbers) -> dict[str, float]:
-    """Return PSI by variable, of the rows that were sent."""
+    """Return the PSI of each variable for the sent rows."""
     contract, booster = model
     assert contract.profile
     names = columns()
@@ -121,7 +121,7 @@ def expected(model: tuple[Contract, xgb.Booster], sent: Numbers) -> dict[str, fl
 
 
 @pytest.mark.long
-def test_promql_says_what_numpy_says_of_a_stream_over_pods_that_come_and_go(
+def test_drift_over_changing_pods_matches_numpy(
     access: Access, watched: None, model: tuple[Contract, xgb.Booster], prometheus: str
 ) -> None:
     del watched
@@ -144,7 +144,7 @@ def test_promql_says_what_numpy_says_of_a_stream_over_pods_that_come_and_go(
         else:
             access.kubectl("scale", f"deployment/{FULLNAME}", f"--namespace={NAMESPACE}", "--replicas=4")
         counted = end(access, pod)
-        assert counted["failures"] <= 5, counted  # those that were with the killed pod
+        assert counted["failures"] <= 5, counted  # requests in progress on the killed pod
         sent.append(rows(seed, drifted=drifted == "drifted"))
         wanted = expected(model, np.concatenate(sent))
 

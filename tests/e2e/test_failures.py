@@ -1,4 +1,4 @@
-"""What an engineer on call sees when something that the service relies on is not there, and that it heals by itself."""
+"""Tests of what an engineer on call sees when a dependency is missing, and of the recovery."""
 
 import subprocess
 from collections.abc import Iterator
@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.access import Access, http
-from tests.cluster.cache import ROOT
-from tests.cluster.console import Failure, wait_for
-from tests.cluster.images import APP
-from tests.cluster.main_job import (
+from tools.cluster.access import Access, http
+from tools.cluster.cache import ROOT
+from tools.cluster.console import Failure, wait_for
+from tools.cluster.images import APP
+from tools.cluster.main_job import (
     ALIAS,
     MODEL,
     MONITORING,
@@ -22,12 +22,12 @@ from tests.cluster.main_job import (
     install,
     release_status,
 )
-from tests.cluster.programs import find
+from tools.cluster.programs import find
 
 
 @contextmanager
 def unready_release(access: Access, name: str, uri: str, *extra: str) -> Iterator[str]:
-    """Install one pod that serves `uri` without waiting for it; yield the label selector of its pod."""
+    """Install a release of one pod without waiting for it, and yield the label selector of the pod."""
     access.helm(
         "upgrade", "--install", name, str(ROOT / "charts" / "model-service"), "--namespace", NAMESPACE,
         *image_values(APP), f"--set-string=model.uri={uri}", f"--set-string=mlflow.trackingUri={TRACKING_URI}",
@@ -41,21 +41,21 @@ def unready_release(access: Access, name: str, uri: str, *extra: str) -> Iterato
 
 
 def container(access: Access, selector: str) -> dict[str, Any]:
-    """Return the status of the pod's container ({} while there is none)."""
+    """Return the status of the container, or {} while it does not exist."""
     pods = access.get_all("pod", selector, NAMESPACE)
     statuses = [status for pod in pods for status in pod["status"].get("containerStatuses", [])]
     return statuses[0] if statuses else {}
 
 
 def termination_message(access: Access, selector: str) -> str:
-    """Return what the container said when it gave up, as `kubectl describe pod` shows it."""
+    """Return the termination message of the container, as `kubectl describe pod` shows it."""
 
     def message() -> str:
         status = container(access, selector)
         ended = status.get("lastState", {}).get("terminated") or status.get("state", {}).get("terminated") or {}
         return str(ended.get("message", ""))
 
-    wait_for("the termination message", message, timeout_seconds=60, remedy="The pod did not give up.")
+    wait_for("the termination message", message, timeout_seconds=60, remedy="The container did not exit.")
     return message()
 
 
@@ -85,10 +85,12 @@ def test_service_recovers_when_mlflow_comes_back(access: Access, service: str) -
             message = termination_message(access, selector)
             assert f"models:/{MODEL}@{ALIAS}" in message
             assert TRACKING_URI in message
-            assert http(f"{service}/predict", example)["predictions"], "pods that have their model need no MLflow"
+            assert http(f"{service}/predict", example)["predictions"], (
+                "pods that have loaded their model do not need MLflow"
+            )
 
             access.kubectl("scale", *mlflow, "--replicas=1")
-            # The registry is on a volume: what was registered is still there after the pod was replaced.
+            # The registry is on a volume, so registered models survive the replacement of the pod.
             ready = lambda: container(access, selector).get("ready")  # noqa: E731
             wait_for("the pod that waited for MLflow", ready, timeout_seconds=180, remedy="")
     finally:
@@ -96,7 +98,7 @@ def test_service_recovers_when_mlflow_comes_back(access: Access, service: str) -
         access.kubectl("rollout", "status", *mlflow, "--timeout=120s")
 
 
-def test_models_uri_without_tracking_uri_fails_before_anything_is_installed(access: Access) -> None:
+def test_models_uri_without_tracking_uri_installs_nothing(access: Access) -> None:
     chart = str(ROOT / "charts" / "model-service")
 
     with pytest.raises(Failure, match=r"mlflow\.trackingUri"):
@@ -105,7 +107,7 @@ def test_models_uri_without_tracking_uri_fails_before_anything_is_installed(acce
     assert access.get("deployment", "refused-model-service", NAMESPACE) is None
 
 
-def test_release_of_a_killed_helm_is_taken_over(access: Access) -> None:
+def test_release_of_a_killed_helm_can_be_upgraded(access: Access) -> None:
     chart = ROOT / "charts" / "model-service"
     values = [*image_values(APP), f"--set-string=mlflow.trackingUri={TRACKING_URI}", "--set=resources.requests.cpu=50m"]
     nobody = f"--set-string=model.uri=models:/nobody@{ALIAS}"
@@ -122,7 +124,7 @@ def test_release_of_a_killed_helm_is_taken_over(access: Access) -> None:
     access.helm("uninstall", "stuck", "--namespace", NAMESPACE, "--wait")
 
 
-def test_failed_install_says_what_the_pods_say(access: Access) -> None:
+def test_failed_install_shows_the_termination_message(access: Access) -> None:
     chart = ROOT / "charts" / "model-service"
     values = [*image_values(APP), f"--set-string=mlflow.trackingUri={TRACKING_URI}", "--set=resources.requests.cpu=50m"]
     nobody = [f"--set-string=model.uri=models:/nobody@{ALIAS}", "--set=model.loadTimeoutSeconds=2"]

@@ -1,4 +1,4 @@
-"""Grafana of the real kube-prometheus-stack: our dashboards are in their folders, and its datasource has our data."""
+"""Tests of Grafana in the real kube-prometheus-stack: dashboards in their folders, and data in its data source."""
 
 import base64
 import json
@@ -8,33 +8,33 @@ from typing import Any
 
 import pytest
 
-from tests.charts.harness import MLFLOW, MODEL_SERVICE
-from tests.cluster.access import Access
-from tests.cluster.console import wait_for
-from tests.cluster.main_job import MONITORING, NAMESPACE, OBSERVABILITY
+from tools.charts import MLFLOW, MODEL_SERVICE
+from tools.cluster.access import Access
+from tools.cluster.console import wait_for
+from tools.cluster.main_job import MONITORING, NAMESPACE, OBSERVABILITY
 
 OURS = sorted(path for chart in (MODEL_SERVICE, MLFLOW) for path in (chart / "files" / "dashboards").glob("*.json"))
 
 
 class Grafana:
-    """Grafana's API as its administrator."""
+    """Client for Grafana's API as the administrator."""
 
     def __init__(self, url: str, user: str, password: str) -> None:
         self._url = url
         self._login = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
     def call(self, path: str, body: Any = None) -> Any:
-        """Return the parsed answer to GET, or to POST when there is a body."""
+        """Return the parsed response to GET, or to POST if a body is given."""
         headers = {"Authorization": self._login, "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data, headers)  # noqa: S310 - our own URL
+        request = urllib.request.Request(self._url + path, data, headers)  # noqa: S310 - a local URL
         with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
             return json.load(answer)
 
 
 @pytest.fixture
 def grafana(access: Access) -> Iterator[Grafana]:
-    """Grafana, by the Service and the Secret that the umbrella's notes name."""
+    """Grafana, with the Service and Secret from the umbrella chart's notes."""
     name = f"{OBSERVABILITY}-grafana"
     secret = access.get("secret", name, MONITORING)["data"]
     user, password = (base64.b64decode(secret[key]).decode() for key in ("admin-user", "admin-password"))
@@ -60,7 +60,7 @@ def test_each_dashboard_is_in_its_folder(access: Access, grafana: Grafana) -> No
     wait_for("our dashboards in Grafana", shown, timeout_seconds=180, remedy="See the log of grafana-sc-dashboard.")
 
 
-def test_datasource_has_the_models_data(grafana: Grafana) -> None:
+def test_datasource_returns_model_info(grafana: Grafana) -> None:
     query = {"refId": "A", "expr": "model_info", "instant": True, "datasource": {"uid": "prometheus"}}
 
     def answered() -> bool:

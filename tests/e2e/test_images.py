@@ -1,4 +1,4 @@
-"""What is in our images: no tool that builds, bytecode, and the same bytes each time they are built."""
+"""Tests of the images' content: no build tools, compiled bytecode, and reproducible layers."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.images import PRODUCTS, SOURCE_DATE_EPOCH, Image, build_again, buildah, python_image
+from tools.cluster.images import PRODUCTS, SOURCE_DATE_EPOCH, Image, build_again, buildah, python_image
 
 COMPILERS = re.compile(r"(\w+-linux-gnu-)?(gcc|g\+\+|cc|c\+\+|cpp|clang|ld|as|make|cmake|rustc|cargo|go)([-.\d]*)")
 INSTALLERS = re.compile(r"(pip|uv|uvx)([\d.]*|-[\d.]+\.dist-info)")
@@ -19,7 +19,7 @@ each_image = pytest.mark.parametrize("image", PRODUCTS, ids=lambda image: image.
 
 @contextmanager
 def mounted(reference: str) -> Iterator[Path]:
-    """Yield the folder in which an image's root can be read."""
+    """Yield the folder where the root of an image is mounted."""
     container = buildah("from", "--pull-never", reference).strip()
     try:
         yield Path(buildah("mount", container).strip())
@@ -29,24 +29,24 @@ def mounted(reference: str) -> Iterator[Path]:
 
 @contextmanager
 def added(image: Image) -> Iterator[tuple[Path, list[Path]]]:
-    """Yield an image's root and the files in it that its base does not have."""
-    with mounted(python_image()) as base, mounted(image.reference) as root:
+    """Yield the root of an image, and its files that the base image does not have."""
+    with mounted(python_image()) as base, mounted(image.local) as root:
         theirs = {path.relative_to(base) for path in base.rglob("*")}
         yield root, [path for path in root.rglob("*") if path.relative_to(root) not in theirs]
 
 
 def layers(reference: str) -> list[str]:
-    """Return the digests of an image's layers, the base's first."""
+    """Return the digests of the layers of an image, base first."""
     return list(json.loads(buildah("inspect", "--type", "image", reference))["Docker"]["rootfs"]["diff_ids"])
 
 
 def installers(files: list[Path]) -> set[str]:
-    """Return what pip and uv would be found by: programs and packages."""
+    """Return the programs and packages of pip and uv."""
     return {f.name for f in files if f.parent.name in ("bin", "site-packages") and INSTALLERS.fullmatch(f.name)}
 
 
 @each_image
-def test_nothing_in_it_compiles_or_installs(image: Image) -> None:
+def test_image_has_no_compiler_or_installer(image: Image) -> None:
     with added(image) as (root, ours):
         programs = {path.name for path in root.rglob("bin/*")}
         found = installers(ours)
@@ -54,11 +54,13 @@ def test_nothing_in_it_compiles_or_installs(image: Image) -> None:
     assert "python3" in programs
     assert {name for name in programs if COMPILERS.fullmatch(name)} == set()
     assert found == set()
-    assert {"pip", "pip3"} < installers(list(Path(sys.prefix).rglob("*")))  # ours here has it, so it would be found
+    assert {"pip", "pip3"} < installers(
+        list(Path(sys.prefix).rglob("*"))
+    )  # this environment has pip, which proves the check
 
 
 @each_image
-def test_its_code_is_compiled_and_has_the_date_of_every_build(image: Image) -> None:
+def test_code_is_compiled_and_dates_are_fixed(image: Image) -> None:
     with added(image) as (_, ours):
         dates = {path.lstat().st_mtime for path in ours}
         sources = [path for path in ours if path.suffix == ".py" and path.parent.name != "bin"]
@@ -70,18 +72,18 @@ def test_its_code_is_compiled_and_has_the_date_of_every_build(image: Image) -> N
 
     assert dates == {float(SOURCE_DATE_EPOCH)}
     assert missing == []
-    assert flags == {1}  # valid whatever the date of the source (PEP 552)
+    assert flags == {1}  # hash-based, valid for any date of the source (PEP 552)
     assert len(compiled) > 500
 
 
-@pytest.mark.long  # half a minute to two, each
+@pytest.mark.long  # 30 to 120 seconds each
 @each_image
 def test_two_builds_have_the_same_layers(image: Image) -> None:
     again = f"localhost/{image.name}-again:1"
     try:
         build_again(image, again, "--no-cache")
 
-        assert layers(again) == layers(image.reference)
+        assert layers(again) == layers(image.local)
         assert len(layers(again)) > 2
     finally:
         buildah("rmi", "--force", again)

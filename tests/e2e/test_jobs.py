@@ -1,24 +1,24 @@
-"""The chart's own jobs on the cluster: a release that trains its model, the gate, and a batch that is killed."""
+"""Tests of the chart's Jobs on the cluster: training, the gate, and a batch run that is killed."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
-from tests.cluster.access import Access, http
-from tests.cluster.cache import ROOT
-from tests.cluster.console import Failure, wait_for
-from tests.cluster.images import TRAINING
 from tests.e2e.jobs import Jobs, conditions, namespace, trains
+from tests.e2e.logs import result
+from tools.cluster.access import Access, http
+from tools.cluster.cache import ROOT
+from tools.cluster.console import Failure, wait_for
+from tools.cluster.images import TRAINING
 
 NAMESPACE = "jobs"
 MODEL = "jobs-on-the-cluster"
-ROWS, PART_ROWS = 20_000, 10  # so many parts that the pod cannot end before it is killed
+ROWS, PART_ROWS = 20_000, 10  # enough parts, so that the pod cannot finish before it is killed
 TRAINS = trains(MODEL)
 GOOD = ["--set=training.settings.train.rounds=40", "--set=training.settings.train.early_stopping_rounds=0"]
 WORSE = [
@@ -29,15 +29,15 @@ WORSE = [
 
 
 @pytest.fixture(scope="module")
-def jobs(access: Access, cluster: ModuleType) -> Iterator[Jobs]:
-    """A namespace of our own."""
-    with namespace(access, cluster, NAMESPACE) as made:
+def jobs(access: Access) -> Iterator[Jobs]:
+    """Namespace of these tests."""
+    with namespace(access, NAMESPACE) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def trained(jobs: Jobs) -> Any:
-    """The Job of a release that has trained its first model: the service's pods waited for it."""
+    """The Job of a release that has trained its first model, for which the service pods waited."""
     jobs.release("trained", *TRAINS, *GOOD)
     job = jobs.ended("trained", "train")
     assert conditions(job) >= {"Complete"}
@@ -45,7 +45,7 @@ def trained(jobs: Jobs) -> Any:
 
 
 def champion(access: Access) -> dict[str, Any]:
-    """Return the version that the alias names in MLflow, {} when there is none."""
+    """Return the version that the alias refers to in MLflow, or {} if the alias does not exist."""
     with access.forward("service/obs-mlflow", 5000, "monitoring") as mlflow:
         try:
             answer = http(f"{mlflow}/api/2.0/mlflow/registered-models/alias?name={MODEL}&alias=champion")
@@ -54,30 +54,30 @@ def champion(access: Access) -> dict[str, Any]:
     return dict(answer["model_version"])
 
 
-def test_version_becomes_the_same_bytes_in_another_pod(jobs: Jobs, trained: Any) -> None:
+def test_version_is_reproduced_byte_for_byte_in_another_pod(jobs: Jobs, trained: Any) -> None:
     (pod,) = jobs.pods(trained)
-    version = json.loads(jobs.log(pod["metadata"]["name"], "train").strip().splitlines()[-1])
+    version = result(jobs.log(pod["metadata"]["name"], "train"))
     spec = trained["spec"]["template"]["spec"]
     train = spec.pop("initContainers")[0]
     train["command"] = ["/opt/venv/bin/python", "-m", "training", "reproduce", version["uri"]]
-    train["env"] = [each for each in train["env"] if each["name"] != "TRAINING_CONFIG"]  # the manifest says all of it
+    train["env"] = [
+        each for each in train["env"] if each["name"] != "TRAINING_CONFIG"
+    ]  # the manifest contains all settings
 
-    said = jobs.printed(spec | {"containers": [train]})
+    printed = jobs.printed(spec | {"containers": [train]})
 
-    assert said["outcome"] == "identical"
-    assert said["sha256"] == said["recorded_sha256"] == version["sha256"]
-    assert said["differences"] == [], "the same image, code and data"
+    assert printed["outcome"] == "identical"
+    assert printed["file_sha256"] == printed["recorded_file_sha256"] == version["file_sha256"]
+    assert printed["differences"] == [], "the same image, code and data"
 
 
-def test_release_trains_its_first_model_and_a_worse_run_changes_nothing(
-    access: Access, jobs: Jobs, trained: Any
-) -> None:
+def test_first_run_is_promoted_and_a_worse_run_is_rejected(access: Access, jobs: Jobs, trained: Any) -> None:
     first = champion(access)
     with access.forward("service/trained-model-service", 80, NAMESPACE) as service:
         assert http(f"{service}/model")["version"] == first["version"]
     jobs.release("trained", *TRAINS, *GOOD)
     (same,) = jobs.of("trained", "train")
-    assert same["metadata"]["uid"] == trained["metadata"]["uid"], "the same values train nothing again"
+    assert same["metadata"]["uid"] == trained["metadata"]["uid"], "the same values start no new Job"
 
     jobs.release("trained", *TRAINS, *WORSE)
 
@@ -88,10 +88,10 @@ def test_release_trains_its_first_model_and_a_worse_run_changes_nothing(
     assert "Container promote" in reason["message"]
     assert "exit code 3" in reason["message"]
     assert champion(access)["version"] == first["version"]
-    assert refused["status"]["failed"] == 1, "what the gate refused is not tried again"
+    assert refused["status"]["failed"] == 1, "a rejected run is not retried"
 
 
-def test_schedule_fires_and_goes_through_the_same_gate(access: Access, jobs: Jobs) -> None:
+def test_scheduled_run_passes_the_same_gate(access: Access, jobs: Jobs) -> None:
     jobs.release("nightly", *TRAINS, *WORSE, "--set=training.schedule=0 3 * * *", wait=False)
 
     access.kubectl("create", "job", "now-train-1", "--from=cronjob/nightly-model-service-train", "-n", NAMESPACE)
@@ -100,17 +100,17 @@ def test_schedule_fires_and_goes_through_the_same_gate(access: Access, jobs: Job
     either = '--for=jsonpath={.status.conditions[?(@.status=="True")].type}'
     access.kubectl("wait", either, "--timeout=420s", *name)
     log = jobs.log("job/now-train-1", "train")
-    assert json.loads(log.strip().splitlines()[-1])["uri"].startswith(f"models:/{MODEL}/")
+    assert result(log)["uri"].startswith(f"models:/{MODEL}/")
     access.helm("uninstall", "nightly", "--namespace", NAMESPACE)
 
 
 def data(columns: list[str]) -> str:
-    """Return a data set."""
+    """Return a data set as CSV."""
     drawn = np.random.default_rng(0).uniform(1, 99, (ROWS, len(columns))).round(1)
     return "\n".join([",".join(columns), *(",".join(map(str, row)) for row in drawn.tolist())])
 
 
-# Looks at the predictions as any reader of the folder would.
+# Reads the predictions as any consumer of the folder would.
 LOOK = """
 import json, os, sys
 import pyarrow.parquet as pq
@@ -123,7 +123,7 @@ print(json.dumps({"rows": len(rows), "all": sorted(rows) == list(range(len(rows)
 
 
 def look(jobs: Jobs, prefix: str) -> dict[str, Any]:
-    """Return what a pod sees in the folder that a Job wrote."""
+    """Return what a pod reads from the folder that a Job wrote."""
     container = {
         "name": "look",
         "image": TRAINING.reference,
@@ -134,9 +134,7 @@ def look(jobs: Jobs, prefix: str) -> dict[str, Any]:
     return jobs.printed({"securityContext": {"fsGroup": 10001}, "containers": [container], "volumes": [volume]})
 
 
-def test_killed_batch_goes_on_in_another_pod_and_loses_and_doubles_nothing(
-    access: Access, jobs: Jobs, tmp_path: Path
-) -> None:
+def test_killed_batch_resumes_in_another_pod_without_loss(access: Access, jobs: Jobs, tmp_path: Path) -> None:
     values = yaml.safe_load((ROOT / "charts/model-service/ci/batch-values.yaml").read_text())
     model = next(item for item in values["extraObjects"] if item["metadata"]["name"] == "example-model")
     columns = json.loads(model["data"]["input_example.json"])["columns"]
@@ -174,5 +172,5 @@ def test_killed_batch_goes_on_in_another_pod_and_loses_and_doubles_nothing(
 
     assert "Complete" in conditions(job)
     logs = [jobs.log(pod["metadata"]["name"], "score") for pod in jobs.pods(job)]
-    assert any("going on behind part-" in log for log in logs), logs
+    assert any("continuing after part-" in log for log in logs), logs
     assert look(jobs, job["metadata"]["name"]) == {"rows": ROWS, "all": True, "success": ROWS}

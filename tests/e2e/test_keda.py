@@ -1,20 +1,20 @@
-"""KEDA, built from its Go module, scales the service by what Prometheus says. Long, because its build is."""
+"""Tests of scaling with KEDA and a Prometheus trigger. They are long because KEDA is built from its Go module."""
 
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
 
 from tests.charts.schemas import KEDA as MODULE
-from tests.charts.schemas import module
-from tests.cluster.access import Access
-from tests.cluster.images import KEDA
-from tests.cluster.main_job import ALIAS, MODEL, MONITORING, NAMESPACE, RELEASE, install_model
 from tests.e2e.test_traffic import pods_follow_the_load
+from tools.cluster.access import Access
+from tools.cluster.images import KEDA
+from tools.cluster.main_job import ALIAS, MODEL, MONITORING, NAMESPACE, RELEASE, install_model
+from tools.cluster.registry import push
+from tools.go import module
 
 FULLNAME = f"{RELEASE}-model-service"
 PARTS = ("crd", "general", "rbac", "manager", "metrics-server", "service_account")
@@ -27,7 +27,7 @@ TRIGGER = {
 
 
 def _manifests(access: Access, folder: Path) -> str:
-    """Return KEDA's own manifests, without its webhooks, with our image."""
+    """Return KEDA's own manifests with our image and without its webhooks."""
     shutil.copytree(module(MODULE) / "config", folder / "config")
     for path in (folder / "config").rglob("*"):  # Go's module cache is read-only
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -49,9 +49,8 @@ def _manifests(access: Access, folder: Path) -> str:
 
 
 @pytest.fixture
-def _keda(access: Access, cluster: ModuleType, tmp_path: Path) -> Iterator[None]:
-    cluster.build(KEDA)
-    cluster.load(KEDA)
+def _keda(access: Access, tmp_path: Path) -> Iterator[None]:
+    push(KEDA)
     manifests = _manifests(access, tmp_path / "keda")
     access.kubectl("apply", "--server-side", "-f", "-", stdin=manifests)
     try:
@@ -60,19 +59,19 @@ def _keda(access: Access, cluster: ModuleType, tmp_path: Path) -> Iterator[None]
         served = "apiservice/v1beta1.external.metrics.k8s.io"
         access.kubectl("wait", served, "--for=condition=Available", "--timeout=120s")
         yield
-        install_model(access)  # takes the ScaledObject away while its operator can still let go of it
+        install_model(access)  # removes the ScaledObject while its operator can still remove the finalizer
     finally:
         access.kubectl("delete", "--ignore-not-found", "-f", "-", stdin=manifests)
 
 
 @pytest.mark.long
 @pytest.mark.usefixtures("_keda")
-def test_prometheus_trigger_adds_pods_under_load_and_takes_them_away(access: Access) -> None:
+def test_prometheus_trigger_scales_out_and_in(access: Access) -> None:
     install_model(
-        access, f"models:/{MODEL}@{ALIAS}", "--set=autoscaling.enabled=false", "--set=keda.enabled=true",
-        "--set=keda.minReplicas=1", "--set=keda.maxReplicas=3", "--set=keda.pollingIntervalSeconds=5",
-        f"--set-json=keda.triggers={json.dumps([TRIGGER])}",
-        "--set=keda.behavior.scaleDown.stabilizationWindowSeconds=15",
+        access, f"models:/{MODEL}@{ALIAS}", "--set=autoscaling.keda.enabled=true",
+        "--set=autoscaling.minReplicas=1", "--set=autoscaling.keda.pollingIntervalSeconds=5",
+        f"--set-json=autoscaling.keda.triggers={json.dumps([TRIGGER])}",
+        "--set=autoscaling.behavior.scaleDown.stabilizationWindowSeconds=15",
     )  # fmt: skip
     access.kubectl("wait", f"scaledobject/{FULLNAME}", f"--namespace={NAMESPACE}", "--for=condition=Ready")
     pods_follow_the_load(access, patience_seconds=240)

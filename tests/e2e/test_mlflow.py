@@ -1,4 +1,4 @@
-"""The MLflow server as the charts install it: watched, and with auth closed to all who have no login."""
+"""Tests of the MLflow server as the charts install it, with monitoring and authentication."""
 
 import base64
 import json
@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.harness import MLFLOW as CHART
-from tests.charts.harness import MODEL_SERVICE
-from tests.cluster.access import Access, http, wait_for_series
-from tests.cluster.console import wait_for
-from tests.cluster.images import APP, MLFLOW
-from tests.cluster.main_job import ALIAS, MODEL, MONITORING, OBSERVABILITY, TRAINS, image_values, install
 from tests.e2e.test_monitoring import VARIABLES, assert_each_query_has_data
+from tools.charts import MLFLOW as CHART
+from tools.charts import MODEL_SERVICE
+from tools.cluster.access import Access, http, wait_for_series
+from tools.cluster.console import wait_for
+from tools.cluster.images import APP, MLFLOW
+from tools.cluster.main_job import ALIAS, MODEL, MONITORING, OBSERVABILITY, TRAINS, image_values, install
 
 FULLNAME = f"{OBSERVABILITY}-mlflow"
 RELEASE, NAMESPACE = "closed", "mlflow-auth"
@@ -31,31 +31,31 @@ EXPERIMENTS = "/api/2.0/mlflow/experiments/search?max_results=1"
 
 @pytest.fixture(scope="module")
 def closed(access: Access) -> Iterator[Access]:
-    """The chart's own example with auth, scraped, in a namespace under restricted Pod Security."""
+    """The chart's auth example with a ServiceMonitor, in a namespace with restricted Pod Security."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
     access.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(namespace))
     try:
         monitor = [
-            "--set=serviceMonitor.enabled=true",
-            "--set=serviceMonitor.interval=5s,serviceMonitor.scrapeTimeout=4s",
+            "--set=monitoring.serviceMonitor.enabled=true",
+            "--set=monitoring.serviceMonitor.interval=5s,monitoring.serviceMonitor.scrapeTimeout=4s",
         ]
         install(access, RELEASE, CHART, NAMESPACE, f"--values={CASE}", *image_values(MLFLOW), *monitor)
         yield access
     finally:
-        # Before the namespace: Kubernetes looks again only after half of the pods' longest grace.
+        # Uninstall first: a namespace with running pods takes half of their grace period longer to delete.
         access.helm("uninstall", RELEASE, "reader", "--namespace", NAMESPACE, "--ignore-not-found", "--wait")
         access.kubectl("delete", "namespace", NAMESPACE)
 
 
 def status(url: str, host: str = "", *, password: str = "", method: str = "GET", origin: str = "") -> int:
-    """Return the status for a caller who names a host, an origin and, with a password, the administrator."""
+    """Return the status of a request with a Host header, an origin and the administrator's password, if given."""
     headers = {"Host": host} if host else {}
     headers |= {"Origin": origin, "Content-Type": "application/json"} if origin else {}
     if password:
         headers["Authorization"] = f"Basic {base64.b64encode(f'{LOGIN["username"]}:{password}'.encode()).decode()}"
     data = b'{"max_results": 1}' if method == "POST" else None
-    request = urllib.request.Request(url, data, headers)  # noqa: S310 - our own URLs
+    request = urllib.request.Request(url, data, headers)  # noqa: S310 - local URLs
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
             return int(answer.status)
@@ -64,7 +64,7 @@ def status(url: str, host: str = "", *, password: str = "", method: str = "GET",
             return error.code
 
 
-def test_strangers_stay_out_and_the_administrator_comes_in(closed: Access) -> None:
+def test_only_the_administrator_is_authorized(closed: Access) -> None:
     with closed.forward(f"service/{SERVER}", 5000, NAMESPACE) as url:
         assert status(f"{url}/health") == HTTPStatus.OK
         for path in ("/", "/version", "/metrics", EXPERIMENTS):
@@ -73,7 +73,7 @@ def test_strangers_stay_out_and_the_administrator_comes_in(closed: Access) -> No
             assert status(url + path, password=LOGIN["password"]) == HTTPStatus.OK
 
 
-def test_host_header_must_be_a_name_of_the_server(closed: Access) -> None:
+def test_unknown_host_headers_are_rejected(closed: Access) -> None:
     names = [SERVER, f"{SERVER}.{NAMESPACE}", f"{SERVER}.{NAMESPACE}.svc", f"{SERVER}.{NAMESPACE}.svc.cluster.local"]
     foreign = ["evil.example", f"{SERVER}.evil.example", f"evil.{SERVER}", f"{SERVER}:80", "198.51.100.7:5000"]
     with closed.forward(f"service/{SERVER}", 5000, NAMESPACE) as url:
@@ -83,7 +83,7 @@ def test_host_header_must_be_a_name_of_the_server(closed: Access) -> None:
             assert status(url + EXPERIMENTS, host, password=LOGIN["password"]) == HTTPStatus.FORBIDDEN, host
 
 
-def test_pages_of_others_change_nothing_and_its_own_do(closed: Access) -> None:
+def test_write_requests_require_an_allowed_origin(closed: Access) -> None:
     search = "/ajax-api/2.0/mlflow/experiments/search"
     with closed.forward(f"service/{SERVER}", 5000, NAMESPACE) as url:
         for origin, expected in (
@@ -95,18 +95,18 @@ def test_pages_of_others_change_nothing_and_its_own_do(closed: Access) -> None:
 
 
 @pytest.mark.usefixtures("closed")
-def test_prometheus_has_a_login(prometheus: str) -> None:
+def test_prometheus_scrapes_with_a_login(prometheus: str) -> None:
     wait_for_series(prometheus, f'up{{namespace="{NAMESPACE}",job="{SERVER}",pod=~".+"}} == 1', timeout_seconds=90)
 
 
-def test_helm_test_logs_a_run_and_finds_it_again(closed: Access) -> None:
+def test_helm_test_logs_and_finds_a_run(closed: Access) -> None:
     printed = closed.helm("test", RELEASE, "--namespace", NAMESPACE, "--logs", "--timeout", "120s")
 
     assert "Succeeded" in printed
     assert "was logged with an artifact, read back, found by a search and deleted" in printed
 
 
-def test_model_is_trained_and_served_by_login(closed: Access) -> None:
+def test_model_is_trained_and_served_with_a_login(closed: Access) -> None:
     login = {"MLFLOW_TRACKING_USERNAME": LOGIN["username"], "MLFLOW_TRACKING_PASSWORD": LOGIN["password"]}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mlflow-login"}, "stringData": login}
     closed.kubectl("apply", "--server-side", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(secret))
@@ -128,9 +128,9 @@ def _rules(prometheus: str) -> list[dict[str, Any]]:
     return [rule for group in groups if f"{MONITORING}-{FULLNAME}-" in group["file"] for rule in group["rules"]]
 
 
-def test_alerts_are_evaluated_and_none_fires_while_all_is_well(prometheus: str) -> None:
+def test_alerts_are_evaluated_and_silent_when_healthy(prometheus: str) -> None:
     healthy = lambda: _rules(prometheus) and all(rule["health"] == "ok" for rule in _rules(prometheus))  # noqa: E731
-    wait_for("healthy rules", healthy, timeout_seconds=150, remedy="Does the operator refuse the PrometheusRule?")
+    wait_for("healthy rules", healthy, timeout_seconds=150, remedy="Does the operator reject the PrometheusRule?")
 
     rules = {rule["name"]: rule for rule in _rules(prometheus)}
 
@@ -138,13 +138,13 @@ def test_alerts_are_evaluated_and_none_fires_while_all_is_well(prometheus: str) 
     assert "firing" not in {rules["MLflowDown"]["state"], rules["MLflowErrors"]["state"]}
 
 
-def test_each_query_of_the_dashboard_returns_data(mlflow_url: str, prometheus: str) -> None:
+def test_every_dashboard_query_returns_data(mlflow_url: str, prometheus: str) -> None:
     variables = {**VARIABLES, "$namespace": MONITORING, "$job": FULLNAME}
 
     assert_each_query_has_data(prometheus, DASHBOARD, variables, lambda: http(mlflow_url + EXPERIMENTS))
 
 
-def test_sidecar_finds_the_dashboard(access: Access) -> None:
+def test_dashboard_has_the_label_of_the_sidecar(access: Access) -> None:
     found = access.get("configmap", f"{FULLNAME}-grafana", MONITORING)
 
     assert found["metadata"]["labels"]["grafana_dashboard"] == "1"

@@ -1,26 +1,25 @@
-"""What a person sees when the MLflow server lacks something, how it starts by itself later, and what outlives it."""
+"""Tests of clear messages when the MLflow server lacks a dependency, of its recovery, and of data that is kept."""
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from tests.charts.harness import MLFLOW as CHART
-from tests.cluster.access import Access
-from tests.cluster.console import run, wait_for
-from tests.cluster.images import MLFLOW
-from tests.cluster.main_job import image_values, install
-from tests.cluster.programs import cluster_programs
-from tests.cluster.stores import BUCKET, DATABASE_URI, PASSWORD, install_stores, make_bucket, scale
+from tools.charts import MLFLOW as CHART
+from tools.cluster.access import Access
+from tools.cluster.console import run, wait_for
+from tools.cluster.images import MLFLOW
+from tools.cluster.main_job import image_values, install
+from tools.cluster.programs import clients
+from tools.cluster.stores import BUCKET, DATABASE_URI, PASSWORD, install_stores, make_bucket, scale
 
 NAMESPACE = "mlflow-failures"
 SMALL = ["--set=resources.requests.cpu=50m", "--set=storage.size=1Gi", "--set=prepare.timeoutSeconds=15"]
 DATABASE = '--set-json=mlflow.backendStoreUriFrom={"secretKeyRef": {"name": "%s", "key": "uri"}}'
 LOGIN = {"username": "admin", "password": "long-enough-%-of-it", "flask-secret-key": "any"}
-# Logs a run with an artifact, or reads them again, as a pod elsewhere does: by the Service's name.
+# Logs or reads a run with an artifact through the name of the Service, as any other pod does.
 CLIENT = """
 import hashlib, os, sys, tempfile, mlflow
 client, run_id = mlflow.MlflowClient(), sys.argv[1] if len(sys.argv) > 1 else ""
@@ -35,9 +34,9 @@ print("RUN", run_id, client.get_run(run_id).data.metrics["auc"], hashlib.sha256(
 
 
 @pytest.fixture(scope="module")
-def stores(access: Access, cluster: ModuleType) -> Iterator[Access]:
-    """A namespace with a database and an S3 server that has no bucket yet."""
-    install_stores(access, cluster, NAMESPACE)
+def stores(access: Access) -> Iterator[Access]:
+    """Namespace with a database and an S3 server without a bucket."""
+    install_stores(access, NAMESPACE)
     try:
         yield access
     finally:
@@ -45,34 +44,34 @@ def stores(access: Access, cluster: ModuleType) -> Iterator[Access]:
 
 
 def secret(access: Access, name: str, data: dict[str, str]) -> None:
-    """Make a Secret, or change it."""
+    """Create or change a Secret."""
     item = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}
     access.kubectl("apply", "--server-side", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(item))
 
 
 def pod(access: Access, release: str) -> dict[str, Any]:
-    """Return the release's pod ({} while there is none)."""
+    """Return the pod of the release, or {} while it does not exist."""
     found = access.get_all("pod", f"app.kubernetes.io/instance={release}", NAMESPACE)
     return dict(found[0]) if found else {}
 
 
-def complaint(access: Access, release: str) -> str:
-    """Return what `kubectl describe pod` says about a pod that does not start."""
+def reported(access: Access, release: str) -> str:
+    """Return the messages that `kubectl describe pod` shows for a pod that does not start."""
     found = pod(access, release).get("status", {})
-    said = [condition.get("message", "") for condition in found.get("conditions", [])]
+    messages = [condition.get("message", "") for condition in found.get("conditions", [])]
     for status in found.get("initContainerStatuses", []):
-        said.append(status["state"].get("waiting", {}).get("message", ""))
-        said += [status[key].get("terminated", {}).get("message", "") for key in ("state", "lastState")]
-    return "\n".join(filter(None, said))
+        messages.append(status["state"].get("waiting", {}).get("message", ""))
+        messages += [status[key].get("terminated", {}).get("message", "") for key in ("state", "lastState")]
+    return "\n".join(filter(None, messages))
 
 
 def ready(access: Access, release: str) -> bool:
-    """Say whether the pod serves."""
+    """Return whether the pod is ready."""
     return any(status["ready"] for status in pod(access, release).get("status", {}).get("containerStatuses", []))
 
 
 def storage_class(access: Access) -> None:
-    """Make the class of volumes that the claim asks for, like the cluster's own."""
+    """Create the StorageClass of the claim as a copy of the default class."""
     (own,) = [
         item for item in json.loads(access.kubectl("get", "storageclass", "-o", "json"))["items"]
         if item["metadata"].get("annotations", {}).get("storageclass.kubernetes.io/is-default-class") == "true"
@@ -81,7 +80,7 @@ def storage_class(access: Access) -> None:
     access.kubectl("apply", "-f", "-", stdin=json.dumps({**kept, "metadata": {"name": "later"}}))
 
 
-# By name: values; before the install; the sentence; what takes the cause away.
+# Name of the case: values, action before the install, expected message, action that fixes the cause.
 CASES: dict[str, tuple[list[str], Callable[[Access], Any], str, Callable[[Access], Any]]] = {
     "no-secret": (
         ["--set=auth.enabled=true,auth.existingSecret=login-a"],
@@ -92,7 +91,7 @@ CASES: dict[str, tuple[list[str], Callable[[Access], Any], str, Callable[[Access
     "short-password": (
         ["--set=auth.enabled=true,auth.existingSecret=login-b"],
         lambda access: secret(access, "login-b", {**LOGIN, "password": "short"}),
-        "The administrator's password in auth.existingSecret has 5 characters: put one of 12 or more there",
+        "The administrator's password in auth.existingSecret has 5 characters: use at least 12 characters",
         lambda access: secret(access, "login-b", LOGIN),
     ),
     "wrong-password": (
@@ -104,7 +103,7 @@ CASES: dict[str, tuple[list[str], Callable[[Access], Any], str, Callable[[Access
     "no-database": (
         [DATABASE % "mlflow-database"],
         lambda access: scale(access, "database", NAMESPACE, 0),
-        "Is it up, may this pod reach it, and is mlflow.backendStoreUriFrom right?",
+        "Check that it runs, that this pod may reach it, and mlflow.backendStoreUriFrom.",
         lambda access: scale(access, "database", NAMESPACE, 1),
     ),
     "no-bucket": (
@@ -124,17 +123,17 @@ CASES: dict[str, tuple[list[str], Callable[[Access], Any], str, Callable[[Access
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
-def test_pod_says_what_is_missing_and_recovers_by_itself(stores: Access, name: str) -> None:
-    values, before, sentence, mend = CASES[name]
+def test_pod_reports_what_is_missing_and_recovers(stores: Access, name: str) -> None:
+    values, before, message, fix = CASES[name]
     before(stores)
     stores.helm("install", name, str(CHART), "--namespace", NAMESPACE, *image_values(MLFLOW), *SMALL, *values)
     try:
-        wait_for(sentence, lambda: sentence in complaint(stores, name), timeout_seconds=90, remedy="")
+        wait_for(message, lambda: message in reported(stores, name), timeout_seconds=90, remedy="")
         assert not ready(stores, name)
-        assert PASSWORD not in complaint(stores, name)
+        assert PASSWORD not in reported(stores, name)
         uid = pod(stores, name)["metadata"]["uid"]
 
-        mend(stores)
+        fix(stores)
 
         wait_for("the pod that waited", lambda: ready(stores, name), timeout_seconds=300, remedy="")
         assert pod(stores, name)["metadata"]["uid"] == uid
@@ -144,7 +143,7 @@ def test_pod_says_what_is_missing_and_recovers_by_itself(stores: Access, name: s
 
 
 def client(access: Access, uri: str, *arguments: str) -> list[str]:
-    """Run the client in another namespace and return the words that it prints: run, metric, sha256."""
+    """Run the client in a different namespace and return its output: run, metric and SHA-256."""
     printed = access.kubectl(
         "run", "mlflow-client", "--rm", "--stdin", "--quiet", "--restart=Never", "--namespace=default",
         f"--image={MLFLOW.reference}", f"--env=MLFLOW_TRACKING_URI={uri}",
@@ -154,7 +153,7 @@ def client(access: Access, uri: str, *arguments: str) -> list[str]:
 
 
 @pytest.mark.long
-def test_run_and_artifact_outlive_the_pod_an_upgrade_and_the_release(access: Access) -> None:
+def test_runs_survive_a_killed_pod_an_upgrade_and_an_uninstall(access: Access) -> None:
     namespace, release = "mlflow-kept", "kept"
     uri = f"http://{release}-mlflow.{namespace}.svc.cluster.local:5000"
     install(access, release, CHART, namespace, *image_values(MLFLOW), *SMALL)
@@ -169,7 +168,7 @@ def test_run_and_artifact_outlive_the_pod_an_upgrade_and_the_release(access: Acc
         access.kubectl("rollout", "status", f"deployment/{release}-mlflow", "-n", namespace, "--timeout=180s")
         assert client(access, uri, logged[0]) == logged
 
-        install(access, release, CHART, namespace, *image_values(MLFLOW), *SMALL, "--set-string=podAnnotations.a=b")
+        install(access, release, CHART, namespace, *image_values(MLFLOW), *SMALL, "--set-string=pod.annotations.a=b")
         assert client(access, uri, logged[0]) == logged
 
         access.helm("uninstall", release, "--namespace", namespace, "--wait")
@@ -182,8 +181,8 @@ def test_run_and_artifact_outlive_the_pod_an_upgrade_and_the_release(access: Acc
 
 @pytest.mark.long
 @pytest.mark.parametrize("case", sorted(CHART.glob("ci/*-values.yaml")), ids=lambda path: path.stem)
-def test_example_installs_with_helm_3_and_passes_its_test(access: Access, case: Any) -> None:
-    helm3 = [cluster_programs() / "helm3", "--kubeconfig", access.kubeconfig, "--namespace=mlflow-helm3"]
+def test_example_installs_with_helm_3(access: Access, case: Any) -> None:
+    helm3 = [clients() / "helm3", "--kubeconfig", access.kubeconfig, "--namespace=mlflow-helm3"]
     try:
         install_ = [
             "install",

@@ -1,4 +1,4 @@
-"""What the chart's rules and dashboards are to a real operator and Prometheus: accepted, evaluated, full of data."""
+"""Tests of the rules and dashboards with a real operator and Prometheus."""
 
 import json
 import time
@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.harness import MODEL_SERVICE
-from tests.cluster.access import Access, http, promql
-from tests.cluster.console import Failure, wait_for
-from tests.cluster.main_job import NAMESPACE, RELEASE
-from tests.e2e.report import main as report
+from tools.charts import MODEL_SERVICE
+from tools.cluster.access import Access, http, promql
+from tools.cluster.console import Failure, wait_for
+from tools.cluster.main_job import NAMESPACE, RELEASE
+from tools.generate.drift_report import main as report
 
 FULLNAME = f"{RELEASE}-model-service"
 DASHBOARDS = sorted((MODEL_SERVICE / "files" / "dashboards").glob("*.json"))
-# What Grafana fills in: every namespace and pod, and four scrapes.
+# Values of the Grafana variables: all namespaces and pods, and a rate over four scrapes.
 VARIABLES = dict.fromkeys(("$namespace", "$instance", "$version", "$feature"), ".+")
 VARIABLES |= {"$job": FULLNAME, "$__rate_interval": "1m"}
 
 
 def _groups(prometheus: str) -> list[dict[str, Any]]:
-    """Return the rule groups that Prometheus loaded from our PrometheusRule."""
+    """Return the rule groups that Prometheus has loaded from the PrometheusRule."""
     groups = http(f"{prometheus}/api/v1/rules")["data"]["groups"]
     return [group for group in groups if f"{NAMESPACE}-{FULLNAME}-" in group["file"]]
 
@@ -34,7 +34,7 @@ def test_prometheus_evaluates_every_rule(prometheus: str) -> None:
         groups = _groups(prometheus)
         return groups if groups and all(rule["health"] == "ok" for group in groups for rule in group["rules"]) else []
 
-    wait_for("healthy rules", evaluated, timeout_seconds=150, remedy="Does the operator refuse the PrometheusRule?")
+    wait_for("healthy rules", evaluated, timeout_seconds=150, remedy="Does the operator reject the PrometheusRule?")
     rules = [rule for group in _groups(prometheus) for rule in group["rules"]]
 
     names = {
@@ -47,7 +47,7 @@ def test_prometheus_evaluates_every_rule(prometheus: str) -> None:
     assert not [rule for rule in rules if rule.get("lastError")]
 
 
-def test_no_alert_of_severity_critical_fires_while_all_is_well(prometheus: str) -> None:
+def test_no_critical_alert_fires_when_healthy(prometheus: str) -> None:
     rules = [rule for group in _groups(prometheus) for rule in group["rules"] if rule["type"] == "alerting"]
 
     assert rules
@@ -55,7 +55,7 @@ def test_no_alert_of_severity_critical_fires_while_all_is_well(prometheus: str) 
     assert firing == []
 
 
-def test_sidecar_finds_the_dashboard(access: Access) -> None:
+def test_dashboards_have_the_label_of_the_sidecar(access: Access) -> None:
     found = access.get_all("configmap", "grafana_dashboard=1", NAMESPACE)
 
     assert [item["metadata"]["name"] for item in found] == [f"{FULLNAME}-grafana"]
@@ -65,13 +65,13 @@ def test_sidecar_finds_the_dashboard(access: Access) -> None:
 def assert_each_query_has_data(
     prometheus: str, path: Path, variables: dict[str, str], ask: Callable[[], object]
 ) -> None:
-    """Wait until every panel of a dashboard has something to show.
+    """Wait until every query of a dashboard returns data.
 
     Args:
-        prometheus: its URL.
-        path: the dashboard.
-        variables: what Grafana fills in, by the name with its $.
-        ask: does what the dashboard is about, again and again.
+        prometheus: URL of Prometheus.
+        path: File of the dashboard.
+        variables: Values of the Grafana variables, by name with `$`.
+        ask: Function that sends requests. It is called repeatedly.
     """
     queries = {
         f"{panel['title']}: {target['expr']}": target["expr"]
@@ -86,7 +86,7 @@ def assert_each_query_has_data(
 
     def filled() -> bool:
         ask()
-        # NaN is what a quantile of nothing is: no data for a reader.
+        # A quantile without samples is NaN, which a reader sees as missing data.
         empty.difference_update(
             name for name in set(empty) if any(s["value"][1] != "NaN" for s in promql(prometheus, queries[name]))
         )
@@ -105,23 +105,23 @@ def assert_each_query_has_data(
     DASHBOARDS,
     ids=lambda path: path.stem,
 )
-def test_each_query_of_the_dashboard_returns_data(service: str, prometheus: str, path: Path) -> None:
+def test_every_dashboard_query_returns_data(service: str, prometheus: str, path: Path) -> None:
     example = http(f"{service}/model")["input_example"]
     classes = http(f"{service}/model")["classes"]
     many = {"columns": example["columns"], "data": example["data"] * 40}
 
     def ask() -> None:
-        """Predict, and say of one half of the predictions that they were right and of the other that they were not."""
+        """Predict, and send labels of both classes as feedback."""
         tokens = http(f"{service}/predict", many)["tokens"]
         labels = [{"token": token, "label": classes[i % 2]} for i, token in enumerate(tokens)]
         http(f"{service}/feedback", {"labels": labels})
-        with suppress(Failure):  # the label is none: the rejections have something to show
+        with suppress(Failure):  # an invalid label, so that rejections are counted
             http(f"{service}/feedback", {"labels": [{"token": tokens[0], "label": "neither"}]})
 
     assert_each_query_has_data(prometheus, path, VARIABLES, ask)
 
 
-def test_the_report_is_drawn_of_what_prometheus_has(
+def test_drift_report_is_drawn_from_prometheus(
     service: str, prometheus: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     example = http(f"{service}/model")["input_example"]

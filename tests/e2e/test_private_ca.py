@@ -1,4 +1,4 @@
-"""MLflow behind TLS with a certificate of a private authority: trusted by a ConfigMap, else refused by name."""
+"""Tests of MLflow behind TLS with a private CA: trusted through a ConfigMap, otherwise rejected with a clear error."""
 
 import json
 from collections.abc import Iterator
@@ -7,21 +7,21 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.access import Access, http
-from tests.cluster.console import wait_for
-from tests.cluster.images import APP
-from tests.cluster.main_job import ALIAS, MODEL, MONITORING, NAMESPACE, OBSERVABILITY
-from tests.cluster.pki import issue
+from tests.e2e.certificates import issue
 from tests.e2e.test_failures import container, termination_message, unready_release
+from tools.cluster.access import Access, http
+from tools.cluster.console import wait_for
+from tools.cluster.images import APP
+from tools.cluster.main_job import ALIAS, MODEL, MONITORING, NAMESPACE, OBSERVABILITY
 
-# The short name of MLflow's Service, which the server takes for its own; in the models' namespace it is the proxy.
+# Short name of MLflow's Service, which the server accepts as Host. In the models' namespace it is the proxy.
 HOST = f"{OBSERVABILITY}-mlflow"
 URI = f"https://{HOST}:5000"
 PROXY = (Path(__file__).parent / "tls_proxy.py").read_text()
 
 
 def _objects(folder: Path) -> list[dict[str, Any]]:
-    """Return the authorities, and MLflow's name in the models' namespace, served with TLS."""
+    """Return the CAs, and a TLS proxy with the name of MLflow in the models' namespace."""
     (folder / "other").mkdir()
     issue(folder, "ca", "/CN=company-ca", "")
     issue(folder, "mlflow", f"/CN={HOST}", f"DNS:{HOST}")
@@ -68,17 +68,17 @@ def _values(authority: str) -> list[str]:
     return [f"--set-string=mlflow.trackingUri={URI}", *chosen]
 
 
-def test_model_comes_through_tls_of_a_private_authority(access: Access) -> None:
+def test_model_is_loaded_with_a_private_ca(access: Access) -> None:
     with unready_release(access, "trusting", f"models:/{MODEL}@{ALIAS}", *_values("company-ca")) as selector:
         ready = lambda: container(access, selector).get("ready")  # noqa: E731
-        wait_for("a pod that trusts the authority", ready, timeout_seconds=90, remedy="")
+        wait_for("a pod that trusts the CA", ready, timeout_seconds=90, remedy="")
         with access.forward("service/trusting-model-service", 80, NAMESPACE) as url:
             example = http(f"{url}/model")["input_example"]
             assert http(f"{url}/predict", example)["model"]["name"] == MODEL
 
 
-@pytest.mark.parametrize("authority", ["other-ca", ""], ids=["another authority", "the image's own"])
-def test_unknown_authority_is_named_in_the_termination_message(access: Access, authority: str) -> None:
+@pytest.mark.parametrize("authority", ["other-ca", ""], ids=["different CA", "default CAs"])
+def test_unknown_ca_is_reported_in_the_termination_message(access: Access, authority: str) -> None:
     with unready_release(access, "distrusting", f"models:/{MODEL}@{ALIAS}", *_values(authority)) as selector:
         message = termination_message(access, selector)
 

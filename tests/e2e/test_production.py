@@ -1,17 +1,15 @@
-"""MLflow on a real PostgreSQL and a real S3 server, as values-production.yaml has it."""
+"""Tests of MLflow with PostgreSQL and an S3 server, as values-production.yaml configures it."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import boto3
 import pytest
 from mlflow import MlflowClient
 
-from tests.cluster.access import Access
-from tests.cluster.console import wait_for
-from tests.cluster.stores import BUCKET, DATABASE_URI, KEYS, PASSWORD, make_bucket, psql, put_secret, scale
-from tests.e2e.production import (
+from tools.cluster.access import Access
+from tools.cluster.console import wait_for
+from tools.cluster.production import (
     FULLNAME,
     PODS,
     install_mlflow,
@@ -21,24 +19,25 @@ from tests.e2e.production import (
     wait_until_ready,
     waiting_reasons,
 )
+from tools.cluster.stores import BUCKET, DATABASE_URI, KEYS, PASSWORD, make_bucket, psql, put_secret, scale
 
 
 @pytest.fixture(scope="module")
-def namespace(access: Access, cluster: ModuleType) -> Iterator[str]:
-    """A namespace with both stores, the database empty."""
-    with stores(access, cluster, "production") as name:
+def namespace(access: Access) -> Iterator[str]:
+    """Namespace with both stores and an empty database."""
+    with stores(access, "production") as name:
         yield name
 
 
 @pytest.fixture(scope="module")
 def pods(access: Access, namespace: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The two pods of MLflow, which started at once on the empty database."""
+    """The two MLflow pods, which started together on the empty database."""
     make_bucket(access, namespace)
     install_mlflow(access, namespace, tmp_path_factory.mktemp("umbrella"))
     return wait_until_ready(access, namespace)
 
 
-def test_two_pods_start_at_once_on_an_empty_database(access: Access, namespace: str, pods: list[str]) -> None:
+def test_two_pods_start_together_on_an_empty_database(access: Access, namespace: str, pods: list[str]) -> None:
     statuses = [
         status
         for pod in access.get_all("pod", PODS, namespace)
@@ -50,7 +49,7 @@ def test_two_pods_start_at_once_on_an_empty_database(access: Access, namespace: 
     assert psql(access, namespace, "select count(*) from alembic_version").strip() == "1"
 
 
-def test_what_one_pod_takes_the_other_gives_byte_for_byte(
+def test_artifacts_of_one_pod_are_readable_from_the_other(
     access: Access, namespace: str, pods: list[str], tmp_path: Path
 ) -> None:
     with logging_runs(access, namespace, clients=4, runs=8) as lines:
@@ -69,33 +68,31 @@ def test_what_one_pod_takes_the_other_gives_byte_for_byte(
     assert {run["run_id"] for run in runs} <= {part for item in found["Contents"] for part in item["Key"].split("/")}
 
 
-def test_no_password_is_in_a_log_or_an_object(access: Access, namespace: str, pods: list[str]) -> None:
-    said = access.kubectl("get", "deployments,configmaps", "--namespace", namespace, "--output=yaml")
+def test_logs_and_objects_contain_no_password(access: Access, namespace: str, pods: list[str]) -> None:
+    text = access.kubectl("get", "deployments,configmaps", "--namespace", namespace, "--output=yaml")
     for pod in pods:
-        said += access.kubectl("logs", pod, "--namespace", namespace, "--all-containers")
+        text += access.kubectl("logs", pod, "--namespace", namespace, "--all-containers")
 
-    assert "prod-mlflow" in said
-    assert PASSWORD not in said
-    assert DATABASE_URI.split(":")[2].partition("@")[0] not in said
+    assert "prod-mlflow" in text
+    assert PASSWORD not in text
+    assert DATABASE_URI.split(":")[2].partition("@")[0] not in text
 
 
-def test_pods_say_what_is_missing_and_start_by_themselves_when_it_is_there(
-    access: Access, cluster: ModuleType, tmp_path: Path
-) -> None:
-    def said(words: str) -> None:
-        wait_for(words, lambda: words in waiting_reasons(access, name), timeout_seconds=90, remedy="")
+def test_pods_report_what_is_missing_and_recover(access: Access, tmp_path: Path) -> None:
+    def reports(message: str) -> None:
+        wait_for(message, lambda: message in waiting_reasons(access, name), timeout_seconds=90, remedy="")
 
-    with stores(access, cluster, "production-waits") as name:
+    with stores(access, "production-waits") as name:
         scale(access, "database", name, 0)
         put_secret(access, name, "mlflow-database", {"uri": DATABASE_URI.replace("mlflow:", "mlflow:wrong")})
         install_mlflow(access, name, tmp_path, "--set=mlflow.prepare.timeoutSeconds=10", "--set=mlflow.replicaCount=1")
-        said("Is it up, may this pod reach it, and is mlflow.backendStoreUriFrom right?")
+        reports("Check that it runs, that this pod may reach it, and mlflow.backendStoreUriFrom.")
 
         scale(access, "database", name, 1)
-        said("Correct user and password in mlflow.backendStoreUriFrom.")
+        reports("Correct user and password in mlflow.backendStoreUriFrom.")
 
         put_secret(access, name, "mlflow-database", {"uri": DATABASE_URI})
-        said(f"The bucket {BUCKET} (mlflow.artifactsDestination) at http://bucket:7070 does not exist: create it")
+        reports(f"The bucket {BUCKET} (mlflow.artifactsDestination) at http://bucket:7070 does not exist: create it")
 
         make_bucket(access, name)
         wait_until_ready(access, name)

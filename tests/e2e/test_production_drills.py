@@ -1,4 +1,4 @@
-"""What would lose runs or models, on a real PostgreSQL and a real S3 server: a killed pod, an upgrade. Long."""
+"""Long tests with PostgreSQL and an S3 server: runs and models survive a killed pod and an upgrade from MLflow 2."""
 
 import json
 import os
@@ -10,17 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from mlflow import MlflowClient
 
-from tests.cluster.access import Access
-from tests.cluster.cache import CACHE, LOGS
-from tests.cluster.console import run, wait_for
-from tests.cluster.programs import only_one
-from tests.cluster.stores import BUCKET, DATABASE_URI, KEYS, make_bucket, psql
-from tests.e2e.production import (
+from tools.cluster.access import Access
+from tools.cluster.cache import CACHE, LOGS
+from tools.cluster.console import run, wait_for
+from tools.cluster.production import (
     FULLNAME,
     PODS,
     PROGRAM,
@@ -30,6 +27,8 @@ from tests.e2e.production import (
     stores,
     wait_until_ready,
 )
+from tools.cluster.programs import only_one
+from tools.cluster.stores import BUCKET, DATABASE_URI, KEYS, make_bucket, psql
 
 pytestmark = pytest.mark.long
 
@@ -46,8 +45,8 @@ client.set_registered_model_alias("old", "champion", version)
 """
 
 
-def test_200_runs_of_8_clients_survive_the_kill_of_a_pod(access: Access, cluster: ModuleType, tmp_path: Path) -> None:
-    with stores(access, cluster, "production-kill") as namespace:
+def test_runs_survive_a_killed_pod(access: Access, tmp_path: Path) -> None:
+    with stores(access, "production-kill") as namespace:
         make_bucket(access, namespace)
         install_mlflow(access, namespace, tmp_path)
         pods = wait_until_ready(access, namespace)
@@ -65,20 +64,20 @@ def test_200_runs_of_8_clients_survive_the_kill_of_a_pod(access: Access, cluster
         *runs, sums = lines
 
         print(sums, "finished at the kill:", at_the_kill)
-        assert at_the_kill < 200, "the kill came too late to mean anything"
-        assert sums["runs"] == len(runs) == len({said["number"] for said in runs})
-        assert len(runs) > 190, "the other pod and the client's own retries carry nearly all of them"
+        assert at_the_kill < 200, "the pod was killed too late"
+        assert sums["runs"] == len(runs) == len({each["number"] for each in runs})
+        assert len(runs) > 190, "the other pod and client retries complete nearly all runs"
         for pod in wait_until_ready(access, namespace):
             with access.forward(f"pod/{pod}", 5000, namespace) as url:
                 assert missing(MlflowClient(url), runs, tmp_path) == []
 
 
 def old_python() -> Path:
-    """Return the Python of an environment with an older MLflow; make it when the cache lacks it."""
+    """Return the Python of a cached environment with an older MLflow, creating it if needed."""
     folder = CACHE / "old-mlflow" / OLD_VERSION
     with only_one("old-mlflow"):
         if not (folder / "bin" / "mlflow").exists():
-            uv = shutil.which("uv") or CACHE / "uv" / "bin" / "uv"  # where tests/cluster/python puts it
+            uv = shutil.which("uv") or CACHE / "uv" / "bin" / "uv"  # where tools/python installs it
             run([uv, "venv", "--quiet", "--clear", f"--python={sys.executable}", folder])
             install = [uv, "pip", "install", "--quiet", f"--python={folder / 'bin' / 'python'}", *OLD_PACKAGES]
             run(install, remedy="Check the network and uv's index settings, then run again.")
@@ -86,14 +85,14 @@ def old_python() -> Path:
 
 
 def answers(port: int) -> bool:
-    """Say whether something listens on a port of this machine."""
+    """Return whether a process listens on a local port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager
 def old_server(access: Access, namespace: str) -> Iterator[str]:
-    """Run an older MLflow server on this machine, on the cluster's database and bucket, and yield its address."""
+    """Run an older MLflow server locally with the database and bucket of the cluster, and yield its URL."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -102,7 +101,7 @@ def old_server(access: Access, namespace: str) -> Iterator[str]:
         access.forward("service/bucket", 7070, namespace) as bucket,
         (LOGS / "old-mlflow.log").open("w") as log,
     ):
-        uri = DATABASE_URI.replace("+psycopg", "+psycopg2")  # MLflow 2 knows no other driver
+        uri = DATABASE_URI.replace("+psycopg", "+psycopg2")  # the only driver that MLflow 2 supports
         uri = uri.replace("database:5432", database.removeprefix("http://"))
         places = [f"--backend-store-uri={uri}", f"--artifacts-destination=s3://{BUCKET}/artifacts"]
         command = [str(old_python()), "-m", "mlflow", "server", *places, f"--port={port}", "--workers=1"]
@@ -116,14 +115,12 @@ def old_server(access: Access, namespace: str) -> Iterator[str]:
                 os.killpg(server.pid, 15)
 
 
-def test_database_of_an_older_mlflow_is_migrated_and_loses_nothing(
-    access: Access, cluster: ModuleType, tmp_path: Path
-) -> None:
-    with stores(access, cluster, "production-upgrade") as namespace:
+def test_database_of_mlflow_2_is_migrated_without_loss(access: Access, tmp_path: Path) -> None:
+    with stores(access, "production-upgrade") as namespace:
         make_bucket(access, namespace)
         with old_server(access, namespace) as url:
-            said = run([old_python(), PROGRAM, url, "2", "20", "old"])
-            *runs, _ = [json.loads(line) for line in said.splitlines()]
+            printed = run([old_python(), PROGRAM, url, "2", "20", "old"])
+            *runs, _ = [json.loads(line) for line in printed.splitlines()]
             assert len(runs) == 20
             run([old_python(), "-c", REGISTER, url, runs[0]["run_id"]])
         before = psql(access, namespace, "select version_num from alembic_version").strip()

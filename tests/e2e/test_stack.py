@@ -1,22 +1,22 @@
-"""The real kube-prometheus-stack, beside the cluster's own Prometheus: it finds MLflow and every model by itself.
+"""Tests of the real kube-prometheus-stack next to the cluster's own Prometheus: it discovers MLflow and every model.
 
-Needs its package; without it these are left out and counted. Operator, Prometheus, Alertmanager and node-exporter are
-images made here; what has none (Grafana, kube-state-metrics) is off.
+They need its package. Without it they are left out and counted. The images of operator, Prometheus, Alertmanager and
+node-exporter are built here. Grafana and kube-state-metrics, which have no such image, are disabled.
 """
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-from tests.charts.umbrella import DEPENDENCY, copy_umbrella
-from tests.cluster.access import Access, http, promql, wait_for_series
-from tests.cluster.console import wait_for
-from tests.cluster.images import ALERTMANAGER, MLFLOW, NODE_EXPORTER, OPERATOR, PROMETHEUS, RELOADER, Image
-from tests.cluster.main_job import NAMESPACE, PROMETHEUS_VERSION, RELEASE, image_values, install
+from tools.cluster.access import Access, http, promql, wait_for_series
+from tools.cluster.console import wait_for
+from tools.cluster.images import ALERTMANAGER, MLFLOW, NODE_EXPORTER, OPERATOR, PROMETHEUS, RELOADER, Image
+from tools.cluster.main_job import NAMESPACE, PROMETHEUS_VERSION, RELEASE, image_values, install
+from tools.cluster.registry import push
+from tools.cluster.umbrella import DEPENDENCY, copy_umbrella
 
 pytestmark = pytest.mark.long
 
@@ -43,11 +43,10 @@ VALUES = {
 
 
 @pytest.fixture(scope="module")
-def stack(access: Access, cluster: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The umbrella as it is for kind, in a namespace of its own."""
+def stack(access: Access, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The umbrella chart with the values for kind, in its own namespace."""
     for image in IMAGES.values():
-        cluster.build(image)
-        cluster.load(image)
+        push(image)
     chart = copy_umbrella(tmp_path_factory.mktemp("stack") / "observability")
     flags = [flag for key, image in IMAGES.items() for flag in image_values(image, key)]
     flags += [f"--set-json={key}={value}" for key, value in VALUES.items()]
@@ -64,13 +63,13 @@ def stack(access: Access, cluster: ModuleType, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture
-def own_prometheus(access: Access, stack: None) -> Iterator[str]:  # noqa: ARG001 - it must be there
-    """The URL of the stack's Prometheus, by the Service that the notes name."""
+def own_prometheus(access: Access, stack: None) -> Iterator[str]:  # noqa: ARG001 - the stack must exist
+    """Local URL of the stack's Prometheus, through the Service in the notes."""
     with access.forward("service/obs-prometheus", 9090, HERE) as url:
         yield url
 
 
-def test_models_of_another_namespace_are_scraped_without_a_label(access: Access, own_prometheus: str) -> None:
+def test_models_in_other_namespaces_are_scraped_without_labels(access: Access, own_prometheus: str) -> None:
     monitor = access.get("servicemonitor", FULLNAME, NAMESPACE)
     assert "release" not in monitor["metadata"]["labels"]
 
@@ -99,7 +98,7 @@ def test_rules_of_every_release_are_loaded(own_prometheus: str) -> None:
     wait_for("rules of the model and of MLflow", loaded, timeout_seconds=120, remedy="Is the ruleSelector empty?")
 
 
-def test_prometheus_is_as_the_values_say(own_prometheus: str) -> None:
+def test_prometheus_has_the_configured_settings(own_prometheus: str) -> None:
     flags = http(f"{own_prometheus}/api/v1/status/flags")["data"]
     configuration = http(f"{own_prometheus}/api/v1/status/config")["data"]["yaml"]
 
@@ -108,7 +107,7 @@ def test_prometheus_is_as_the_values_say(own_prometheus: str) -> None:
     assert "scrape_interval: 15s" in configuration
 
 
-def test_node_and_kubelet_are_watched(own_prometheus: str) -> None:
+def test_node_and_kubelet_are_scraped(own_prometheus: str) -> None:
     assert wait_for_series(own_prometheus, "node_memory_MemAvailable_bytes > 0")
     assert wait_for_series(own_prometheus, "kubelet_running_pods > 0")
 
@@ -121,7 +120,7 @@ def test_alerts_reach_alertmanager(access: Access, own_prometheus: str) -> None:
             "the Watchdog in Alertmanager",
             lambda: any(a["labels"]["alertname"] == "Watchdog" for a in http(f"{alertmanager}/api/v2/alerts")),
             timeout_seconds=120,
-            remedy="Does Prometheus know the Alertmanager?",
+            remedy="Is the Alertmanager in the configuration of Prometheus?",
         )
 
 
@@ -131,7 +130,7 @@ def test_no_target_is_down(own_prometheus: str) -> None:
     assert [found["metric"] for found in promql(own_prometheus, "up == 0")] == []
 
 
-def test_the_clusters_own_prometheus_is_left_alone(access: Access, prometheus: str, stack: None) -> None:  # noqa: ARG001
+def test_own_prometheus_of_the_cluster_is_unchanged(access: Access, prometheus: str, stack: None) -> None:  # noqa: ARG001
     owner = access.get("prometheus", "prometheus", "monitoring")
 
     assert owner["spec"]["version"] == PROMETHEUS_VERSION

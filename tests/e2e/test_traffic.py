@@ -1,4 +1,4 @@
-"""The service under load from a pod: upgrades and rollbacks drop no request, disruptions are limited, pods added."""
+"""Tests of the service under load: upgrades and rollbacks drop no request, and autoscaling adds pods."""
 
 import json
 import time
@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.access import Access
-from tests.cluster.console import Failure, wait_for
-from tests.cluster.images import APP
-from tests.cluster.main_job import ALIAS, MODEL, NAMESPACE, RELEASE, TRACKING_URI, image_values, install, install_model
+from tests.e2e.logs import result
 from tests.e2e.previous import previous_chart
+from tools.cluster.access import Access
+from tools.cluster.console import Failure, wait_for
+from tools.cluster.images import APP
+from tools.cluster.main_job import ALIAS, MODEL, NAMESPACE, RELEASE, TRACKING_URI, image_values, install, install_model
 
 FULLNAME = f"{RELEASE}-model-service"
 SCRIPT = Path(__file__).parent / "load.py"
@@ -29,7 +30,7 @@ def under_load(
     host: str = FULLNAME,
     image: str = APP.reference,
 ) -> Iterator[dict[str, Any]]:
-    """Run the load in a pod while the body runs; afterwards the yielded dictionary holds what it counted."""
+    """Run the load in a pod during the body. Afterwards the yielded dictionary contains its counts."""
     pod = ["load", f"--namespace={namespace}"]
     access.kubectl("delete", "pod", *pod, "--ignore-not-found")
     arguments = [host, str(clients), str(seconds), str(requests)]
@@ -42,13 +43,13 @@ def under_load(
         access.kubectl("wait", "pod", *pod, "--for=jsonpath={.status.phase}=Running", "--timeout=60s")
         yield counted
         access.kubectl("wait", "pod", *pod, "--for=jsonpath={.status.phase}=Succeeded", f"--timeout={seconds + 60}s")
-        counted.update(json.loads(access.kubectl("logs", *pod).splitlines()[-1]))
+        counted.update(result(access.kubectl("logs", *pod)))
     finally:
         access.kubectl("delete", "pod", *pod, "--wait=false")
 
 
 def _upgrade_and_roll_back(access: Access) -> None:
-    install_model(access, f"models:/{MODEL}@{ALIAS}", f"--set-string=podAnnotations.upgraded=at-{time.time():.0f}")
+    install_model(access, f"models:/{MODEL}@{ALIAS}", f"--set-string=pod.annotations.upgraded=at-{time.time():.0f}")
     access.helm("rollback", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=5m")
 
 
@@ -61,14 +62,12 @@ def test_upgrade_and_rollback_drop_no_request(access: Access) -> None:
 
 
 @pytest.mark.long
-def test_upgrades_from_the_previous_chart_and_rollbacks_drop_none_of_5000_requests(
-    access: Access, tmp_path: Path
-) -> None:
-    # Keys that the chart has had from the start: the previous one knows no newer ones. Each rollback leads back to it.
+def test_upgrades_from_the_previous_chart_drop_no_request(access: Access, tmp_path: Path) -> None:
+    # The previous chart knows only older keys. Each rollback returns to it.
     install(
         access, RELEASE, previous_chart(tmp_path), NAMESPACE, *image_values(APP),
         f"--set-string=model.uri=models:/{MODEL}@{ALIAS}", f"--set-string=mlflow.trackingUri={TRACKING_URI}",
-        "--set=serviceMonitor.enabled=true", "--set=resources.requests.cpu=100m",
+        "--set=resources.requests.cpu=100m",
         "--set=autoscaling.enabled=true", "--set=autoscaling.minReplicas=2", "--set=autoscaling.maxReplicas=3",
     )  # fmt: skip
     with under_load(access, clients=4, seconds=300, requests=200_000) as counted:
@@ -82,7 +81,7 @@ def test_upgrades_from_the_previous_chart_and_rollbacks_drop_none_of_5000_reques
 
 
 def pods_follow_the_load(access: Access, patience_seconds: int) -> None:
-    """Load the release from one pod to three and wait until it is one again; every request is answered."""
+    """Load the release until it scales from one pod to three, and wait until it is one again. No request fails."""
 
     def replicas() -> int:
         return int(access.get("deployment", FULLNAME, NAMESPACE)["status"].get("readyReplicas", 0))
@@ -98,7 +97,7 @@ def pods_follow_the_load(access: Access, patience_seconds: int) -> None:
     assert counted["failures"] == 0, counted
 
 
-def test_eviction_honours_the_disruption_budget(access: Access) -> None:
+def test_eviction_respects_the_disruption_budget(access: Access) -> None:
     access.kubectl("rollout", "status", f"deployment/{FULLNAME}", "--namespace", NAMESPACE, "--timeout=120s")
     pods = access.get_all("pod", f"app.kubernetes.io/instance={RELEASE}", NAMESPACE)
     names = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
@@ -115,7 +114,7 @@ def test_eviction_honours_the_disruption_budget(access: Access) -> None:
 
 
 @pytest.mark.long
-def test_autoscaler_adds_pods_under_load_and_takes_them_away(access: Access) -> None:
+def test_autoscaler_scales_out_and_in(access: Access) -> None:
     quick = "--set=autoscaling.behavior.scaleDown.stabilizationWindowSeconds=15"
     install_model(access, f"models:/{MODEL}@{ALIAS}", "--set=autoscaling.minReplicas=1", quick)
     pods_follow_the_load(access, patience_seconds=180)

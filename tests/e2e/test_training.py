@@ -1,23 +1,22 @@
-"""Three pods of the chart's Indexed Job train one model: as good as one alone makes it, the same bytes each time."""
+"""Tests of distributed training: three pods of an Indexed Job train one reproducible model, as good as one worker."""
 
 import base64
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tests.cluster.access import Access
-from tests.cluster.console import Failure, wait_for
 from tests.e2e.jobs import Jobs, conditions, namespace, trains
-from training import evaluate, fit
-from training.data import load
-from training.options import TrainOptions
-from training.split import split
+from tests.e2e.logs import result
+from tools.cluster.access import Access
+from tools.cluster.console import Failure, wait_for
+from training.data.dataset import load
+from training.data.split import split
+from training.fitting import evaluate, fit
+from training.train_options import TrainOptions
 
 NAMESPACE = "workers"
 MODEL = "three-pods"
@@ -43,7 +42,7 @@ THREE = [
 
 
 def write(path: Path) -> None:
-    """Write a table of 12 row groups: 4 for each of three workers."""
+    """Write a table of 12 row groups, 4 for each of three workers."""
     drawn = np.random.default_rng(0)
     table = pd.DataFrame(drawn.random((6000, 6), dtype=np.float32), columns=list("abcdef"))
     noise = drawn.random(len(table)) / 2
@@ -52,21 +51,21 @@ def write(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def jobs(access: Access, cluster: ModuleType) -> Iterator[Jobs]:
-    """A namespace of our own."""
-    with namespace(access, cluster, NAMESPACE) as made:
+def jobs(access: Access) -> Iterator[Jobs]:
+    """Namespace of this test."""
+    with namespace(access, NAMESPACE) as made:
         yield made
 
 
 def workers(jobs: Jobs, job: Any) -> list[dict[str, Any]]:
-    """Return what each worker printed last, in their order, of the pods that ended well."""
+    """Return the last line that each successful worker printed, in the order of the workers."""
     pods = [pod for pod in jobs.pods(job) if pod["status"]["phase"] == "Succeeded"]
     pods.sort(key=lambda pod: int(pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"]))
-    return [json.loads(jobs.log(pod["metadata"]["name"], "train").strip().splitlines()[-1]) for pod in pods]
+    return [result(jobs.log(pod["metadata"]["name"], "train")) for pod in pods]
 
 
 def kill_the_second(access: Access) -> None:
-    """End the pod of worker 1 as a lost node would, when the first checkpoint is there."""
+    """Kill the pod of worker 1, as a lost node would, after the first checkpoint exists."""
 
     def pod(index: int) -> str:
         selector = f"app.kubernetes.io/instance=three,batch.kubernetes.io/job-completion-index={index}"
@@ -77,7 +76,7 @@ def kill_the_second(access: Access) -> None:
         try:
             listing = ["exec", pod(0), "--namespace", NAMESPACE, "--container=train", "--", "ls", "/checkpoints"]
             return "checkpoint-" in access.kubectl(*listing)
-        except (Failure, ValueError):  # not all pods are there, or the container has not started
+        except (Failure, ValueError):  # a pod does not exist yet, or its container has not started
             return False
 
     wait_for("the first checkpoint", kept, timeout_seconds=180, remedy="See the log of the first worker.")
@@ -85,7 +84,7 @@ def kill_the_second(access: Access) -> None:
 
 
 @pytest.mark.long
-def test_three_pods_make_one_model_and_a_killed_one_costs_no_byte(access: Access, jobs: Jobs, tmp_path: Path) -> None:
+def test_three_pods_train_one_model_despite_a_killed_pod(access: Access, jobs: Jobs, tmp_path: Path) -> None:
     write(tmp_path / "in.parquet")
     content = base64.b64encode((tmp_path / "in.parquet").read_bytes()).decode()
     jobs.apply("ConfigMap", "data", binaryData={"in.parquet": content})
@@ -100,13 +99,13 @@ def test_three_pods_make_one_model_and_a_killed_one_costs_no_byte(access: Access
     second = jobs.ended("three", "train")
 
     assert [each.get("worker") for each in undisturbed] == [None, 1, 2]
-    assert len({each["sha256"] for each in undisturbed}) == 1
+    assert len({each["file_sha256"] for each in undisturbed}) == 1
     assert "Complete" in conditions(second), second["status"]
     again = workers(jobs, second)
-    assert {each["sha256"] for each in again} == {undisturbed[0]["sha256"]}
+    assert {each["file_sha256"] for each in again} == {undisturbed[0]["file_sha256"]}
     failed = [pod["metadata"]["name"] for pod in jobs.pods(second) if pod["status"]["phase"] == "Failed"]
-    said = [jobs.log(name, "train") for name in failed]
-    assert any("lost another one, whose own log says why" in log for log in said), said
+    logs = [jobs.log(name, "train") for name in failed]
+    assert any("lost another one, whose own log contains the cause" in log for log in logs), logs
     ended = [pod["metadata"]["name"] for pod in jobs.pods(second) if pod["status"]["phase"] == "Succeeded"]
     assert any("from the checkpoint" in jobs.log(name, "train") for name in ended)
     options = TrainOptions(
@@ -119,7 +118,7 @@ def test_three_pods_make_one_model_and_a_killed_one_costs_no_byte(access: Access
 
 
 def measured_alone(options: TrainOptions) -> float:
-    """Return the AUC on the held-out rows of the model that one worker makes of the same data and settings."""
+    """Return the holdout AUC of a model that one worker trains on the same data with the same settings."""
     data = load(options.data_spec)
     parts = split(data, options.split_spec)
     fitted = fit.fit(data, parts.rest, fit.parameters(data, options.booster_params), options.rounds, 2)

@@ -1,4 +1,4 @@
-"""TLS in front of a server without: `python tls_proxy.py HOST PORT` listens on 5000 with /tls/tls.crt and tls.key."""
+"""TLS proxy: `python tls_proxy.py HOST PORT` listens on 5000 with /tls/tls.crt and /tls/tls.key."""
 
 import asyncio
 import ssl
@@ -20,7 +20,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 async def _main() -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain("/tls/tls.crt", "/tls/tls.key")
-    server = await asyncio.start_server(_serve, "0.0.0.0", 5000, ssl=context)  # noqa: S104 - a pod's own address
+    server = await asyncio.start_server(_serve, "0.0.0.0", 5000, ssl=context)  # noqa: S104 - the address of the pod
     await server.serve_forever()
 
 

@@ -1,4 +1,4 @@
-"""The parts of the preparation that need no server: URIs, the login's Secret, places for artifacts, `helm test`."""
+"""The parts of the preparation that need no server: URIs, the Secret, artifact stores and `helm test`."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 from mlflow_server import artifacts, auth, database
 from mlflow_server.errors import NotReadyError
-from tests.cluster.cache import ROOT
+from tools.cluster.cache import ROOT
 
 KEY = "mlflow.backendStoreUriFrom"
 LOGIN = {
@@ -24,7 +24,7 @@ LOGIN = {
 
 @pytest.fixture
 def login(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment with all that auth needs; a test spoils it."""
+    """Set a complete environment for authentication, which a test changes."""
     for name, value in LOGIN.items():
         monkeypatch.setenv(name, value)
     return monkeypatch
@@ -33,23 +33,23 @@ def login(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 @pytest.mark.parametrize(
     "uri", ["postgresql://a:b@c/d", "postgresql+psycopg://a:p%40ss%2Fw%3Ard%25@[::1]:5432/d", "sqlite:////mlflow/a.db"]
 )
-def test_database_uri_is_understood(uri: str) -> None:
+def test_database_uri_is_parsed(uri: str) -> None:
     assert database.parse(uri, KEY).render_as_string(hide_password=False).partition(":")[0] in uri
 
 
 @pytest.mark.parametrize(
     ("uri", "said"),
     [
-        ("", f"{KEY} holds no database URI: write it as postgresql+psycopg://<user>"),
-        ("secret", f"{KEY} holds no database URI"),
-        ("postgresql://a:secret@secret@c/d", f"{KEY} holds no database URI"),
-        ("postgresql://a:secret@c:port/d", f"{KEY} holds no database URI"),
+        ("", f"{KEY} is not a database URI: use postgresql+psycopg://<user>"),
+        ("secret", f"{KEY} is not a database URI"),
+        ("postgresql://a:secret@secret@c/d", f"{KEY} is not a database URI"),
+        ("postgresql://a:secret@c:port/d", f"{KEY} is not a database URI"),
         ("postgres://a:secret@c/d", f"{KEY} starts with postgres://, for which this image has no driver"),
         ("mysql+pymysql://a:secret@c/d", f"{KEY} starts with mysql+pymysql://, for which this image has no driver"),
         ("postgresql+psycopg2://a:secret@c/d", f"{KEY} starts with postgresql+psycopg2://"),
     ],
 )
-def test_other_uri_is_refused_without_being_repeated(uri: str, said: str) -> None:
+def test_invalid_uri_is_refused_without_repeating_it(uri: str, said: str) -> None:
     with pytest.raises(NotReadyError) as refused:
         database.parse(uri, KEY)
 
@@ -61,15 +61,17 @@ def test_other_uri_is_refused_without_being_repeated(uri: str, said: str) -> Non
     ("name", "value", "said"),
     [
         ("MLFLOW_AUTH_ADMIN_USERNAME", "", "The administrator's name in auth.existingSecret is empty"),
-        ("MLFLOW_AUTH_ADMIN_PASSWORD", "", "password in auth.existingSecret has 0 characters: put one of 12 or more"),
+        (
+            "MLFLOW_AUTH_ADMIN_PASSWORD",
+            "",
+            "password in auth.existingSecret has 0 characters: use at least 12 characters",
+        ),
         ("MLFLOW_AUTH_ADMIN_PASSWORD", "elevenchars", "password in auth.existingSecret has 11 characters"),
-        ("MLFLOW_AUTH_ADMIN_PASSWORD", "password1234", "password in auth.existingSecret is known to everybody"),
+        ("MLFLOW_AUTH_ADMIN_PASSWORD", "password1234", "password in auth.existingSecret is publicly known"),
         ("MLFLOW_FLASK_SERVER_SECRET_KEY", "", "The key that signs forms is empty in auth.existingSecret"),
     ],
 )
-def test_login_that_mlflow_would_refuse_is_named(
-    login: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, said: str
-) -> None:
+def test_invalid_login_is_named(login: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, said: str) -> None:
     login.setenv(name, value)
 
     with pytest.raises(NotReadyError) as refused:
@@ -79,22 +81,22 @@ def test_login_that_mlflow_would_refuse_is_named(
     assert not value or value not in str(refused.value)
 
 
-def test_users_are_beside_the_runs_or_in_a_database_of_their_own(login: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    beside = auth.write_settings(tmp_path / "a.ini")
+def test_users_share_the_database_of_runs_or_have_their_own(login: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shared = auth.write_settings(tmp_path / "a.ini")
     login.setenv("AUTH_DATABASE_URI", "sqlite:////mlflow/users.db")
 
-    assert beside == LOGIN["MLFLOW_BACKEND_STORE_URI"]
+    assert shared == LOGIN["MLFLOW_BACKEND_STORE_URI"]
     assert auth.write_settings(tmp_path / "b.ini") == "sqlite:////mlflow/users.db"
 
 
-def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_created_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(NotReadyError, match=r"/file/artifacts \(mlflow.artifactsDestination\) cannot be made"):
+    with pytest.raises(NotReadyError, match=r"/file/artifacts \(mlflow.artifactsDestination\) cannot be created"):
         artifacts.check(str(tmp_path / "file" / "artifacts"))
 
 
-def test_bucket_without_credentials_says_where_to_put_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bucket_without_credentials_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -102,26 +104,28 @@ def test_bucket_without_credentials_says_where_to_put_them(monkeypatch: pytest.M
     monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "http://127.0.0.1:1")
 
     with pytest.raises(
-        NotReadyError, match=r"bucket models .* at http://127.0.0.1:1 needs credentials .* s3.existingSecret"
+        NotReadyError, match=r"bucket models .* at http://127.0.0.1:1 needs credentials, .* s3.existingSecret"
     ):
         artifacts.check("s3://models/mlflow")
 
 
-def test_store_that_cannot_be_reached_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "http://127.0.0.1:1")
 
-    with pytest.raises(NotReadyError, match=r"bucket models .* cannot be reached: .* is s3.endpointUrl right\?"):
+    with pytest.raises(NotReadyError, match=r"bucket models .* is unreachable: .*, and s3.endpointUrl\."):
         artifacts.check("s3://models/mlflow")
 
 
 def test_store_without_its_package_names_the_package() -> None:
-    with pytest.raises(NotReadyError, match="gs://, which needs google-cloud-storage: use an image made FROM this one"):
+    with pytest.raises(
+        NotReadyError, match="gs://, which needs google-cloud-storage: use an image built FROM this one"
+    ):
         artifacts.check("gs://models/mlflow")
 
 
-def test_check_says_which_server_does_not_answer(tmp_path: Path) -> None:
+def test_check_names_the_unreachable_server(tmp_path: Path) -> None:
     message = tmp_path / "termination-log"
     message.write_text("")
     own = {

@@ -1,4 +1,4 @@
-"""The preparation as the init container runs it, on a real SQLite file; tests/e2e has PostgreSQL and S3."""
+"""The preparation with a real SQLite file; tests/e2e uses PostgreSQL and S3."""
 
 import os
 import shutil
@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.cache import ROOT
+from tools.cluster.cache import ROOT
 
-PASSWORD = "twelve-or-more-%"  # noqa: S105 - of a file that lives as long as a test
+PASSWORD = "twelve-or-more-%"  # noqa: S105 - of a temporary file
 AUTH = {
     "MLFLOW_AUTH_ADMIN_USERNAME": "admin",
     "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
@@ -25,7 +25,7 @@ AUTH = {
 
 
 def prepare(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run it with a database and artifacts in a folder, and return how it ended."""
+    """Run the preparation with a database and artifacts in a folder, and return the finished process."""
     message = folder / "termination-log"
     message.write_text("")
     own = {
@@ -43,7 +43,7 @@ def prepare(folder: Path, **environment: str) -> subprocess.CompletedProcess[str
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose database is prepared, with users."""
+    """Return a folder with a prepared database, including users."""
     made: Path = tmp_path_factory.mktemp("prepared")
     done = prepare(made, **AUTH, MLFLOW_AUTH_CONFIG_PATH=str(made / "basic_auth.ini"))
     assert done.returncode == 0, done.stderr
@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tables(folder: Path) -> Iterator[dict[str, int]]:
-    """The tables of the database, with the number of their rows."""
+    """Return the number of rows of each table."""
     with closing(sqlite3.connect(folder / "mlflow.db")) as connection:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         yield {name: connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in names}  # noqa: S608
@@ -63,7 +63,7 @@ def test_empty_database_gets_the_tables_of_runs_and_users(tables: dict[str, int]
     assert (tables["alembic_version"], tables["alembic_version_auth"]) == (1, 1)
 
 
-def test_again_changes_nothing(folder: Path) -> None:
+def test_second_preparation_changes_nothing(folder: Path) -> None:
     done = prepare(folder)
 
     assert done.returncode == 0
@@ -71,7 +71,7 @@ def test_again_changes_nothing(folder: Path) -> None:
     assert (folder / "termination-log").read_text() == ""
 
 
-def test_settings_of_auth_are_what_mlflow_reads_and_nobody_else(folder: Path) -> None:
+def test_only_this_user_and_mlflow_read_the_auth_settings(folder: Path) -> None:
     settings = folder / "basic_auth.ini"
     read = "from mlflow.server.auth.config import read_auth_config as r; print(*r()[:2], r().auth_cache_ttl_seconds)"
 
@@ -85,11 +85,11 @@ def test_settings_of_auth_are_what_mlflow_reads_and_nobody_else(folder: Path) ->
     assert stat.S_IMODE(settings.stat().st_mode) == 0o600
 
 
-def test_artifacts_folder_is_made(folder: Path) -> None:
+def test_artifacts_folder_is_created(folder: Path) -> None:
     assert (folder / "artifacts").is_dir()
 
 
-def test_what_is_missing_is_logged_once_and_becomes_the_termination_message(tmp_path: Path) -> None:
+def test_missing_database_is_logged_once_and_becomes_the_termination_message(tmp_path: Path) -> None:
     uri = "postgresql+psycopg://mlflow:very-secret@127.0.0.1:1/mlflow"
     key = "mlflow.backendStoreUriFrom"
 
@@ -97,14 +97,14 @@ def test_what_is_missing_is_logged_once_and_becomes_the_termination_message(tmp_
     message = (tmp_path / "termination-log").read_text()
 
     assert done.returncode == 1
-    assert done.stderr.count("Trying again.") == 1
+    assert done.stderr.count("Retrying.") == 1
     assert message.startswith("The database postgresql+psycopg://mlflow:***@127.0.0.1:1/mlflow cannot be used: ")
-    assert f"Connection refused. Is it up, may this pod reach it, and is {key} right?" in message
+    assert f"Connection refused. Check that it runs, that this pod may reach it, and {key}." in message
     assert "very-secret" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_tables_of_a_newer_mlflow_are_left_alone(folder: Path, tmp_path: Path) -> None:
+def test_tables_of_a_newer_mlflow_are_not_changed(folder: Path, tmp_path: Path) -> None:
     shutil.copy(folder / "mlflow.db", tmp_path)
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'of-tomorrow'")
@@ -113,5 +113,5 @@ def test_tables_of_a_newer_mlflow_are_left_alone(folder: Path, tmp_path: Path) -
     done = prepare(tmp_path)
 
     assert done.returncode == 1
-    assert "are of a newer MLflow than this image has" in (tmp_path / "termination-log").read_text()
+    assert "A newer MLflow than that of this image" in (tmp_path / "termination-log").read_text()
     assert "Traceback" not in done.stderr

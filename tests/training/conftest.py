@@ -1,4 +1,4 @@
-"""Run a real MLflow server for the session, and `python -m training` against it."""
+"""A real MLflow server for the session, and `python -m training` against it."""
 
 import contextlib
 import io
@@ -21,17 +21,17 @@ from typing import Any
 import mlflow
 import pytest
 
-from tests.app.harness import free_port, until
-from tests.cluster.programs import versitygw
 from tests.training.postgresql import database
+from tools.cluster.programs import versitygw
+from tools.loopback import free_port, until
 from training.__main__ import main
 
-START_SECONDS = 300  # of a busy machine; a quiet one takes 8
+START_SECONDS = 300  # on a busy machine; an idle one takes 8
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running MLflow server and the folder in which it keeps artifacts."""
+    """A running MLflow server and its folder of artifacts."""
 
     uri: str
     artifacts: Path
@@ -90,18 +90,18 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @pytest.fixture
 def broken_artifact_store(server: Server) -> Iterator[Callable[[], None]]:
-    """Put a file where the server keeps its artifacts, as a full or lost volume would; yield how to mend it."""
+    """Replace the folder of artifacts by a file, as a lost volume would, and yield a function that repairs it."""
     server.artifacts.mkdir(exist_ok=True)
     aside = server.artifacts.rename(server.artifacts.with_name("aside"))
     server.artifacts.touch()
 
-    def mend() -> None:
+    def repair() -> None:
         if aside.exists():
             server.artifacts.unlink()
             aside.rename(server.artifacts)
 
-    yield mend
-    mend()
+    yield repair
+    repair()
 
 
 def _listens(port: int) -> bool:
@@ -111,7 +111,7 @@ def _listens(port: int) -> bool:
 
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A real S3 server with a bucket `data`; yield the folder where it keeps it."""
+    """Run a real S3 server with a bucket `data`, and yield the folder of the bucket."""
     port = free_port()
     keys = {"ACCESS_KEY_ID": "someone", "SECRET_ACCESS_KEY": "something"}
     (tmp_path / "s3" / "data").mkdir(parents=True)
@@ -131,7 +131,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Start without the caller's variables, and undo those MLflow sets itself: it exports its tracking URI."""
+    """Remove the variables of the caller, and undo those that MLflow sets: it exports its tracking URI."""
     monkeypatch.setenv("TRAINING_KEEP_DIR", str(tmp_path / "kept"))
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID", "GIT_COMMIT"):
         monkeypatch.delenv(name, raising=False)
@@ -143,7 +143,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
 
 @dataclass(frozen=True)
 class Result:
-    """What a caller of the program sees."""
+    """The exit code, output and messages of a command."""
 
     code: int
     stdout: str
@@ -157,7 +157,7 @@ class Result:
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[..., Result]:
-    """Return a function that runs a command in this process: MLflow's import alone takes seconds."""
+    """Return a function that runs a command in this process, because importing MLflow takes seconds."""
 
     def run(*argv: str) -> Result:
         caplog.clear()
@@ -177,7 +177,7 @@ def run(command: Callable[..., Result]) -> Callable[..., Result]:
 
 @pytest.fixture(scope="session")
 def trained() -> Callable[..., dict[str, Any]]:
-    """Return a function that trains and registers a version, and leaves the champion alone."""
+    """Return a function that trains and registers a version without moving an alias."""
 
     def trained(server: Server, name: str, *argv: str) -> dict[str, Any]:
         output = io.StringIO()

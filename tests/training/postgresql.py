@@ -1,4 +1,4 @@
-"""A real PostgreSQL for MLflow: Debian's server as an unprivileged user, on a port of the loopback interface."""
+"""A real PostgreSQL server for MLflow, run by an unprivileged user on the loopback interface."""
 
 import os
 import pwd
@@ -10,21 +10,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.cluster.preflight import install_packages
+from tools.cluster.preflight import install_packages
 
 VERSIONS = Path("/usr/lib/postgresql")
 
 
 @contextmanager
 def database() -> Iterator[str]:
-    """Yield the URI of an empty database, which goes away afterwards."""
+    """Yield the URI of an empty database, which is removed afterwards."""
     install_packages({str(VERSIONS): "postgresql"})
     programs = max(VERSIONS.glob("*/bin"), key=lambda path: float(path.parent.name))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    folder = Path(tempfile.mkdtemp(prefix="postgresql-"))  # not pytest's own, which others may not enter
-    # As root the server refuses to run; anybody else runs it as themselves.
+    folder = Path(tempfile.mkdtemp(prefix="postgresql-"))  # not the folder of pytest, which other users cannot enter
+    # The server refuses to run as root.
     user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
     if os.geteuid() == 0:
         shutil.chown(folder, user)

@@ -1,4 +1,4 @@
-"""Long work shows a bar on a terminal, and in a pod a line now and then."""
+"""Long tasks show a bar on a terminal, and occasional log lines in a pod."""
 
 import os
 import pty
@@ -27,17 +27,17 @@ def test_bar_is_drawn_on_a_terminal() -> None:
         try:
             while piece := os.read(ours, 4096):
                 drawn += piece
-        except OSError:  # how Linux says that the other end is closed
+        except OSError:  # how Linux reports that the other end is closed
             pass
         finally:
             os.close(ours)
     assert process.returncode == 0
     assert b"fit:  25%" in drawn
     assert b"loss 2" in drawn
-    assert b"fit: 1 of 4 round" not in drawn, "the bar says it"
+    assert b"fit: 1 of 4 round" not in drawn, "the bar shows the progress"
 
 
-def test_elsewhere_there_is_a_line_now_and_then_and_no_bar() -> None:
+def test_without_a_terminal_log_lines_replace_the_bar() -> None:
     said = [
         subprocess.run([sys.executable, "-c", WORK, seconds], capture_output=True, text=True, check=True).stderr
         for seconds in ("0", "30")

@@ -1,7 +1,7 @@
-"""Set a model's version in a GitOps file and push that as a branch. For others' pipelines: standard library only.
+"""Program that sets a model's version in a GitOps file and pushes the change as a branch.
 
-MODEL_FILE, MODEL_NAME, MODEL_VERSION and MODEL_SHA256 say what; branch, title and body go to GITHUB_OUTPUT. Nothing is
-pushed when a sentence is printed.
+It runs in pipelines of other projects and uses only the standard library. Its input is MODEL_FILE, MODEL_NAME,
+MODEL_VERSION and MODEL_SHA256. Branch, title and body go to GITHUB_OUTPUT. If it prints a sentence, it pushed nothing.
 """
 
 import os
@@ -22,11 +22,13 @@ def changed(text: str, model: str, version: str, sha256: str) -> tuple[str, str]
         Refused: the model is not in it just once, has this version, or pins a digest that nobody gave.
     """
     if not re.fullmatch(r"[1-9]\d*", version):
-        raise Refused(f"version={version} is no number. Name the version as the registry does, for example 7.")
+        raise Refused(f"version={version} is not a number. Name the version as the registry does, for example 7.")
     if not re.fullmatch(r"[\w.-][\w. -]*", model):
-        raise Refused(f"model={model!r} is no name of a registered model.")
+        raise Refused(f"model={model!r} is not a valid name of a registered model.")
     if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise Refused("sha256 is no digest of 64 hexadecimal digits. GET /model and docs/custom-image.md tell it.")
+        raise Refused(
+            "sha256 is not a digest of 64 hexadecimal digits. Copy it from GET /model (docs/how-to/custom-image.md)."
+        )
     uri = re.compile(rf"(\buri:\s*[\"']?models:/{re.escape(model)}[/@])([\w.-]+)")
     pin = re.compile(r"(\bsha256:\s*[\"']?)[0-9a-f]{64}\b")
     found = uri.findall(text)
@@ -47,11 +49,11 @@ def main() -> int:
     file, model, version = Path(os.environ["MODEL_FILE"]), os.environ["MODEL_NAME"], os.environ["MODEL_VERSION"]
     try:
         if not file.is_file():
-            raise Refused(f"{file} is no file in this checkout. Name the one with the release's values.")
+            raise Refused(f"{file} is not a file in this checkout. Name the file with the release's values.")
         text, before = changed(file.read_text(), model, version, os.environ.get("MODEL_SHA256", ""))
         branch = f"deploy/{re.sub(r'[^A-Za-z0-9._-]', '-', model)}-{version}"
         if _git("ls-remote", "--heads", "origin", branch):
-            raise Refused(f"Branch {branch} is there already: the version is proposed.")
+            raise Refused(f"Branch {branch} already exists: the version is proposed.")
     except Refused as refused:
         sys.stdout.write(f"error: {refused}\n")
         return 1

@@ -1,13 +1,14 @@
-"""The dashboard of the model: drift, quality by labels that came later, and the objectives of the chosen releases.
+"""Dashboard of the model: drift, quality by feedback labels, and service level objectives of the selected releases.
 
-Requests, latency and resources are the dashboard of the service's.
+The service dashboard shows requests, latency and resources.
 """
 
 import sys
 
 from grafana_foundation_sdk.builders import barchart, common, table
 from grafana_foundation_sdk.models import common as models
-from panels import (
+
+from tools.generate.panels import (
     MODELS,
     PODS,
     RATE,
@@ -29,8 +30,8 @@ STACKED = common.StackingConfig().mode(models.StackingMode.NORMAL).group("A")
 
 
 def glance() -> list[Panel]:
-    """Return what one looks at first."""
-    psi = "Population stability index: under 0.1 is stable, above 0.2 has moved."
+    """Return the overview."""
+    psi = "Population stability index (PSI). Below 0.1 is stable, above 0.2 has drifted."
     age = f"time() - max(model_trained_timestamp_seconds{{{MODELS}}})"
     weighted = f"max(model:feature_psi_importance_weighted:short{{{RECORDED}}})"
     model = "namespace, job, model_name, model_version"
@@ -42,52 +43,59 @@ def glance() -> list[Panel]:
         number(
             "Prediction drift", psi, "none", f"max(model:distribution_psi:short{{{PREDICTION}}})", 0.1, 0.2
         ).decimals(2),
-        number("Worst feature", psi, "none", f"max(model:distribution_psi:short{{{FEATURE}}})", 0.1, 0.25).decimals(2),
         number(
-            "Drift that matters", "Drift of all features, each weighed by its importance.", "none", weighted, 0.1, 0.2
+            "Highest feature drift", psi, "none", f"max(model:distribution_psi:short{{{FEATURE}}})", 0.1, 0.25
         ).decimals(2),
         number(
-            "AUC", "Of the predictions with a label.", "none", f"min(model:feedback_auc:long{{{RECORDED}}})"
-        ).decimals(3),
-        number("Model age", "Since the oldest model that is served was trained.", "s", age, 7776000, 15552000),
+            "Weighted drift", "Sum of the PSI of all features, weighted by importance.", "none", weighted, 0.1, 0.2
+        ).decimals(2),
         number(
-            "Values compared",
-            "Predictions in the window; drift needs at least 200.",
+            "AUC", "AUC of the predictions with a label.", "none", f"min(model:feedback_auc:long{{{RECORDED}}})"
+        ).decimals(3),
+        number("Model age", "Time since the training of the oldest served model.", "s", age, 7776000, 15552000),
+        number(
+            "Compared predictions",
+            "Predictions in the short window. Drift requires 200 by default.",
             "none",
             f"sum(model:distribution_samples:increase_short{{{PREDICTION}}})",
         ).decimals(0),
         number(
-            "Without a profile",
-            "Models without a reference profile: nothing is known of their drift, whatever else is shown here.",
+            "Models without a profile",
+            "Served models without a reference profile. Their drift is unknown, whatever other panels show.",
             "none",
             without,
             1,
         ),
-        number("Models", "Models and versions that are served.", "none", f"count({served})"),
+        number("Models", "Served models and versions.", "none", f"count({served})"),
     ]
     return [panel.span(3) for panel in shown]
 
 
 def predictions() -> list[Panel]:
-    """Return how the answers are distributed."""
+    """Return the distribution of the predictions."""
     live = f"avg by (bin) (model:distribution_values:ratio_short{{{PREDICTION}}})"
     reference = f"avg by (bin) (model:distribution_reference:ratio{{{PREDICTION}}})"
     floor = f"max by (variable) (model:distribution_psi_noise_floor:short{{{PREDICTION}}})"
     over_time = graph(
-        "Shares over time",
-        "Share of the predictions in each bin of the reference.",
+        "Prediction distribution over time",
+        "Ratio of the predictions in each bin of the reference.",
         "percentunit",
         query(live, "{{bin}}"),
     )
     return [
-        _compared("Predictions: live and reference", "bin of the reference", live, reference),
+        _compared(
+            "Predictions: live and reference",
+            "Ratio of the predictions in each bin of the reference.",
+            live,
+            reference,
+        ),
         over_time.stacking(STACKED).fill_opacity(60).max(1),
         graph(
-            "Drift of the predictions",
-            "PSI, what chance alone makes of so few values, and two other distances.",
+            "Prediction drift over time",
+            "PSI, the PSI that chance alone can reach, and two other distances.",
             "none",
             query(f"max by (variable) (model:distribution_psi:short{{{PREDICTION}}})", "PSI {{variable}}"),
-            query(floor, "chance {{variable}}"),
+            query(floor, "PSI by chance {{variable}}"),
             query(
                 f"max by (variable) (model:distribution_js_distance:short{{{PREDICTION}}})", "JS distance {{variable}}"
             ),
@@ -97,23 +105,25 @@ def predictions() -> list[Panel]:
 
 
 def features() -> list[Panel]:
-    """Return how the inputs are distributed."""
+    """Return the distribution of the features."""
     live = f"avg by (bin) (model:distribution_values:ratio_short{{{CHOSEN}}})"
     reference = f"avg by (bin) (model:distribution_reference:ratio{{{CHOSEN}}})"
     outside = f"sum by (variable) (rate(model_feature_out_of_range_total{{{MODELS}}}{RATE}))"
     importance = f"max by (variable) (model_feature_importance_ratio{{{MODELS}}})"
     columns = {
         "variable": "feature",
-        "Value #A": "PSI, short",
-        "Value #B": "PSI, long",
+        "Value #A": "PSI, short window",
+        "Value #B": "PSI, long window",
         "Value #C": "importance",
-        "Value #D": "missing, more than in training",
-        "Value #E": "unseen categories",
+        "Value #D": "missing ratio above training",
+        "Value #E": "unseen category ratio",
         "Value #F": "out of range per second",
-        "Value #G": "PSI, short, times importance",
+        "Value #G": "weighted PSI",
     }
     listed = table.Panel().title("Features by drift").unit("none").decimals(3).span(24).height(10)
-    listed = listed.description("The features that are counted; sort by a column to find what moved and matters.")
+    listed = listed.description(
+        "Features with drift counters. Sort by weighted PSI to find important features that drifted."
+    )
     of_feature = joined(
         listed,
         "variable",
@@ -122,7 +132,7 @@ def features() -> list[Panel]:
         f"max by (variable) (model:distribution_psi:long{{{FEATURE}}})",
         importance,
         f"max by (variable) (model:feature_missing:delta_short{{{RECORDED}}})",
-        # Of a number there are none.
+        # Numeric features have no unseen categories.
         f'max by (variable) (model:distribution_values:ratio_short{{{FEATURE},bin="__unseen__"}})'
         f" or max by (variable) (model:distribution_psi:short{{{FEATURE}}}) * 0",
         outside,
@@ -130,16 +140,21 @@ def features() -> list[Panel]:
     )
     return [
         of_feature,
-        _compared("Feature: live and reference", "bin of the reference, of the chosen feature", live, reference),
+        _compared(
+            "Feature: live and reference",
+            "Ratio of the values of the selected features in each bin of the reference.",
+            live,
+            reference,
+        ),
         graph(
-            "Drift of the features",
+            "Feature drift over time",
             "PSI of each feature over the short window.",
             "none",
             query(f"max by (variable) (model:distribution_psi:short{{{FEATURE}}})", "{{variable}}"),
         ),
         graph(
-            "Out of range",
-            "Values per second outside what training saw: trees answer there as at its end.",
+            "Out-of-range values",
+            "Values per second outside the range of training, where trees predict as at its bounds.",
             "cps",
             query(outside, "{{variable}}"),
         ),
@@ -147,7 +162,7 @@ def features() -> list[Panel]:
 
 
 def quality() -> list[Panel]:
-    """Return how good the predictions turned out to be."""
+    """Return the quality of the predictions by their labels."""
     by_bin = f"sum by (bin) (rate(model_feedback_score_sum_total{{{MODELS}}}{RATE}))"
     labels = f"sum by (bin) (rate(model_feedback_scores_total{{{MODELS}}}{RATE}))"
     positive = f'sum by (bin) (rate(model_feedback_scores_total{{{MODELS},outcome="positive"}}{RATE}))'
@@ -158,7 +173,7 @@ def quality() -> list[Panel]:
     return [
         graph(
             "AUC over time",
-            "Of the predictions with a label, beside the one of the training.",
+            "AUC of the predictions with a label, and AUC at training.",
             "none",
             query(f"min by (model_version) (model:feedback_auc:long{{{RECORDED}}})", "live {{model_version}}"),
             query(
@@ -168,40 +183,40 @@ def quality() -> list[Panel]:
         ),
         _compared(
             "Calibration",
-            "bin of the score: mean score and share of positives",
+            "Mean score and positive ratio in each bin of the score.",
             f"{by_bin} / ({labels} > 0)",
             f"{positive} / ({labels} > 0)",
-            names=("mean score", "share of positives"),
+            names=("mean score", "positive ratio"),
         ),
         graph(
-            "Errors",
-            "Calibration error, mean squared error (of a score, the Brier score), and share of right classes.",
+            "Prediction quality",
+            "Calibration error, mean squared error (for probabilities, the Brier score) and accuracy.",
             "none",
             query(f"max by (model_version) (model:feedback_calibration_error:long{{{RECORDED}}})", "calibration error"),
             query(f"max by (model_version) (model:feedback_squared_error:mean_long{{{RECORDED}}})", "squared error"),
             query(f"min by (model_version) (model:feedback_accuracy:ratio_long{{{RECORDED}}})", "accuracy"),
         ),
         graph(
-            "Positives",
-            "What the reference's calibration expects of the scores, and the share among the labels. What is expected"
-            " cannot see a changed meaning of the features.",
+            "Positive ratio",
+            "Ratio expected from the scores and the reference calibration, and ratio among the labels. The expected"
+            " ratio does not reflect a changed meaning of the features.",
             "percentunit",
             query(f"avg by (model_version) (model:estimated_positive:ratio_short{{{RECORDED}}})", "expected"),
-            query(f'{scored},outcome="positive"}}) / {scored}}})', "of the labels"),
+            query(f'{scored},outcome="positive"}}) / {scored}}})', "labels"),
         ),
         graph(
-            "Labels",
-            "Share of the predictions that have a label, and labels per second that were not scored.",
+            "Label coverage",
+            "Ratio of the predictions with a label, and rejected labels per second.",
             "none",
             query(f"min by (model_version) (model:feedback_coverage:ratio_long{{{RECORDED}}})", "coverage"),
             query(f"sum by (reason) (rate(model_feedback_rejected_total{{{PODS}}}{RATE}))", "rejected: {{reason}}"),
         ),
-        graph("Label delay", "From a prediction to its label.", "s", *delays),
+        graph("Label delay", "Time from a prediction to its label.", "s", *delays),
     ]
 
 
 def objectives() -> list[Panel]:
-    """Return how fast the budgets are spent."""
+    """Return the burn rate of the budgets."""
     windows = ("1h", "6h", "1d", "3d")
     budget = f"(1 - max(job:slo_availability:ratio{{{RELEASES}}}))"
     burn = [
@@ -210,21 +225,22 @@ def objectives() -> list[Panel]:
     p99 = quantile(0.99, "http_server_request_duration_seconds", f'{PODS},path="/predict"')
     return [
         graph(
-            "Error budget burn",
-            "1 spends the month's budget in a month; alerts ring at 14.4 over 1 h, 6 over 6 h, 3 over 1 d, 1 over 3 d.",
+            "Error budget burn rate",
+            "1 spends the budget in exactly a month. Alerts fire above 14.4 over 1 h, 6 over 6 h, 3 over 1 d and 1 over"
+            " 3 d.",
             "none",
             *burn,
         ),
         graph(
-            "Late predictions",
-            "Share of the predictions that took longer than the objective.",
+            "Slow predictions",
+            "Ratio of the predictions that took longer than the latency objective.",
             "percentunit",
             query(f"max(job:http_server_slow:ratio_rate5m{{{RELEASES}}})", "5m"),
             query(f"max(job:http_server_slow:ratio_rate1h{{{RELEASES}}})", "1h"),
         ),
         graph(
-            "p99 and objective",
-            "99th percentile of /predict, and the time within which predictions shall be answered.",
+            "p99 latency and objective",
+            "99th percentile of the latency of /predict, and the latency objective.",
             "s",
             query(p99, "p99"),
             query(f"min(job:slo_latency_threshold:seconds{{{RELEASES}}})", "objective"),
@@ -232,22 +248,22 @@ def objectives() -> list[Panel]:
     ]
 
 
-def _compared(title: str, what: str, first: str, second: str, names: tuple[str, str] = ("live", "reference")) -> Panel:
-    """Return a bar chart of two values per bin."""
-    panel = (
-        barchart.Panel().title(title).description(f"By {what}.").unit("percentunit").x_field("bin").span(8).height(8)
-    )
+def _compared(
+    title: str, description: str, first: str, second: str, names: tuple[str, str] = ("live", "reference")
+) -> Panel:
+    """Return a bar chart with two values per bin."""
+    panel = barchart.Panel().title(title).description(description).unit("percentunit").x_field("bin").span(8).height(8)
     return joined(panel, "bin", {"Value #A": names[0], "Value #B": names[1]}, first, second)
 
 
 if __name__ == "__main__":
-    description = "Drift, quality and objectives of the models that charts/model-service serves."
+    description = "Drift, quality and service level objectives of the models that charts/model-service serves."
     rows = {
-        "At a glance": glance(),
+        "Overview": glance(),
         "Predictions": predictions(),
         "Features": features(),
-        "Quality, by labels that came later": quality(),
-        "Objectives": objectives(),
+        "Quality by feedback labels": quality(),
+        "Service level objectives": objectives(),
     }
     feature = f"label_values(model_feature_importance_ratio{{{RECORDED}}}, variable)"
     sys.stdout.write(build("Model", "model-drift", description, "model_info", rows, VERSIONS | {"feature": feature}))

@@ -1,6 +1,6 @@
-"""The dashboard of the service: traffic, errors, latency and resources of the chosen releases.
+"""Dashboard of the service: traffic, errors, latency and resources of the selected releases.
 
-Limits and throttling are told by pod, whose names begin with the job's: no job is known to who tells them.
+Series of limits and throttling have no job of ours. They are selected by pod names, which begin with the job.
 """
 
 import sys
@@ -8,7 +8,8 @@ import sys
 from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
-from panels import (
+
+from tools.generate.panels import (
     MODELS,
     OF_POD,
     PODS,
@@ -29,7 +30,7 @@ PREDICT = f'{PODS},path="/predict"'
 
 
 def glance() -> list[Panel]:
-    """Return what one looks at first."""
+    """Return the overview."""
     total = f"sum(rate(http_server_requests_total{{{PODS}}}{RATE}))"
     failed = f'sum(rate(http_server_requests_total{{{PODS},status_code=~"5.."}}{RATE}))'
     errors = f"({failed} or {total} * 0) / {total}"
@@ -42,71 +43,83 @@ def glance() -> list[Panel]:
     spent = f"max({mean('errors', RELEASES)} / {mean('requests', RELEASES)} / {budget})"
     late = f"max(job:http_server_slow:ratio_rate1h{{{RELEASES}}})"
     shown = [
-        number("Requests", "Requests per second, of all paths.", "reqps", total),
-        number("Errors", "Share of requests that ended with a 5xx.", "percentunit", errors, 0.001, 0.01),
-        number("p99", "99th percentile of /predict, measured in the pod.", "s", p99, 0.25, 1),
-        number("Pods", "Pods that can be scraped and have their model.", "none", f"sum(model_info{{{MODELS}}})"),
+        number("Request rate", "Requests per second on all paths.", "reqps", total),
+        number("Error ratio", "Ratio of requests with a 5xx status.", "percentunit", errors, 0.001, 0.01),
+        number("p99 latency", "99th percentile of the latency of /predict.", "s", p99, 0.25, 1),
         number(
-            "Models", "Different models served at once; more than one outside an update is skew.", "none", different
+            "Pods",
+            "Pods that Prometheus can scrape and that have loaded their model.",
+            "none",
+            f"sum(model_info{{{MODELS}}})",
         ),
+        number("Models", "Models served at once. More than one outside a rollout is version skew.", "none", different),
         number(
-            "In use",
-            "Requests being answered, as a share of what the pods answer at once.",
+            "Concurrency used",
+            "Requests in progress as a ratio of the concurrency limit of all pods.",
             "percentunit",
             in_use,
             0.7,
             1,
         ),
         number(
-            "Budget spent",
-            "Share of the error budget of the last 30 days.",
+            "Error budget spent",
+            "Ratio of the error budget spent in the last 30 days.",
             "percentunit",
             spent,
             0.75,
             1,
             instant=True,
         ),
-        number("Late", "Share of the predictions of an hour that took longer than the objective.", "percentunit", late),
+        number(
+            "Slow predictions",
+            "Ratio of the predictions in the last hour that took longer than the latency objective.",
+            "percentunit",
+            late,
+        ),
     ]
     return [panel.span(3) for panel in shown]
 
 
 def traffic() -> list[Panel]:
-    """Return what comes in and what is refused."""
+    """Return requests, rejections and queues."""
     rows = f"sum by (model_name, model_version) (rate(model_predictions_total{{{MODELS}}}{RATE}))"
     refused = f"sum by (reason) (rate(model_errors_total{{{MODELS}}}{RATE}))"
     return [
         graph(
-            "Requests by status",
+            "Request rate by status",
             "Requests per second by status code.",
             "reqps",
             query(f"sum by (status_code) (rate(http_server_requests_total{{{PODS}}}{RATE}))", "{{status_code}}"),
         ),
         graph(
-            "Requests without a prediction",
-            "Requests to /predict per second, by the reason.",
+            "Prediction errors by reason",
+            "Requests to /predict per second that got no prediction, by reason.",
             "reqps",
             query(refused, "{{reason}}"),
         ),
         graph(
-            "Rows",
-            "Rows predicted per second, by the version that predicted them.",
+            "Predicted rows",
+            "Rows predicted per second, by model version.",
             "cps",
             query(rows, "{{model_name}} {{model_version}}"),
         ),
         cells(
-            "Rows per request", "Requests that got predictions, by their rows.", "none", "model_request_rows", MODELS
+            "Rows per request",
+            "Successful prediction requests by number of rows.",
+            "none",
+            "model_request_rows",
+            MODELS,
         ),
         graph(
-            "In progress",
-            "Requests being answered, and how many the pods answer at once.",
+            "Requests in progress",
+            "Requests in progress, and the concurrency limit of all pods.",
             "none",
             query(f'sum(http_server_requests_in_progress{{{PODS},method="POST"}})', "in progress"),
             query(f"sum(model_concurrency_limit{{{PODS}}})", "limit"),
         ),
         graph(
-            "Waiting",
-            "Requests that wait for a slot, by pod.",
+            "Queued requests",
+            "Requests that wait for a concurrency slot, by pod.",
             "none",
             query(f"sum by (pod) (model_requests_waiting{{{PODS}}})", "{{pod}}"),
         ),
@@ -114,31 +127,31 @@ def traffic() -> list[Panel]:
 
 
 def latency() -> list[Panel]:
-    """Return how long answers take, and where the time goes."""
+    """Return latency, in total and by stage and pod."""
     metric, stages = "http_server_request_duration_seconds", "model_inference_duration_seconds"
     quantiles = [query(quantile(share, metric, PREDICT), f"p{share * 100:g}") for share in (0.5, 0.95, 0.99)]
     return [
-        graph("Latency", "Percentiles of /predict, measured in the pods.", "s", *quantiles),
+        graph("Latency percentiles", "Latency of /predict, measured in the pods.", "s", *quantiles),
         graph(
-            "p95 by stage",
+            "p95 latency by stage",
             "95th percentile of each stage of a prediction.",
             "s",
             query(quantile(0.95, stages, MODELS, "le, stage"), "{{stage}}"),
         ),
         graph(
-            "p99 by pod",
-            "99th percentile of /predict, by pod: one alone that is slow is no lack of pods.",
+            "p99 latency by pod",
+            "99th percentile of the latency of /predict. More replicas do not help a single slow pod.",
             "s",
             query(quantile(0.99, metric, PREDICT, "le, pod"), "{{pod}}"),
         ),
-        cells("Distribution", "Requests to /predict by how long they took.", "s", metric, PREDICT),
+        cells("Latency distribution", "Requests to /predict by latency.", "s", metric, PREDICT),
     ]
 
 
 def resources() -> list[Panel]:
-    """Return what each pod uses, and which model it serves."""
+    """Return the resources and the model of each pod."""
     models_served = query(f"model_info{{{MODELS}}}", instant=True).format(PromQueryFormat.TABLE)
-    served = table.Panel().title("Models served").description("Each pod with its model, and the run that made that.")
+    served = table.Panel().title("Models served").description("Model of each pod, and the run that trained it.")
     served = served.datasource(SOURCE).unit("none").with_target(models_served).span(24).height(8)
     hidden = ("Time", "Value", "__name__", "container", "endpoint", "service", "instance", "prometheus")
     for name in hidden:
@@ -148,39 +161,39 @@ def resources() -> list[Panel]:
     limit = f'max(kube_pod_container_resource_limits{{{OF_POD},resource="memory"}})'
     return [
         graph(
-            "CPU",
-            "CPU seconds per second, by pod: 1 is one core.",
+            "CPU usage",
+            "CPU cores used, by pod.",
             "none",
             query(f"sum by (pod) (rate(process_cpu_seconds_total{{{PODS}}}{RATE}))", "{{pod}}"),
         ),
         graph(
-            "Memory",
-            "Resident memory, by pod, and the limit at which a pod is ended.",
+            "Memory usage",
+            "Resident memory by pod, and the limit above which a pod is killed.",
             "bytes",
             query(f"sum by (pod) (process_resident_memory_bytes{{{PODS}}})", "{{pod}}"),
             query(f"{limit} or max(container_spec_memory_limit_bytes{{{OF_POD}}} > 0)", "limit"),
         ),
         graph(
             "CPU throttling",
-            "Share of the time slices in which a pod used up its CPU limit; none without a limit.",
+            "Ratio of the CPU periods in which a pod was throttled at its limit. Without a limit it is 0.",
             "percentunit",
             query(f"{throttled} or sum by (pod) (up{{{PODS}}}) * 0", "{{pod}}"),
         ),
         graph(
-            "Restarts",
-            "Starts of each pod's process.",
+            "Process restarts",
+            "Process starts, by pod.",
             "none",
             query(f"sum by (pod) (changes(process_start_time_seconds{{{PODS}}}{RATE}))", "{{pod}}"),
         ),
         graph(
-            "Scrape",
-            "How long Prometheus waits for a pod's metrics.",
+            "Scrape duration",
+            "Time that a scrape of a pod takes.",
             "s",
             query(f"max by (pod) (scrape_duration_seconds{{{PODS}}})", "{{pod}}"),
         ),
         graph(
-            "Series",
-            "Series of each pod; of one with more than serviceMonitor.sampleLimit Prometheus takes none.",
+            "Series per pod",
+            "Series that a pod exposes. Above the ServiceMonitor's sampleLimit, Prometheus drops the whole scrape.",
             "none",
             query(f"max by (pod) (scrape_samples_post_metric_relabeling{{{PODS}}})", "{{pod}}"),
         ),
@@ -190,5 +203,5 @@ def resources() -> list[Panel]:
 
 if __name__ == "__main__":
     description = "Traffic, errors, latency and resources of charts/model-service."
-    rows = {"At a glance": glance(), "Traffic": traffic(), "Latency": latency(), "Resources": resources()}
+    rows = {"Overview": glance(), "Traffic": traffic(), "Latency": latency(), "Resources": resources()}
     sys.stdout.write(build("Model service", "model-service", description, "model_info", rows, VERSIONS))

@@ -1,5 +1,5 @@
 {{/*
-model-service.name: what `app.kubernetes.io/name` says.
+model-service.name: value of the label `app.kubernetes.io/name`.
 in: root context   out: the chart's name or its override
 */}}
 {{- define "model-service.name" -}}
@@ -7,9 +7,9 @@ in: root context   out: the chart's name or its override
 {{- end -}}
 
 {{/*
-model-service.fullname: name of every object. 55 characters leave room for the longest suffix ("-predict") within 63,
-and hold any release name (53 at most), so that two releases never share a name.
-in: root context   out: "<release>-<name>", or "<release>" when it contains the name already
+model-service.fullname: name of every object. 55 characters leave room for the longest suffix ("-predict") within 63 and fit
+any release name (53 at most), so that two releases never share a name.
+in: root context   out: "<release>-<name>", or "<release>" if that contains the name
 */}}
 {{- define "model-service.fullname" -}}
 {{- $name := include "model-service.name" . -}}
@@ -18,15 +18,15 @@ in: root context   out: "<release>-<name>", or "<release>" when it contains the 
 {{- end -}}
 
 {{/*
-model-service.namespace: where the objects live.
-in: root context   out: the release's namespace or its override
+model-service.namespace: namespace of the objects.
+in: root context   out: the release namespace or its override
 */}}
 {{- define "model-service.namespace" -}}
 {{- coalesce .Values.namespaceOverride .Release.Namespace -}}
 {{- end -}}
 
 {{/*
-model-service.selectorLabels: the labels that select our pods; immutable once installed.
+model-service.selectorLabels: labels that select the pods. They are immutable after the installation.
 in: root context   out: YAML map
 */}}
 {{- define "model-service.selectorLabels" -}}
@@ -35,7 +35,8 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{/*
-model-service.metadata: of an object. Its own labels and annotations win over the chart's, and those over the common ones.
+model-service.metadata: metadata of an object. Its own labels and annotations override the chart's, which override the common
+ones.
 in: list of the root context and a map with any of name, namespace, labels, annotations   out: YAML map
 */}}
 {{- define "model-service.metadata" -}}
@@ -46,33 +47,42 @@ in: list of the root context and a map with any of name, namespace, labels, anno
 name: {{ coalesce $own.name (include "model-service.fullname" $root) | quote }}
 namespace: {{ coalesce $own.namespace (include "model-service.namespace" $root) | quote }}
 labels:
-  {{- merge (dict) (default (dict) $own.labels) $labels (include "model-service.selectorLabels" $root | fromYaml) $root.Values.commonLabels | toYaml | nindent 2 }}
-{{- with merge (dict) (default (dict) $own.annotations) $root.Values.commonAnnotations }}
+  {{- merge (dict) (default (dict) $own.labels) $labels (include "model-service.selectorLabels" $root | fromYaml) ($root.Values.commonLabels | default dict) | toYaml | nindent 2 }}
+{{- with merge (dict) (default (dict) $own.annotations) ($root.Values.commonAnnotations | default dict) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
 
 {{/*
-model-service.podLabels: labels of the pods. No chart version: a new chart that changes nothing must not restart them.
-in: root context   out: YAML map
-*/}}
-{{- define "model-service.podLabels" -}}
-{{- merge (include "model-service.selectorLabels" . | fromYaml) .Values.podLabels .Values.commonLabels | toYaml -}}
-{{- end -}}
-
-{{/*
-model-service.serviceAccountName: the account the pods run as.
+model-service.serviceAccountName: account that the pods run as.
 in: root context   out: a name
 */}}
 {{- define "model-service.serviceAccountName" -}}
-{{- coalesce .Values.serviceAccount.name (ternary (include "model-service.fullname" .) "default" .Values.serviceAccount.create) -}}
+{{- $account := .Values.serviceAccount | default dict -}}
+{{- coalesce $account.name (ternary (include "model-service.fullname" .) "default" (default false $account.create)) -}}
 {{- end -}}
 
 {{/*
-model-service.image: reference of the service's image.
-in: root context   out: as of model-service.reference
+model-service.image: image reference. A digest takes precedence over the tag.
+in: list of the root context and the image's values   out: "registry/repository:tag" or "registry/repository@sha256:…"
 */}}
 {{- define "model-service.image" -}}
-{{- include "model-service.reference" (list . .Values.image) -}}
+{{- $root := first . -}}
+{{- with last . -}}
+{{- with .registry }}{{ . }}/{{ end }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ coalesce .tag $root.Chart.AppVersion }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+model-service.podSettings: scheduling and security of a pod, from `pod`. Empty values are left out.
+in: list of the root context and the names of the keys   out: YAML map
+*/}}
+{{- define "model-service.podSettings" -}}
+{{- $pod := (first .).Values.pod | default dict -}}
+{{- range $key := rest . | sortAlpha }}
+{{- with get $pod $key }}
+{{ dict $key . | toYaml }}
+{{- end }}
+{{- end }}
 {{- end -}}

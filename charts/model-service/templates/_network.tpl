@@ -1,7 +1,7 @@
 {{/*
-model-service.egress: rules that let out to DNS, to servers and to what the user adds. A policy sees pods, not Services: a
-host `<service>.<namespace>.svc…` opens that namespace, a bare name the release's own, any other all addresses.
-in: list of the root context and a list of maps with uri and, when the pods have another one, port   out: YAML list
+model-service.egress: egress rules for DNS, for servers and from `networkPolicy.extraEgress`. Policies apply to pods, not
+Services: a host `<service>.<namespace>.svc…` allows that namespace, a bare name the release's own, any other all addresses.
+in: list of the root context and a list of maps with uri and, if the pods listen on a different one, port   out: YAML list
 */}}
 {{- define "model-service.egress" -}}
 {{- $root := first . -}}{{- $policy := $root.Values.networkPolicy -}}{{- $rules := list -}}
@@ -22,12 +22,12 @@ in: list of the root context and a list of maps with uri and, when the pods have
 {{- end -}}
 {{- $rules = append $rules $rule -}}
 {{- end -}}
-{{- with concat $rules $policy.extraEgress }}{{ toYaml . }}{{ else }}[]{{ end -}}
+{{- with concat $rules ($policy.extraEgress | default list) }}{{ toYaml . }}{{ else }}[]{{ end -}}
 {{- end -}}
 
 {{/*
-model-service.job.network: what a policy says about a kind of job: nobody calls it, workers call each other, and it calls
-MLflow.
+model-service.job.network: NetworkPolicy of a job's pods. They accept no connections except those between workers, and they
+connect to MLflow.
 in: list of the root context and the kind   out: YAML map, the spec of a NetworkPolicy
 */}}
 {{- define "model-service.job.network" -}}

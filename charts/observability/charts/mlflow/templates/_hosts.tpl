@@ -1,8 +1,8 @@
 {{/*
-mlflow.allowedHosts: Host headers the server answers. Setting any replaces MLflow's own list, and a name without a port
-does not match the same name with one; so each way in is listed twice: the Service's names, localhost for port-forwards,
-the pod's address (IPv4, IPv6) for Prometheus, and the outer hosts.
-in: root context   out: comma-separated list; $(POD_IP) is filled in by the kubelet
+mlflow.allowedHosts: Host headers that the server accepts. Setting any replaces MLflow's own list. A name without a port
+does not match the same name with one, so each is listed twice: the Service's names, localhost for port-forwards, the
+pod's address (IPv4, IPv6) for Prometheus, and the outer hosts.
+in: root context   out: comma-separated list in which the kubelet replaces $(POD_IP)
 */}}
 {{- define "mlflow.allowedHosts" -}}
 {{- $hosts := list "localhost" "localhost:*" "127.0.0.1" "127.0.0.1:*" -}}
@@ -15,32 +15,32 @@ in: root context   out: comma-separated list; $(POD_IP) is filled in by the kube
 {{- range include "mlflow.outerHosts" . | fromJsonArray -}}
 {{- $hosts = concat $hosts (list . (printf "%s:*" .)) -}}
 {{- end -}}
-{{- concat $hosts .Values.server.extraAllowedHosts | join "," -}}
+{{- concat $hosts (.Values.server.extraAllowedHosts | default list) | join "," -}}
 {{- end -}}
 
 {{/*
-mlflow.allowedOrigins: where pages may come from that change something: MLflow's own, as the browser sees them.
-in: root context   out: comma-separated list; "" leaves localhost alone
+mlflow.allowedOrigins: origins whose pages may send write requests: those of MLflow's own pages in a browser.
+in: root context   out: comma-separated list; "" allows only localhost
 */}}
 {{- define "mlflow.allowedOrigins" -}}
 {{- $origins := list -}}
 {{- range include "mlflow.outerHosts" . | fromJsonArray -}}
 {{- $origins = concat $origins (list (printf "https://%s" .) (printf "https://%s:*" .) (printf "http://%s" .) (printf "http://%s:*" .)) -}}
 {{- end -}}
-{{- concat $origins .Values.server.corsAllowedOrigins | join "," -}}
+{{- concat $origins (.Values.server.corsAllowedOrigins | default list) | join "," -}}
 {{- end -}}
 
 {{/*
-mlflow.outerHosts: host names by which the server is known outside the cluster.
+mlflow.outerHosts: host names of the server outside the cluster.
 in: root context   out: JSON list
 */}}
 {{- define "mlflow.outerHosts" -}}
 {{- $hosts := list -}}
-{{- if .Values.ingress.enabled -}}
+{{- if (.Values.ingress).enabled -}}
 {{- range .Values.ingress.hosts -}}{{- $hosts = append $hosts .host -}}{{- end -}}
 {{- end -}}
-{{- if .Values.httpRoute.enabled -}}
-{{- $hosts = concat $hosts .Values.httpRoute.hostnames -}}
+{{- if (.Values.httpRoute).enabled -}}
+{{- $hosts = concat $hosts (.Values.httpRoute.hostnames | default list) -}}
 {{- end -}}
 {{- $hosts | uniq | toJson -}}
 {{- end -}}

@@ -1,11 +1,23 @@
 {{/*
-mlflow.container: what every container of ours has: the image and its security.
+mlflow.image: image reference. A digest takes precedence over the tag.
+in: root context   out: "registry/repository:tag" or "registry/repository@sha256:…"
+*/}}
+{{- define "mlflow.image" -}}
+{{- with .Values.image -}}
+{{- with .registry }}{{ . }}/{{ end }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ coalesce .tag $.Chart.AppVersion }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+mlflow.container: image and security context, which every container of the chart shares.
 in: root context   out: YAML map
 */}}
 {{- define "mlflow.container" -}}
 {{- with .Values.image -}}
-image: {{ with .registry }}{{ . }}/{{ end }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ coalesce .tag $.Chart.AppVersion }}{{ end }}
-imagePullPolicy: {{ .pullPolicy }}
+image: {{ include "mlflow.image" $ | quote }}
+{{- with .pullPolicy }}
+imagePullPolicy: {{ . }}
+{{- end }}
 {{- end }}
 {{- with .Values.securityContext }}
 securityContext:
@@ -15,16 +27,15 @@ terminationMessagePolicy: FallbackToLogsOnError
 {{- end -}}
 
 {{/*
-mlflow.pod: what every pod of ours has. No Service links: one of a Service named "mlflow" would be MLFLOW_PORT=tcp://…, which
-the server reads as its own setting.
+mlflow.pod: settings that every pod of the chart shares. Service links are off: a Service named "mlflow" would set
+MLFLOW_PORT=tcp://…, which the server reads as its own setting.
 in: root context   out: YAML map
 */}}
 {{- define "mlflow.pod" -}}
 serviceAccountName: {{ include "mlflow.serviceAccountName" . | quote }}
-automountServiceAccountToken: {{ .Values.serviceAccount.automountServiceAccountToken }}
+automountServiceAccountToken: {{ (.Values.serviceAccount).automount | default false }}
 enableServiceLinks: false
-{{- $settings := pick .Values "imagePullSecrets" "nodeSelector" "tolerations" "priorityClassName" "runtimeClassName" }}
-{{- range $key, $value := set $settings "securityContext" .Values.podSecurityContext }}
+{{- range $key, $value := pick (.Values.pod | default dict) "imagePullSecrets" "nodeSelector" "priorityClassName" "runtimeClassName" "securityContext" "tolerations" }}
 {{- with $value }}
 {{ dict $key . | toYaml }}
 {{- end }}

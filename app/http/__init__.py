@@ -1,0 +1,1 @@
+"""The HTTP layer: server, authentication, tracing, request bodies and static pages."""

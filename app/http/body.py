@@ -1,0 +1,80 @@
+"""Request bodies: their media types, size limit and time limit."""
+
+import asyncio
+import re
+from dataclasses import dataclass
+
+from starlette.types import Receive, Scope
+
+from app.errors import ClientGoneError, SlowBodyError, TooLargeError, UnsupportedMediaError
+
+_JSON = rb"application/(?:json|[-!#$&^_.+a-z0-9]+\+json)[ \t]*(?:;.*)?"
+
+
+@dataclass(frozen=True)
+class Media:
+    """The media types that an endpoint accepts.
+
+    Args:
+        pattern: Pattern of accepted Content-Type headers.
+        listed: Accepted types in the form of an Accept header.
+        remedy: Error detail for all other types.
+    """
+
+    pattern: re.Pattern[bytes]
+    listed: str
+    remedy: str
+
+    @classmethod
+    def of(cls, name: str, listed: str, remedy: str, others: bytes = b"") -> "Media":
+        """Return media types with JSON and the types that the pattern `others` matches."""
+        either = _JSON + (b"|" + others if others else b"")
+        return cls(re.compile(either, re.IGNORECASE), listed, f"The body must be {name}: send it with {remedy}.")
+
+
+JSON = Media.of("JSON", "application/json", "Content-Type: application/json")
+
+
+async def read(scope: Scope, receive: Receive, limit: int, seconds: float, media: Media = JSON) -> bytes:
+    """Return the complete body.
+
+    Args:
+        scope: ASGI scope of the request; its headers are checked before the body is read.
+        receive: ASGI receive channel of the request.
+        limit: Maximum size, in bytes.
+        seconds: Time limit for the complete body.
+        media: Accepted media types.
+
+    Raises:
+        UnsupportedMediaError: The body is compressed, or its Content-Type is not accepted.
+        TooLargeError: The body exceeds the limit.
+        SlowBodyError: The body did not arrive in time.
+        ClientGoneError: The client closed the connection.
+    """
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            if value != b"application/json" and not media.pattern.fullmatch(value):
+                raise UnsupportedMediaError(media.remedy, media.listed)
+        elif name == b"content-length":
+            if value.isdigit() and int(value[:20]) > limit:
+                raise TooLargeError(f"The Content-Length is {int(value[:20])} bytes; the limit is {limit}.")
+        elif name == b"content-encoding" and value.lower() != b"identity":
+            raise UnsupportedMediaError(
+                "The body must not be compressed: send it without Content-Encoding.", media.listed
+            )
+    pieces, size = [], 0
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGoneError
+                piece = message.get("body", b"")
+                pieces.append(piece)
+                size += len(piece)
+                if size > limit:
+                    raise TooLargeError(f"The body is larger than the limit of {limit} bytes.")
+                if not message.get("more_body", False):
+                    return b"".join(pieces)
+    except TimeoutError:
+        raise SlowBodyError(f"The body did not arrive within {seconds:g} s.") from None

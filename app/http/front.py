@@ -1,0 +1,122 @@
+"""The first layer of the application: request IDs, unknown methods and the fast path of POST /predict.
+
+The fast path bypasses routing and starlette-exporter, which cost more than a prediction. It updates the exporter's own
+series through children that are looked up once.
+"""
+
+import os
+import re
+import time
+from collections.abc import Mapping, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+from prometheus_client import Counter
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette_exporter import PrometheusMiddleware
+
+from app.context import REQUEST_ID
+from app.errors import ERROR_FORMAT, ErrorFormat, problem_document, problem_response
+from app.monitoring.observations import Observations, observations
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+PREDICT = "/predict"
+# The forms that clients and proxies use (UUID, ULID, base64, trace ID), without characters that could forge a log line
+# or a header.
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
+
+
+class Front:
+    """ASGI middleware that every request passes first.
+
+    Args:
+        app: Application for all requests except POST /predict.
+        predict: Application for POST /predict.
+        path: Full path of the predict route, including the proxy prefix.
+        series: Series of starlette-exporter for POST /predict.
+        error_formats: Error formats of the protocols, by the first part of the path.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        predict: ASGIApp,
+        path: str,
+        series: "PredictSeries",
+        error_formats: Mapping[str, ErrorFormat],
+    ) -> None:
+        self._app = app
+        self._predict = predict
+        self._path = path
+        self._series = series
+        self._error_formats = error_formats
+        self._root = len(path.removesuffix(PREDICT)) + 1
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Give the request an ID, and pass it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        identity = _identity(scope["headers"])
+        REQUEST_ID.set(identity.decode("ascii"))
+        status = 500
+
+        def send_named(message: Message) -> Any:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", identity)]
+            return send(message)
+
+        method = scope["method"]
+        if method == "POST" and scope["path"] == self._path:
+            begin = time.perf_counter()
+            self._series.in_progress.inc()
+            try:
+                await self._predict(scope, receive, send_named)
+            finally:
+                self._series.in_progress.dec()
+                self._series.record(status, time.perf_counter() - begin)
+            return
+        if error_format := self._error_formats.get(scope["path"][self._root :].partition("/")[0]):
+            ERROR_FORMAT.set(error_format)
+        if method in METHODS:
+            await self._app(scope, receive, send_named)
+        else:  # rejected here, because every new method label would cost 19 series
+            refusal = problem_document(HTTPStatus.METHOD_NOT_ALLOWED, "", "No path supports this method.")
+            await problem_response(refusal, {"Allow": ", ".join(sorted(METHODS))})(scope, receive, send_named)
+
+
+class PredictSeries:
+    """The series of starlette-exporter for POST /predict.
+
+    Args:
+        exporter: Exporter that owns the series.
+    """
+
+    def __init__(self, exporter: PrometheusMiddleware) -> None:
+        self._exporter = exporter
+        self._children: MutableMapping[int, tuple[Counter, Observations]] = {}
+        self.in_progress = exporter.requests_in_progress.labels("POST", exporter.app_name)
+
+    def record(self, status: int, seconds: float) -> None:
+        """Count one response."""
+        if status not in self._children:
+            labels = ("POST", PREDICT, status, self._exporter.app_name)
+            self._children[status] = (
+                self._exporter.request_count.labels(*labels),
+                observations(self._exporter.request_time.labels(*labels)),
+            )
+        count, duration = self._children[status]
+        count.inc()
+        duration.observe(seconds)
+
+
+def _identity(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Return the client's X-Request-ID if it has a valid form, otherwise a new one."""
+    for name, value in headers:
+        if name == b"x-request-id":
+            if _REQUEST_ID.fullmatch(value):
+                return value
+            break
+    return os.urandom(16).hex().encode("ascii")

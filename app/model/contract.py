@@ -1,0 +1,141 @@
+"""The format of `contract.json`, which describes the output of a model.
+
+Training writes the file to the model's MLflow folder, and the service reads it. MLflow's signature describes the
+inputs; the contract adds what the signature cannot express.
+"""
+
+import math
+from datetime import datetime
+from itertools import pairwise
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
+
+CONTRACT_FILE = "contract.json"
+MODEL_FILE = "model.ubj"
+
+MOST_BINS = 10  # per variable, because each bin is two series in every pod
+SCORE_BINS = 20  # of scores with labels: AUC is 0.004 too low with ten bins, and 0.001 with twenty
+
+Task = Literal["binary", "multiclass", "regression", "ranking"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _ascending(edges: tuple[float, ...]) -> tuple[float, ...]:
+    if any(a >= b for a, b in pairwise(edges)):
+        raise ValueError("the edges must be in ascending order")
+    return edges
+
+
+class ContractColumn(BaseModel):
+    """One input, for models without a signature or with categories that the booster does not name."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str = Field(min_length=1)
+    type: str = Field(default="double", description="Type, as named in MLflow's signatures.")
+    required: bool = Field(default=True, description="Whether the column must be present and not null.")
+    categories: tuple[StrictStr | StrictInt, ...] = Field(
+        default=(), description="Categories of a categorical feature, in the order of the booster's codes."
+    )
+
+
+class Variable(BaseModel):
+    """Reference distribution of a feature or a prediction, as the share of rows per bin.
+
+    A number belongs to the first bin whose edge is not below it, otherwise to the last bin. A category has its own bin
+    or belongs to `other`. Edges are quantiles of the reference, so outliers do not move them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str = Field(min_length=1)
+    edges: Annotated[tuple[Finite, ...], AfterValidator(_ascending)] = Field(
+        default=(),
+        max_length=MOST_BINS - 1,
+        description="Upper bounds of all numeric bins except the last, as float32.",
+    )
+    categories: tuple[StrictStr | StrictInt, ...] = Field(
+        default=(), max_length=MOST_BINS, description="Categories with their own bin."
+    )
+    shares: tuple[Share, ...] = Field(description="Share of the rows in each bin, in the order of edges or categories.")
+    other: Share = Field(default=0, description="Share of the rows in all other known categories.")
+    missing: Share = Field(default=0, description="Share of the rows without a value.")
+    samples: int = Field(ge=1, description="Number of rows in the reference.")
+    minimum: Finite | None = Field(default=None, description="Smallest number in the training data.")
+    maximum: Finite | None = Field(default=None, description="Largest number in the training data.")
+    importance: Share = Field(default=0, description="Share of a feature in the total gain of all splits.")
+    positive: tuple[Share, ...] = Field(
+        default=(), description="Share of the second class among the rows in each score bin of a binary model."
+    )
+
+    @model_validator(mode="after")
+    def _shares_fit_the_bins(self) -> Self:
+        bins = len(self.categories) if self.categories else len(self.edges) + 1
+        if self.edges and self.categories:
+            raise ValueError(f"{self.name} has both edges and categories, but a variable is a number or a category")
+        if len(self.shares) != bins or len(self.positive) not in (0, bins):
+            raise ValueError(f"{self.name} has {bins} bins, but a different number of shares")
+        if not math.isclose(total := sum(self.shares) + self.other + self.missing, 1, abs_tol=1e-3):
+            raise ValueError(f"the shares of {self.name} sum to {total:g}, not to 1")
+        return self
+
+
+class Profile(BaseModel):
+    """The reference for live requests: features of the training rows, and predictions on holdout rows."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    created_at: datetime
+    features: tuple[Variable, ...] = ()
+    predictions: tuple[Variable, ...] = ()
+    score_edges: Annotated[tuple[Finite, ...], AfterValidator(_ascending)] = Field(
+        default=(),
+        max_length=SCORE_BINS - 1,
+        description="Bounds of the score bins of a binary model, in which later labels are counted.",
+    )
+
+
+class Contract(BaseModel):
+    """The meaning of a model's numbers.
+
+    Unknown fields are ignored, so that an older service can load a newer model. A change of meaning increases
+    `schema_version`, which an older service rejects.
+
+    Raises:
+        pydantic.ValidationError: The task or schema version is unknown, or the classes do not fit the task.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_version: Literal[1] = 1
+    task: Task
+    target: str = Field(min_length=1, description="Name of the predicted column.")
+    classes: tuple[str, ...] = Field(
+        default=(),
+        description="Class names in the order of the model's output. A binary booster predicts the probability of the "
+        "second class.",
+    )
+    columns: tuple[ContractColumn, ...] = Field(default=(), description="Inputs in the order of the features.")
+    null_words: tuple[str, ...] | None = Field(
+        default=None, description="Words that stand for a missing value in tables. null: those of CSV files by default."
+    )
+    example_output: tuple[tuple[float, ...], ...] = Field(
+        default=(), description="The booster's predictions for the input example after training, as numbers per row."
+    )
+    metrics: dict[str, float] = Field(default={}, description="Metrics on the holdout rows, such as auc or rmse.")
+    profile: Profile | None = Field(default=None, description="Reference distributions, required to detect drift.")
+
+    @model_validator(mode="after")
+    def _classes_fit_the_task(self) -> Self:
+        count = len(self.classes)
+        if self.task in ("regression", "ranking") and count:
+            raise ValueError(f"a {self.task} model has no classes, but {count} are given")
+        if self.task == "binary" and count != 2:
+            raise ValueError(f"a binary model has 2 classes, not {count}")
+        if self.task == "multiclass" and count < 3:
+            raise ValueError(f"a multiclass model has at least 3 classes, not {count}")
+        if len(set(self.classes)) != count:
+            raise ValueError(f"the classes are not unique: {list(self.classes)}")
+        return self

@@ -1,0 +1,1 @@
+"""Metrics, drift, feedback and payload logs."""

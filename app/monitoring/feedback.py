@@ -1,0 +1,191 @@
+"""Scoring of labels that arrive after their predictions.
+
+The results are counters from which PromQL computes AUC, calibration and errors.
+
+Each pod keeps only a bounded memory of the tokens that it has scored: a label sent twice to the same pod counts once.
+"""
+
+import time
+from bisect import bisect_left
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import Counter, Histogram
+
+from app import key_files
+from app.errors import CellError, LoadError
+from app.model.base import Model
+from app.model.contract import SCORE_BINS
+from app.monitoring.tokens import Signer, Token, TokenError
+from app.settings import Settings
+
+REMEMBERED_TOKENS = 200_000  # about 20 MB
+REASONS = ("bad_token", "expired", "duplicate", "bad_label")
+DELAY_BUCKETS_SECONDS = (60, 600, 3600, 21_600, 86_400, 259_200, 604_800, 1_209_600, 2_592_000)
+
+_MODEL = ("model_name", "model_version")
+
+LABELS = Counter("model_feedback_labels_total", "Labels scored.", _MODEL)
+SCORES = Counter("model_feedback_scores_total", "Labels by the bin of their score.", [*_MODEL, "outcome", "bin"])
+CUMULATIVE = Counter(
+    "model_feedback_scores_cumulative_total",
+    "Labels by the bin of their score and all bins above, so that AUC is a plain sum.",
+    [*_MODEL, "outcome", "bin"],
+)
+SCORE_SUM = Counter("model_feedback_score_sum_total", "Sum of the scores with a label.", [*_MODEL, "bin"])
+SQUARED_ERROR = Counter("model_feedback_squared_error_total", "Sum of squared differences from the label.", _MODEL)
+ABSOLUTE_ERROR = Counter(
+    "model_feedback_absolute_error_total",
+    "Sum of absolute differences from the label; sign is that of the prediction minus the label.",
+    [*_MODEL, "sign"],
+)
+CORRECT = Counter("model_feedback_correct_total", "Labels that match the most probable class.", _MODEL)
+CONFUSION = Counter("model_feedback_confusion_total", "Labels by predicted class.", [*_MODEL, "predicted", "actual"])
+DELAY = Histogram(
+    "model_feedback_delay_seconds", "Seconds from a prediction to its label.", _MODEL, buckets=DELAY_BUCKETS_SECONDS
+)
+REJECTED = Counter("model_feedback_rejected_total", "Labels that were not scored.", ["model_name", "reason"])
+
+
+class RejectedError(Exception):
+    """A label that is not scored, for one of the REASONS; the text is returned to the client."""
+
+    def __init__(self, reason: str, problem: str) -> None:
+        super().__init__(problem)
+        self.reason = reason
+
+
+class Feedback:
+    """The tokens of one model's predictions, and the scoring of labels that are sent with them.
+
+    Args:
+        model: Served model. Tokens of its other versions are scored too, with the classes of this version.
+        settings: Folder of the signing keys and maximum age of a token.
+
+    Raises:
+        LoadError: A prediction of this model cannot be compared with a single label.
+    """
+
+    def __init__(self, model: Model, settings: Settings) -> None:
+        self._output = model.output
+        if not self._output.comparable:
+            raise LoadError(
+                "its predictions are neither a single number nor a named class, so a label cannot be compared with one",
+                "turn feedback off",
+            )
+        self._name, self._version = model.provenance.name, model.provenance.version
+        self._signer = Signer(_keys(settings.feedback_keys_dir), self._name)
+        self._max_age = settings.feedback_max_age_seconds
+        self._edges = _score_edges(model)
+        self._scored: OrderedDict[bytes, None] = OrderedDict()
+        for reason in REASONS:  # created now, because rate() does not see the first increase of a new counter
+            REJECTED.labels(self._name, reason)
+        self._prepare()
+
+    def tokens(self, predictions: list[Any]) -> list[str]:
+        """Return a token per prediction, in their order."""
+        answers = self._output.answers(predictions)
+        return self._signer.issue(self._version, [(answer, bisect_left(self._edges, answer)) for answer in answers])
+
+    def score(self, entries: list[Any]) -> list[CellError]:
+        """Score the labels and return those that were rejected, each with the reason."""
+        rejected: list[CellError] = []
+        for row, entry in enumerate(entries):
+            try:
+                self._score(*_parts(entry))
+            except RejectedError as refusal:
+                REJECTED.labels(self._name, refusal.reason).inc()
+                column = "label" if refusal.reason == "bad_label" else "token"
+                rejected.append(CellError(row, column, str(refusal)))
+        return rejected
+
+    def _score(self, text: str, label: Any) -> None:
+        try:
+            token = self._signer.read(text)
+        except TokenError:
+            raise RejectedError("bad_token", "is not a token of a prediction by this service") from None
+        age = time.time() - token.issued_at
+        if age > self._max_age:
+            raise RejectedError("expired", f"is older than {self._max_age} s, the maximum age for a label")
+        if token.identity in self._scored:
+            raise RejectedError("duplicate", "was already scored")
+        labels = (self._name, token.version)
+        self._count(labels, token, label)
+        LABELS.labels(*labels).inc()
+        DELAY.labels(*labels).observe(max(age, 0))
+        self._scored[token.identity] = None
+        while len(self._scored) > REMEMBERED_TOKENS:
+            self._scored.popitem(last=False)
+
+    def _count(self, labels: tuple[str, str], token: Token, label: Any) -> None:
+        classes = self._output.classes
+        if self._output.form == "number":
+            if isinstance(label, bool) or not isinstance(label, int | float) or not abs(label) < 1e300:
+                raise RejectedError("bad_label", "must be a number")
+            error = token.answer - float(label)
+            SQUARED_ERROR.labels(*labels).inc(error * error)
+            ABSOLUTE_ERROR.labels(*labels, "over" if error > 0 else "under").inc(abs(error))
+            return
+        if not isinstance(label, str) or label not in classes:
+            raise RejectedError("bad_label", f"must be one of the model's classes: {', '.join(classes[:10])}")
+        if self._output.form == "label" or self._output.task == "multiclass":
+            predicted = int(token.answer)
+            if predicted >= len(classes):
+                raise RejectedError("bad_label", "belongs to a model version with different classes")
+            CONFUSION.labels(*labels, classes[predicted], label).inc()
+            CORRECT.labels(*labels).inc(classes[predicted] == label)
+            return
+        positive = label == classes[1]
+        outcome = "positive" if positive else "negative"
+        CORRECT.labels(*labels).inc((token.answer > 0.5) == positive)
+        SCORES.labels(*labels, outcome, f"{token.bin:02d}").inc()
+        for above in range(token.bin, SCORE_BINS):
+            CUMULATIVE.labels(*labels, outcome, f"{above:02d}").inc()
+        SCORE_SUM.labels(*labels, f"{token.bin:02d}").inc(token.answer)
+        SQUARED_ERROR.labels(*labels).inc((token.answer - positive) ** 2)
+
+    def _prepare(self) -> None:
+        """Create the children of the served version, for the same reason."""
+        labels = (self._name, self._version)
+        LABELS.labels(*labels)
+        output = self._output
+        if output.form == "number":
+            SQUARED_ERROR.labels(*labels)
+            for sign in ("over", "under"):
+                ABSOLUTE_ERROR.labels(*labels, sign)
+            return
+        CORRECT.labels(*labels)
+        if output.form == "label" or output.task == "multiclass":
+            for predicted in output.classes:
+                for actual in output.classes:
+                    CONFUSION.labels(*labels, predicted, actual)
+        else:
+            SQUARED_ERROR.labels(*labels)
+            for place in range(SCORE_BINS):
+                SCORE_SUM.labels(*labels, f"{place:02d}")
+                for outcome in ("positive", "negative"):
+                    SCORES.labels(*labels, outcome, f"{place:02d}")
+                    CUMULATIVE.labels(*labels, outcome, f"{place:02d}")
+
+
+def _keys(folder: Path | None) -> list[str]:
+    try:
+        return list(key_files.read(folder)[0].values()) if folder else []
+    except OSError as error:
+        cause = f"the folder with the feedback keys cannot be read ({error.strerror})"
+        raise LoadError(cause, "mount the Secret", retryable=True) from None
+
+
+def _score_edges(model: Model) -> list[float]:
+    """Return the bounds of the score bins, or an empty list if the answers are not scores."""
+    if model.output.task != "binary" or model.output.form != "probabilities":
+        return []
+    profile = model.contract.profile if model.contract else None
+    return list(profile.score_edges if profile else ()) or [i / SCORE_BINS for i in range(1, SCORE_BINS)]
+
+
+def _parts(entry: Any) -> tuple[str, Any]:
+    if not isinstance(entry, dict) or entry.keys() != {"token", "label"} or not isinstance(entry["token"], str):
+        raise RejectedError("bad_token", "is missing: each entry must be an object with token and label")
+    return entry["token"], entry["label"]

@@ -1,0 +1,65 @@
+"""Buffered observations of histograms.
+
+prometheus_client takes two locks and walks the buckets for every observation. A prediction makes six of them, which
+would cost a tenth of its CPU time. Here observations wait in a list until the list is full or Prometheus scrapes.
+"""
+
+import threading
+from collections.abc import Iterable
+
+import numpy as np
+from prometheus_client import REGISTRY, Histogram
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+MOST_WAITING = 1024  # per child: 32 KiB
+
+
+class Observations:
+    """The observations that one child of a histogram has not counted yet. Thread-safe."""
+
+    def __init__(self, child: Histogram) -> None:
+        self._child = child
+        self._bounds = np.array(child._upper_bounds)
+        self._waiting: list[float] = []
+        self._lock = threading.Lock()
+
+    def observe(self, value: float) -> None:
+        """Add a value, which is counted by the next scrape at the latest."""
+        waiting = self._waiting
+        waiting.append(value)  # needs no lock: `flush` only removes values from the front
+        if len(waiting) >= MOST_WAITING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Count the waiting values."""
+        with self._lock:
+            values = self._waiting[:]
+            del self._waiting[: len(values)]
+            buckets = np.searchsorted(self._bounds, values)  # a bucket includes its upper bound
+            for place, count in enumerate(np.bincount(buckets).tolist()):
+                if count:
+                    self._child._buckets[place].inc(count)
+            self._child._sum.inc(sum(values))
+
+
+class _Flusher(Collector):
+    """A collector without metrics. It is registered before the histograms, so the registry collects it first."""
+
+    def __init__(self) -> None:
+        self._known: dict[Histogram, Observations] = {}
+
+    def observations(self, child: Histogram) -> Observations:
+        """Return the buffer of a child, always the same one."""
+        return self._known.setdefault(child, Observations(child))
+
+    def collect(self) -> Iterable[Metric]:
+        """Count all waiting observations and return no metrics."""
+        for each in list(self._known.values()):
+            each.flush()
+        return ()
+
+
+_FLUSHER = _Flusher()
+REGISTRY.register(_FLUSHER)
+observations = _FLUSHER.observations

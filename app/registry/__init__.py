@@ -1,0 +1,1 @@
+"""Access to the served model: MLflow's registry, the download, and loading."""

@@ -1,0 +1,166 @@
+"""Downloads of registered models into a verified local folder."""
+
+import hashlib
+import logging
+import os
+import shutil
+import time
+from itertools import chain
+from pathlib import Path
+
+from app.errors import LoadError
+from app.model.contract import CONTRACT_FILE
+from app.model.digest import DIGEST_TAG, EXAMPLE_FILE, FILES_TAG, MLMODEL_FILE, coverage, files_of, refusal
+from app.model.files import ModelFiles, Provenance, mlmodel_of, model_file_of, xgboost_flavor
+from app.registry.artifacts import PROXY, Artifacts, artifacts_of
+from app.registry.client import RegistryClient, UnknownError, too_large
+from app.registry.resolve import pairs, provenance_of, resolve
+from app.uri import RegisteredModel
+
+MOST_FILES = 10_000
+
+log = logging.getLogger(__name__)
+
+
+def fetch(
+    client: RegistryClient,
+    wanted: RegisteredModel,
+    served_name: str,
+    cache: Path,
+    *,
+    most_bytes: int,
+    whole: bool = False,
+) -> tuple[Path, Provenance]:
+    """Resolve `wanted`, download its files below `cache` and return their folder.
+
+    Args:
+        client: Client of the MLflow server.
+        wanted: Model to download.
+        served_name: Name of the model in responses and metrics.
+        cache: Folder that only this process uses.
+        most_bytes: Maximum size of all files together.
+        whole: Whether to download all files, including subfolders, or only those of an XGBoost model.
+
+    Raises:
+        LoadError: MLflow is unreachable or rejects a call, or a file does not match its registered size or digest.
+    """
+    found = resolve(client, wanted)
+    version, run_id = str(found["version"]), str(found.get("run_id", ""))
+    log.info("model resolved", extra={"version": version, "alias": wanted.alias, "run_id": run_id})
+    provenance = provenance_of(client, wanted, served_name, found)
+    begin = time.monotonic()
+    artifacts = artifacts_of(client, found | {"name": wanted.name})
+    target = cache / f"{wanted.name}-{version}"
+    partial = cache / f"{target.name}.partial"
+    try:
+        # Only this process uses the cache, so files that an earlier container left in it can be removed.
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        download = _Download(artifacts, partial, most_bytes)
+        save = _save_everything if whole else _save_deciding
+        save(artifacts, download, version)
+        digests = download.digests
+        checked = _check(digests, ModelFiles(partial).model_file, pairs(found.get("tags")))
+        size = sum((partial / path).stat().st_size for path in digests)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(partial, target)  # the folder exists only once it is complete and verified
+    except OSError as error:
+        cause = f"the download cannot be written to {cache} ({error.strerror})"
+        raise LoadError(cause, "set MODEL_SERVICE_CACHE_DIR to a writable folder with enough space") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    facts = {"files": list(digests), "bytes": size, "folder": str(target)}
+    seconds = round(time.monotonic() - begin, 3)
+    log.info("model downloaded", extra=facts | {"seconds": seconds, "digest": checked})
+    return target, provenance
+
+
+class _Download:
+    """A download of files into a folder, with a limit for the size of all files together."""
+
+    def __init__(self, artifacts: Artifacts, folder: Path, most_bytes: int) -> None:
+        self.folder = folder
+        self.digests: dict[str, str] = {}  # by path
+        self._artifacts = artifacts
+        self._left = most_bytes
+
+    def save(self, path: str, size: int | None) -> None:
+        """Download a file of `size` bytes, None if the size is not known.
+
+        Raises:
+            UnknownError: The file does not exist.
+            LoadError: The limit is exceeded, or the download failed.
+        """
+        if size is not None and size > self._left:
+            raise too_large()
+        target = self.folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        digest = hashlib.sha256()
+        pieces = self._artifacts.download(path, size, self._left)
+        first = next(pieces, b"")  # before the file is created, because it may not exist
+        with target.open("xb") as file:
+            for piece in chain([first], pieces):
+                digest.update(piece)
+                self._left -= file.write(piece)
+        self.digests[path] = digest.hexdigest()
+
+
+def _save_deciding(artifacts: Artifacts, download: _Download, version: str) -> None:
+    """Download the files of an XGBoost model that decide an answer."""
+    listed = artifacts.listing("")
+    sizes = None if listed is None else listed[0]
+
+    def save(name: str) -> bool:
+        if sizes is not None and name not in sizes:
+            return False
+        try:
+            download.save(name, None if sizes is None else sizes[name])
+        except UnknownError:
+            if sizes is not None:
+                raise
+            return False
+        return True
+
+    if not save(MLMODEL_FILE):
+        raise _missing(MLMODEL_FILE, version)
+    if not save(model_file := model_file_of(xgboost_flavor(mlmodel_of(ModelFiles(download.folder))))):
+        raise _missing(model_file, version)
+    save(EXAMPLE_FILE)
+    save(CONTRACT_FILE)
+
+
+def _save_everything(artifacts: Artifacts, download: _Download, version: str) -> None:
+    """Download all files in the model's folder."""
+    folders, files = [""], 0
+    while folders:
+        within = folders.pop()
+        if (listed := artifacts.listing(within)) is None:
+            raise LoadError("the MLflow server neither proxies nor lists its files", PROXY)
+        sizes, below = listed
+        files += len(sizes)
+        folders += [f"{within}/{name}".lstrip("/") for name in below]
+        if files + len(folders) > MOST_FILES:
+            raise LoadError(f"it has more than {MOST_FILES} files and folders", "log it with fewer files")
+        for name, size in sizes.items():
+            download.save(f"{within}/{name}".lstrip("/"), size)
+    if MLMODEL_FILE not in download.digests:
+        raise _missing(MLMODEL_FILE, version)
+
+
+def _missing(file: str, version: str) -> LoadError:
+    remedy = "log it with mlflow.<flavor>.log_model, and find out who removed the file"
+    return LoadError(f"version {version} does not contain {file}", remedy)
+
+
+def _check(digests: dict[str, str], model_file: str, tags: dict[str, str]) -> str:
+    """Compare the files with the tags of the version, and return what the registered digest covers.
+
+    Raises:
+        LoadError: They differ from the registered digest.
+    """
+    registered = tags.get(DIGEST_TAG, "")
+    if not registered:
+        return "none registered"
+    if not (covered := coverage(digests, model_file, registered)):
+        raise refusal(digests, registered, "registered", files_of(tags.get(FILES_TAG, "")))
+    return f"as registered: {', '.join(covered) if len(covered) < len(digests) else 'all files'}"

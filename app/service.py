@@ -1,0 +1,164 @@
+"""Process state: the loaded model, and readiness."""
+
+import gc
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from app.coalescing import Coalescer
+from app.errors import LoadError
+from app.limits import Limits
+from app.model.base import Model
+from app.model.parameters import NO_PARAMETERS, Parameters
+from app.model.rows import Reader
+from app.model.signature import Cells
+from app.monitoring.drift import DISTRIBUTIONS, Drift, drift_of, predict
+from app.monitoring.feedback import Feedback
+from app.monitoring.model_metrics import ModelMetrics
+from app.monitoring.payload import PayloadLog
+from app.registry.obtain import obtain
+from app.settings import Settings
+from app.uri import ModelFolder
+
+FIRST_WAIT_SECONDS = 1.0
+LONGEST_WAIT_SECONDS = 10.0  # short, so that a pod is ready soon after MLflow is back
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A loaded model with everything that belongs to this version; all of it is replaced together."""
+
+    model: Model
+    metrics: ModelMetrics
+    reader: Reader
+    coalescer: Coalescer
+    payloads: PayloadLog | None  # None: payloads are not logged
+    feedback: Feedback | None  # None: predictions carry no tokens, and labels are not accepted
+    drift: Drift | None  # None: the model has no reference profile, or counting is off
+
+    def predict(self, rows: Cells, parameters: Parameters = NO_PARAMETERS) -> list[Any]:
+        """Return one JSON value per row, as Model.predict does, and count the rows and predictions for drift."""
+        return self.model.predict(rows, parameters) if parameters else predict(self.model, self.drift, rows)
+
+
+class Service:
+    """State of the process: the model that it serves, and whether it is shutting down.
+
+    The model is loaded in a daemon thread, so neither a slow download nor a long wait keeps the process alive.
+
+    Args:
+        settings: Model to load, its origin, and limits.
+        on_failure: Called once, from the loading thread, if the model cannot be loaded.
+    """
+
+    def __init__(self, settings: Settings, on_failure: Callable[[str], None] | None = None) -> None:
+        self.settings = settings
+        self.loaded: Loaded | None = None
+        self.limits = Limits(settings, settings.max_concurrency)
+        self.limits.publish()
+        self._on_failure = on_failure
+        self._last_problem = ""
+        self._stopping = threading.Event()
+
+    def start(self) -> None:
+        """Start loading in the background."""
+        threading.Thread(target=self._run, name="model-loader", daemon=True).start()
+
+    def drain(self) -> None:
+        """Fail readiness from now on; requests are still answered. Safe in a signal handler."""
+        self._stopping.set()
+
+    @property
+    def reasons(self) -> list[str]:
+        """Reasons why this process should receive no requests; empty if it is ready."""
+        found = []
+        if self._stopping.is_set():
+            found.append("shutting down")
+        if self.loaded is None:
+            found.append(self._last_problem or f"loading {self.settings.model_uri}")
+        if self.limits.saturated:
+            found.append("saturated: all slots are in use and requests are rejected")
+        return found
+
+    def _run(self) -> None:
+        """Load the model, and retry until it is loaded, the deadline passes or the process shuts down."""
+        settings = self.settings
+        where = {} if isinstance(settings.source, ModelFolder) else {"tracking_address": settings.tracking_address}
+        log.info("loading", extra={"uri": settings.model_uri, "most_seconds": settings.load_timeout_seconds, **where})
+        started = time.monotonic()
+        deadline = started + settings.load_timeout_seconds
+        wait = FIRST_WAIT_SECONDS
+        attempt = 0
+        while not self._stopping.is_set():
+            attempt += 1
+            try:
+                loaded = _load(settings, started, deadline)
+            except LoadError as error:
+                problem = error
+            except Exception as error:
+                log.error("unexpected failure while loading", exc_info=True)
+                # Not retryable: it is a defect of the service or of the model, and neither changes by itself.
+                problem = LoadError(f"unexpected {type(error).__name__}", "see the log")
+            else:
+                # These objects stay for the lifetime of the process, so exclude them from garbage collection.
+                gc.collect()
+                gc.freeze()
+                seconds = round(time.monotonic() - started, 2)
+                known = loaded.model.provenance
+                log.info("ready", extra={"uri": known.uri, "version": known.version, "seconds": seconds})
+                self.loaded = loaded  # last, so that no request waits for the collector
+                return
+            self._last_problem = self._sentence(problem)
+            left = deadline - time.monotonic()
+            if not problem.retryable or left <= FIRST_WAIT_SECONDS:
+                self._give_up()
+                return
+            pause = min(wait, left - FIRST_WAIT_SECONDS / 2)  # leaves the last attempt time for a response
+            extra = {"attempt": attempt, "retry_in_seconds": round(pause, 1), "seconds_left": round(left)}
+            log.warning(self._last_problem, extra=extra)
+            self._stopping.wait(pause)
+            wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+
+    def _give_up(self) -> None:
+        log.error(self._last_problem)
+        leave_message(self.settings.termination_message_path, self._last_problem)
+        if self._on_failure:
+            self._on_failure(self._last_problem)
+
+    def _sentence(self, error: LoadError) -> str:
+        settings = self.settings
+        where = "" if isinstance(settings.source, ModelFolder) else f" from {settings.tracking_address}"
+        return f"Cannot load {settings.model_uri}{where}: {error}."
+
+
+def _load(settings: Settings, started: float, deadline: float) -> Loaded:
+    """Load the model and build everything that belongs to it.
+
+    Raises:
+        LoadError: The model could not be loaded, or the settings do not suit it.
+    """
+    model = obtain(settings, deadline)
+    sampled = settings.payload_sample_ratio > 0
+    payloads = PayloadLog(settings, model.provenance, model.signature.names) if sampled else None
+    feedback = Feedback(model, settings) if settings.feedback_keys_dir else None
+    drift = drift_of(model, settings.drift_max_features)
+    metrics = ModelMetrics(model, time.monotonic() - started)
+    reader = Reader(model.signature, settings.max_rows)
+    coalescer = Coalescer(partial(predict, model, drift), metrics.predict.observe)
+    if drift:
+        DISTRIBUTIONS.add(drift)
+    return Loaded(model, metrics, reader, coalescer, payloads, feedback, drift)
+
+
+def leave_message(path: Path, sentence: str) -> None:
+    """Write the sentence to the file that the kubelet reads; outside Kubernetes the folder may not exist."""
+    with suppress(OSError):
+        path.write_text(sentence + "\n", encoding="utf-8")

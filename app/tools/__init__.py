@@ -1,0 +1,1 @@
+"""Command-line clients of the service: checks and pre-promotion verification."""

@@ -1,0 +1,201 @@
+"""Checks of a running service over HTTP: `python -m app.tools.check ready|predict|release URL`.
+
+`helm test` runs `release`, which checks a prediction, its effect on the metrics, and the OpenAPI document. The module
+uses only the standard library, because the image's HEALTHCHECK starts it every few seconds.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from app import key_files
+
+TIMEOUT_SECONDS = 10
+CONNECTIONS = 10
+
+
+class CheckError(Exception):
+    """A failed check; the message is one sentence."""
+
+
+def ready(url: str) -> Any:
+    """Return the readiness of the service."""
+    return _call(f"{url}/health/ready")
+
+
+def model(url: str) -> Any:
+    """Return the description of the served model."""
+    return _call(f"{url}/model")
+
+
+def predict(url: str) -> Any:
+    """Return the response to the model's own input example, or to a row built from its signature."""
+    return _call(f"{url}/predict", _example(url))
+
+
+def release(url: str) -> Any:
+    """Return a prediction, what was sent for it, the number of rows that the metrics counted, and the API's paths."""
+    sent = "the input example" if model(url).get("input_example") else "a row built from the signature"
+    return {"predict": predict(url), "sent": sent, "rows_counted": _rows_counted(url), "paths": _described_paths(url)}
+
+
+def _example(url: str) -> bytes:
+    described = model(url)
+    return json.dumps(described.get("input_example") or row_of(described["signature"])).encode()
+
+
+def row_of(signature: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a valid request for a model without an input example: the first category of a column, else a zero."""
+    zeros: dict[str, Any] = {"boolean": False, "string": ""}
+    cells = [each["categories"][0] if each.get("categories") else zeros.get(each["type"], 0) for each in signature]
+    return {"columns": [each["name"] for each in signature], "data": [cells]}
+
+
+def _rows_counted(url: str) -> int:
+    """Return the number of rows that a pod's own counter grew by with a prediction.
+
+    A Kubernetes Service assigns each connection to one pod, so one connection sees the counter of one pod. A proxy may
+    spread the requests of a connection over several pods; then the check tries more connections.
+    """
+    example, address = _example(url), urlsplit(url)
+    kind = HTTPSConnection if address.scheme == "https" else HTTPConnection
+    headers = {"Content-Type": "application/json"} | _authorization()
+    for _ in range(CONNECTIONS):
+        connection = kind(address.netloc, timeout=TIMEOUT_SECONDS)
+        try:
+            rows = []
+            for method, path, body in (
+                ("GET", "/metrics", None),
+                ("POST", "/predict", example),
+                ("GET", "/metrics", None),
+            ):
+                connection.request(method, address.path + path, body, headers)
+                with connection.getresponse() as response:
+                    rows.append(_rows(response.read().decode()))
+        except (OSError, HTTPException) as error:
+            raise CheckError(f"{url} is unreachable: {error}.") from None
+        finally:
+            connection.close()
+        if rows[-1] > rows[0]:
+            return rows[-1] - rows[0]
+    raise CheckError(f"{url}/metrics did not count a prediction: model_predictions_total stays at {rows[-1]}.")
+
+
+def _rows(metrics: str) -> int:
+    """Return the number of predicted rows of all models in a page of metrics."""
+    lines = [line for line in metrics.splitlines() if line.startswith("model_predictions_total{")]
+    return round(sum(float(line.rpartition(" ")[2]) for line in lines))
+
+
+def _described_paths(url: str) -> list[str]:
+    """Return the paths of /openapi.json after checking its version, /predict, responses and references."""
+    document = _call(f"{url}/openapi.json")
+    wrong = next(_faults(document), None) if isinstance(document, dict) else "it is not an object"
+    if wrong:
+        raise CheckError(f"{url}/openapi.json is not valid: {wrong}.")
+    return sorted(document["paths"])
+
+
+def _faults(document: dict[str, Any]) -> Iterator[str]:
+    paths, info = document.get("paths") or {}, document.get("info") or {}
+    if not str(document.get("openapi", "")).startswith("3."):
+        yield "it has no OpenAPI 3 version"
+    if not (info.get("title") and info.get("version")):
+        yield "info has no title or no version"
+    if "post" not in paths.get("/predict", {}):
+        yield "it does not describe POST /predict"
+    yield from (
+        f"{method.upper()} {path} has no responses"
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+        if method in ("get", "post") and not operation.get("responses")
+    )
+    yield from (f"{reference} does not exist" for reference in _references(document) if not _leads(document, reference))
+
+
+def _references(part: Any) -> Iterator[str]:
+    """Yield each `$ref` of the document."""
+    if isinstance(part, dict):
+        if isinstance(reference := part.get("$ref"), str):
+            yield reference
+        part = list(part.values())
+    if isinstance(part, list):
+        for inner in part:
+            yield from _references(inner)
+
+
+def _leads(document: Any, reference: str) -> bool:
+    """Return whether a JSON pointer refers to a part of the document."""
+    start, *steps = reference.split("/")
+    for step in steps:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if not isinstance(document, dict) or name not in document:
+            return False
+        document = document[name]
+    return start == "#"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one check and print its result as JSON; on failure, print a sentence to stderr and return 1."""
+    checks = {"ready": ready, "predict": predict, "release": release}
+    parser = argparse.ArgumentParser(prog="python -m app.tools.check", description="Check a running service.")
+    parser.add_argument("check", choices=checks)
+    parser.add_argument("url", help="address of the service, such as http://localhost:8000")
+    options = parser.parse_args(arguments)
+    try:
+        answer = checks[options.check](options.url.rstrip("/"))
+    except CheckError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(json.dumps(answer) + "\n")
+    return 0
+
+
+def _call(url: str, body: bytes | None = None) -> Any:
+    if not url.startswith(("http://", "https://")):
+        raise CheckError(f"{url} is not an http:// or https:// address.")
+    headers = {"Content-Type": "application/json"} | _authorization()
+    request = Request(url, body, headers)  # noqa: S310 - checked above
+    try:
+        with urlopen(request, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310
+            return json.load(response)
+    except HTTPError as error:
+        with error:
+            raise CheckError(f"{url} returns status {error.code}: {_reason(error)}") from None
+    except (OSError, HTTPException) as error:
+        raise CheckError(f"{url} is unreachable: {getattr(error, 'reason', error)}.") from None
+    except ValueError:
+        raise CheckError(f"{url} returns a response that is not JSON.") from None
+
+
+def _authorization() -> dict[str, str]:
+    """Return the header with an API key, if the settings of the service, which the check shares, require one."""
+    folder = os.environ.get("MODEL_SERVICE_API_KEYS_DIR")
+    if not folder:
+        return {}
+    try:
+        found, _ = key_files.read(Path(folder))
+    except OSError as error:
+        raise CheckError(f"The API keys in {folder} cannot be read: {error.strerror}.") from None
+    return {"Authorization": f"Bearer {next(iter(found.values()), '')}"}
+
+
+def _reason(error: HTTPError) -> str:
+    """Return the reason in a response of the service: the detail of a problem, or the reasons of /health."""
+    try:
+        answer = json.load(error)
+        return str(answer.get("detail") or "; ".join(answer["reasons"]))
+    except (ValueError, KeyError, AttributeError, OSError):
+        return str(error.reason)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+{{/*
+model-service.env: environment variables of the service. A value that was set to null leaves the default of the service.
+in: root context   out: YAML list
+*/}}
+{{- define "model-service.env" -}}
+{{- $api := .Values.api | default dict -}}
+{{- $pod := .Values.pod | default dict -}}
+{{- $monitoring := .Values.monitoring | default dict -}}
+{{- $grace := sub (default 30 $pod.terminationGracePeriodSeconds) (default 0 $pod.preStopSleepSeconds) -}}
+{{- $settings := dict
+  "APP_NAME" (include "model-service.fullname" .)
+  "IMAGE" (include "model-service.image" (list . .Values.image))
+  "CACHE_DIR" "/var/cache/model-service"
+  "MLFLOW_TRACKING_URI" .Values.mlflow.trackingUri
+  "LOG_LEVEL" (.Values.logging).level
+  "LATENCY_BUCKETS" $monitoring.latencyBuckets
+  "LATENCY_OBJECTIVE_SECONDS" (($monitoring.slo).latency).thresholdSeconds
+  "DRIFT_MAX_FEATURES" ($monitoring.drift).maxFeatures
+  "SHUTDOWN_SECONDS" (sub $grace 5)
+  "PAGES_ENABLED" ($api.pages).enabled
+  "LOAD_TIMEOUT_SECONDS" .Values.model.loadTimeoutSeconds
+  "MODEL_MAX_BYTES" .Values.model.maxBytes
+-}}
+{{- range $key, $value := omit .Values.model "loadTimeoutSeconds" "maxBytes" }}{{ $_ := set $settings (printf "MODEL_%s" (upper $key)) $value }}{{ end -}}
+{{- range $key, $value := omit $api "auth" "feedback" "pages" }}{{ $_ := set $settings (snakecase $key | upper) $value }}{{ end -}}
+{{- if ($api.auth).existingSecret }}{{ $_ := set $settings "API_KEYS_DIR" "/etc/model-service/api-keys" }}{{ end -}}
+{{- if ($api.feedback).existingSecret -}}
+{{- $settings = merge $settings (dict "FEEDBACK_KEYS_DIR" "/etc/model-service/feedback-keys" "FEEDBACK_MAX_AGE_SECONDS" $api.feedback.maxAgeSeconds) -}}
+{{- end -}}
+{{- with (.Values.logging).payload -}}
+{{- if .sampleRatio -}}
+{{- $settings = merge $settings (dict "PAYLOAD_SAMPLE_RATIO" .sampleRatio "PAYLOAD_REDACT" .redact) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $value := $settings }}
+{{- if not (kindIs "invalid" $value) }}
+- name: MODEL_SERVICE_{{ $name }}
+  value: {{ kindIs "string" $value | ternary $value (toJson $value) | quote }}
+{{- end }}
+{{- end }}
+{{- with .Values.mlflow.caBundle }}
+{{- if .existingConfigMap }}
+- name: SSL_CERT_FILE
+  value: {{ printf "/etc/model-service/ca/%s" .key | quote }}
+{{- end }}
+{{- end }}
+{{- with $monitoring.tracing }}
+{{- if .otlpEndpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ .otlpEndpoint | quote }}
+{{- if not (kindIs "invalid" .sampleRatio) }}
+- name: OTEL_TRACES_SAMPLER
+  value: parentbased_traceidratio
+- name: OTEL_TRACES_SAMPLER_ARG
+  value: {{ toJson .sampleRatio | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,44 @@
+"""Media types that POST /predict accepts."""
+
+import gzip
+import json
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.app.harness import COLUMNS
+
+BODY = json.dumps({"columns": COLUMNS, "data": [[0.5, 0.25, 3]]}).encode()
+
+
+@pytest.mark.parametrize(
+    "kind", [None, "application/json", "application/json; charset=utf-8", "Application/JSON", "application/x.y+json"]
+)
+def test_json_is_accepted_with_any_json_type_and_without_type(client: TestClient, kind: str | None) -> None:
+    headers = {"Content-Type": kind} if kind else {}
+
+    assert client.post("/predict", content=BODY, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "text/json", "", "application/jso"]
+)
+def test_other_types_return_415_with_the_accepted_ones(client: TestClient, kind: str) -> None:
+    answer = client.post("/predict", content=BODY, headers={"Content-Type": kind})
+
+    assert (answer.status_code, answer.headers["accept"]) == (415, "application/json")
+    assert answer.json()["detail"] == "The body must be JSON: send it with Content-Type: application/json."
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "gzip, identity"])
+def test_compressed_body_returns_415(client: TestClient, coding: str) -> None:
+    headers = {"Content-Encoding": coding, "Content-Type": "application/json"}
+
+    answer = client.post("/predict", content=gzip.compress(BODY), headers=headers)
+
+    assert (answer.status_code, answer.headers["accept-encoding"]) == (415, "identity")
+    assert answer.json()["detail"] == "The body must not be compressed: send it without Content-Encoding."
+
+
+def test_identity_encoding_is_accepted(client: TestClient) -> None:
+    assert client.post("/predict", content=BODY, headers={"Content-Encoding": "Identity"}).status_code == 200

@@ -1,0 +1,54 @@
+"""Models in a storage that a real MLflow server does not proxy."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xgboost as xgb
+
+from app.model.contract import MODEL_FILE
+from app.model.digest import METADATA_FILES
+from tests.app.harness import MODEL, process, serving, settings_for
+from tools.loopback import answers, free_port, until
+
+
+@pytest.fixture(scope="module")
+def unproxied(tmp_path_factory: pytest.TempPathFactory, booster: xgb.Booster, logged: dict[str, Any]) -> Iterator[str]:
+    """Yield the address of an MLflow server that hands out a registered model and proxies nothing."""
+    folder, port = tmp_path_factory.mktemp("unproxied"), free_port()
+    arguments = [
+        *("-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--no-serve-artifacts"),
+        *("--default-artifact-root", f"file://{folder}/artifacts"),
+    ]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with process(arguments, folder / "log", **quiet):
+        address = f"http://127.0.0.1:{port}"
+        until(lambda: answers(f"{address}/health"), 180)
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(action="ignore"):
+            patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+            import mlflow
+            import mlflow.xgboost
+
+            mlflow.set_tracking_uri(address)
+            with mlflow.start_run():
+                mlflow.xgboost.log_model(booster, name="model", registered_model_name=MODEL, **logged)
+            mlflow.set_tracking_uri("")
+        yield address
+
+
+@pytest.mark.parametrize("flavor", ["xgboost", "pyfunc"])
+def test_model_in_unproxied_storage_is_served(unproxied: str, tmp_path: Path, flavor: str) -> None:
+    changes = {"mlflow_tracking_uri": unproxied, "model_flavor": flavor, "load_timeout_seconds": 120}
+    with (
+        warnings.catch_warnings(action="ignore"),
+        serving(settings_for(f"models:/{MODEL}/1", tmp_path, **changes)) as client,
+    ):
+        model = client.get("/model").json()
+
+    downloaded = {path.name for path in (tmp_path / "cache" / f"{MODEL}-1").iterdir()}
+    assert downloaded == set(model["files"])
+    others = {"conda.yaml", "python_env.yaml", "requirements.txt", "serving_input_example.json"}
+    assert downloaded - {*METADATA_FILES, MODEL_FILE} == (set() if flavor == "xgboost" else others)

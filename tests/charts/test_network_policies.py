@@ -1,0 +1,175 @@
+"""Tests of what the NetworkPolicies allow: a policy analyser (cyclonus) evaluates the rendered policies."""
+
+import json
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tools.charts import MLFLOW, MODEL_SERVICE, render
+from tools.cluster.programs import cyclonus
+
+MODELS, MONITORING = "models", "monitoring"
+SERVICE_VALUES = {
+    "model": {"uri": "models:/churn@champion"},
+    "mlflow": {"trackingUri": f"http://obs-mlflow.{MONITORING}.svc.cluster.local:5000"},
+    "monitoring": {
+        "serviceMonitor": {"enabled": True},
+        "tracing": {"otlpEndpoint": "http://collector.tracing.svc.cluster.local:4318"},
+    },
+    "ingress": {"enabled": True, "hosts": [{"host": "churn.example"}]},
+    "networkPolicy": {
+        "enabled": True,
+        "ingressFrom": [{"podSelector": {"matchLabels": {"caller": "friend"}}}],
+        "controllerFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "ingress-nginx"}}}],
+    },
+}
+MLFLOW_VALUES = {
+    "monitoring": {"serviceMonitor": {"enabled": True}},
+    "garbageCollection": {"enabled": True},
+    "networkPolicy": {
+        "enabled": True,
+        "ingressFrom": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": MODELS}}}],
+        "extraEgress": [{"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"port": 5432}]}],
+    },
+}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A pod, or an address outside the cluster if it has no namespace."""
+
+    namespace: str
+    labels: tuple[tuple[str, str], ...] = ()
+    address: str = "198.18.1.1"
+
+    def described(self) -> dict[str, Any]:
+        """Return the peer as the analyser reads it."""
+        known = {
+            "PodLabels": dict(self.labels),
+            "NamespaceLabels": {"kubernetes.io/metadata.name": self.namespace},
+            "Namespace": self.namespace,
+        }
+        return {"Internal": known if self.namespace else None, "IP": self.address}
+
+
+def pod(namespace: str, **labels: str) -> Peer:
+    return Peer(namespace, tuple(sorted(labels.items())))
+
+
+def of_release(objects: list[dict[str, Any]], kind: str, namespace: str) -> Peer:
+    """Return the pod of the first object of a kind."""
+    found = next(each for each in objects if each["kind"] == kind)
+    template = found["spec"].get("jobTemplate", found)["spec"]["template"] if kind != "Pod" else found
+    return Peer(namespace, tuple(sorted(template["metadata"]["labels"].items())))
+
+
+@pytest.fixture(scope="module")
+def objects() -> dict[str, list[dict[str, Any]]]:
+    return {
+        MODELS: render(MODEL_SERVICE, SERVICE_VALUES, release="churn", namespace=MODELS),
+        MONITORING: render(MLFLOW, MLFLOW_VALUES, release="obs", namespace=MONITORING),
+    }
+
+
+@pytest.fixture(scope="module")
+def policies(objects: dict[str, list[dict[str, Any]]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the policies of both releases, a file each, because the analyser reads one document per file."""
+    found = [
+        {**each, "metadata": {**each["metadata"], "namespace": namespace}}
+        for namespace, rendered in objects.items()
+        for each in rendered
+        if each["kind"] == "NetworkPolicy"
+    ]
+    assert len(found) == 2
+    folder = tmp_path_factory.mktemp("policies")
+    for policy in found:
+        (folder / f"{policy['metadata']['namespace']}.yaml").write_text(yaml.safe_dump(policy))
+    return folder
+
+
+Connection = tuple[Peer, Peer, int, str, str]  # source, destination, port, its name, protocol
+
+
+def allowed(policies: Path, connections: list[Connection]) -> list[bool]:
+    """Return for each connection whether the policies allow it."""
+    traffic = [
+        {
+            "Source": source.described(),
+            "Destination": destination.described(),
+            "ResolvedPort": port,
+            "ResolvedPortName": name,
+            "Protocol": protocol,
+        }
+        for source, destination, port, name, protocol in connections
+    ]
+    file = policies.with_name(f"{policies.name}-traffic.json")
+    file.write_text(json.dumps(traffic))
+    command = [str(cyclonus() / "cyclonus"), "analyze", "--mode=query-traffic", "--policy-path", str(policies)]
+    done = subprocess.run(
+        [*command, "--traffic-path", str(file)], capture_output=True, text=True, timeout=60, check=True
+    )
+    answers = re.findall(r"is allowed\?\s*\|\s*(true|false)", done.stdout, re.IGNORECASE)
+    return [answer.lower() == "true" for answer in answers]
+
+
+def table(objects: dict[str, list[dict[str, Any]]]) -> dict[str, tuple[Connection, bool]]:
+    """Return each connection with its name, and whether it must be allowed."""
+    service, tested = (of_release(objects[MODELS], kind, MODELS) for kind in ("Deployment", "Pod"))
+    mlflow, mlflow_test, collection = (
+        of_release(objects[MONITORING], kind, MONITORING) for kind in ("Deployment", "Pod", "CronJob")
+    )
+    friend, other = pod(MODELS, caller="friend"), pod(MODELS, caller="other")
+    prometheus = Peer("anywhere", (("app.kubernetes.io/name", "prometheus"),))
+    controller, dns = pod("ingress-nginx", app="nginx"), pod("kube-system", app="dns")
+    outside = Peer("", address="192.0.2.7")
+    database = Peer("", address="203.0.113.9")
+
+    def http(source: Peer, destination: Peer) -> Connection:
+        return source, destination, 8000 if destination == service else 5000, "http", "TCP"
+
+    def tcp(source: Peer, destination: Peer, port: int, protocol: str = "TCP") -> Connection:
+        return source, destination, port, "", protocol
+
+    return {
+        "client to service": (http(friend, service), True),
+        "other pod to service": (http(other, service), False),
+        "client's labels in another namespace to service": (http(pod("elsewhere", caller="friend"), service), False),
+        "address outside to service": (http(outside, service), False),
+        "client to another port of service": (tcp(friend, service, 9000), False),
+        "Prometheus to service": (http(prometheus, service), True),
+        "ingress controller to service": (http(controller, service), True),
+        "helm test to service": (http(tested, service), True),
+        "service to DNS, UDP": (tcp(service, dns, 53, "UDP"), True),
+        "service to DNS, TCP": (tcp(service, dns, 53), True),
+        "service to another port of kube-system": (tcp(service, dns, 443), False),
+        "service to MLflow": (http(service, mlflow), True),
+        "service to another port of MLflow's namespace": (tcp(service, pod(MONITORING, app="prometheus"), 9090), False),
+        "service to the collector": (tcp(service, pod("tracing", app="collector"), 4318), True),
+        "service to another pod": (tcp(service, other, 8000), False),
+        "service to an address outside": (tcp(service, outside, 443), False),
+        "pod without a policy to another": (tcp(other, friend, 8000), True),
+        "other namespace to MLflow": (http(pod("elsewhere", app="x"), mlflow), False),
+        "Prometheus to MLflow": (http(prometheus, mlflow), True),
+        "helm test to MLflow": (http(mlflow_test, mlflow), True),
+        "garbage collection to MLflow": (http(collection, mlflow), True),
+        "MLflow to DNS": (tcp(mlflow, dns, 53, "UDP"), True),
+        "MLflow to its database": (tcp(mlflow, database, 5432), True),
+        "MLflow to another port of the database": (tcp(mlflow, database, 22), False),
+        "MLflow to an address outside": (tcp(mlflow, outside, 443), False),
+        "MLflow to the service": (http(mlflow, service), False),
+    }
+
+
+def test_policies_allow_exactly_the_documented_connections(
+    objects: dict[str, list[dict[str, Any]]], policies: Path
+) -> None:
+    expected = table(objects)
+
+    found = allowed(policies, [connection for connection, _ in expected.values()])
+
+    assert dict(zip(expected, found, strict=True)) == {name: allows for name, (_, allows) in expected.items()}

@@ -1,8 +1,0 @@
-# Debian's node-exporter.
-ARG PYTHON_IMAGE
-FROM ${PYTHON_IMAGE}
-RUN apt-get update \
- && apt-get install -y --no-install-recommends prometheus-node-exporter \
- && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
-USER 65534:65534
-ENTRYPOINT ["/usr/bin/prometheus-node-exporter"]

@@ -1,4 +1,0 @@
-FROM scratch
-COPY pause /pause
-USER 65535:65535
-ENTRYPOINT ["/pause"]

@@ -1,0 +1,157 @@
+"""Tests of the cluster itself: repair by a second `make up`, the cause of a pod that waits, and a `make down` that
+leaves nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.cluster import engine, kind, registry
+from tools.cluster.access import Access, http
+from tools.cluster.cache import ROOT
+from tools.cluster.console import wait_for
+from tools.cluster.main_job import NAMESPACE, SERVICE, complaints
+
+CLUSTER = [sys.executable, "-m", "tools.cluster"]
+
+
+def nodes() -> list[str]:
+    """Return the names of the nodes' containers, which are the names of the nodes."""
+    return sorted(kind.kind("get", "nodes", "--name", kind.NAME).split())
+
+
+def containers() -> dict[str, str]:
+    """Return when each running container started."""
+    names = engine.docker("ps", "--format", "{{.Names}}").split()
+    return {name: engine.docker("inspect", "--format", "{{.State.StartedAt}}", name) for name in names}
+
+
+def assert_ready(access: Access) -> None:
+    access.kubectl("wait", "node", "--all", "--for=condition=Ready", "--timeout=120s")
+    access.kubectl("rollout", "status", "deployment", "--namespace", NAMESPACE, "--timeout=180s")
+    with access.forward(SERVICE, 80, NAMESPACE) as url:
+        assert http(f"{url}/predict", http(f"{url}/model")["input_example"])["predictions"]
+
+
+def test_kubeconfig_is_private() -> None:
+    assert kind.KUBECONFIG.stat().st_mode & 0o777 == 0o600
+    assert kind.STATE.stat().st_mode & 0o777 == 0o700
+
+
+def test_second_start_restarts_nothing() -> None:
+    before = containers()
+
+    kind.start()
+
+    assert containers() == before
+    assert all(node in kind.status() for node in nodes())
+
+
+def test_start_starts_a_registry_that_was_killed() -> None:
+    engine.docker("kill", registry.NAME)
+
+    kind.start()
+
+    assert registry.NAME in containers()
+    assert http(f"http://{registry.address()}/v2/_catalog")["repositories"], "its images are still there"
+
+
+@pytest.mark.parametrize("program", ["kubelet", "containerd"])
+def test_node_recovers_from_a_killed_program(access: Access, program: str) -> None:
+    node = nodes()[-1]
+    before = engine.docker("exec", node, "pidof", program)
+    engine.docker("exec", node, "pkill", "--signal=KILL", "--exact", program)
+
+    wait_for(
+        f"{program} of {node}",
+        lambda: engine.docker("exec", node, "pidof", program) not in ("", before),
+        timeout_seconds=60,
+        remedy="See journalctl in the node.",
+    )
+    assert_ready(access)
+
+
+def test_start_starts_a_node_that_was_killed(access: Access) -> None:
+    node = nodes()[-1]
+    engine.docker("kill", node)
+    assert node not in containers()
+
+    kind.start()
+
+    assert node in containers()
+    assert_ready(access)
+
+
+@pytest.fixture
+def waiting(access: Access) -> Iterator[str]:
+    """Name of a pod that no node can take, because its claim has a StorageClass that does not exist."""
+    name = "waits-for-its-claim"
+    claim = {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "no-such-class",
+        "resources": {"requests": {"storage": "1Gi"}},
+    }
+    volume = {"name": "data", "persistentVolumeClaim": {"claimName": name}}
+    container = {"name": "main", "image": "localhost/none:1"}
+    objects = {
+        "PersistentVolumeClaim": claim,
+        "Pod": {"containers": [container], "volumes": [volume], "terminationGracePeriodSeconds": 0},
+    }
+    for each, spec in objects.items():
+        made = {"apiVersion": "v1", "kind": each, "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}
+        access.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(made))
+    yield name
+    for each in reversed(objects):
+        access.kubectl("delete", each, name, "--namespace", NAMESPACE)
+
+
+def test_pod_that_is_not_scheduled_is_reported_with_the_event_of_its_claim(access: Access, waiting: str) -> None:
+    wait_for(
+        "the cause in the report",
+        lambda: (
+            f'claim {waiting}: storageclass.storage.k8s.io "no-such-class" not found' in complaints(access, NAMESPACE)
+        ),
+        timeout_seconds=60,
+        remedy=complaints(access, NAMESPACE),
+    )
+
+    assert f"{waiting}: " in complaints(access, NAMESPACE)
+
+
+@pytest.mark.long
+def test_start_replaces_a_cluster_that_is_half_made(access: Access) -> None:
+    engine.docker("rm", "--force", nodes()[-1])  # as after a run that was killed while it created the cluster
+
+    subprocess.run([*CLUSTER, "up"], cwd=ROOT, check=True, timeout=900)
+
+    assert_ready(access)
+
+
+@pytest.mark.long
+def test_down_removes_everything_and_up_works_again() -> None:
+    assert engine.running(), "with a user's engine there is less to remove"
+    links = {path.name for path in Path("/sys/class/net").iterdir()}
+    subprocess.run([*CLUSTER, "down"], cwd=ROOT, check=True, timeout=300)
+
+    assert not engine.running()
+    assert not engine.SOCKET.exists()
+    assert not kind.STATE.exists()
+    assert not engine.RUNTIME.exists()
+    assert str(engine.STATE) not in Path("/proc/self/mountinfo").read_text()
+    left = {path.name for path in Path("/sys/class/net").iterdir()}
+    assert engine.BRIDGE in links - left
+    assert not [name for name in left if name.startswith(("br-", "veth"))]
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if _readable(path)]
+    assert not [command for command in commands if str(engine.STATE).encode() in command]
+    subprocess.run([*CLUSTER, "up"], cwd=ROOT, check=True, timeout=900)
+
+
+def _readable(path: Path) -> bool:
+    try:
+        return bool(path.read_bytes()) and path.parent.name != str(os.getpid())
+    except OSError:  # the process has ended
+        return False

@@ -1,0 +1,146 @@
+"""The kind cluster: a control plane and two workers on the Docker engine that answers, or on our own."""
+
+import os
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tools.cluster import engine, node_image, registry
+from tools.cluster.cache import CACHE
+from tools.cluster.console import Failure, run, step, wait_for
+from tools.cluster.programs import NODE_PROGRAMS, find
+
+NAME = "model-service"
+STATE = CACHE / "kind"
+KUBECONFIG = STATE / "admin.conf"
+CONFIG = Path(__file__).parent / "kind.yaml"
+METRICS_SERVER = Path(__file__).parent / "manifests" / "metrics-server.yaml"
+_NODES = 3
+
+
+def kind(*arguments: object, log: Path | None = None, remedy: str = "") -> str:
+    """Run kind against the engine and return what it printed."""
+    return run([find("kind"), *arguments], env=engine.environment(), log=log, remedy=remedy)
+
+
+def check() -> None:
+    """Refuse a wrong NODES or an engine that kind cannot use, before anything is built."""
+    _configuration()
+    engine.check()
+
+
+def start() -> Path:
+    """Create the cluster if it does not exist, repair it if it is incomplete, and return its kubeconfig."""
+    engine.start()
+    STATE.mkdir(parents=True, exist_ok=True, mode=0o700)
+    wanted = _configuration()
+    known = kind("get", "nodes", "--name", NAME).split()
+    if known and len(known) != len(wanted["nodes"]):
+        # A run that was killed, or a different NODES.
+        with step(f"remove the kind cluster, which has {len(known)} of {len(wanted['nodes'])} nodes"):
+            kind("delete", "cluster", "--name", NAME)
+        known = []
+    if known and not _wanted_image(known[0]):
+        with step("remove the kind cluster, which has a different node image than KIND_NODE_IMAGE"):
+            kind("delete", "cluster", "--name", NAME)
+        known = []
+    if known and not _running(known):
+        with step("remove the kind cluster, which did not start again"):
+            kind("delete", "cluster", "--name", NAME)
+        known = []
+    if not known:
+        _create(wanted)
+    kind("export", "kubeconfig", "--name", NAME, "--kubeconfig", KUBECONFIG, remedy="Run make down, then make up.")
+    nodes = kind("get", "nodes", "--name", NAME).split()
+    if not engine.ours():
+        _copy_kubectl(nodes[0])
+    registry.start(nodes)
+    _use_local_volumes()
+    _install_metrics_server()
+    return KUBECONFIG
+
+
+def _wanted_image(node: str) -> bool:
+    """Return whether a node has the image that KIND_NODE_IMAGE names, if it names one."""
+    wanted = os.environ.get("KIND_NODE_IMAGE")
+    return not wanted or wanted == engine.docker("inspect", "--format", "{{.Config.Image}}", node).strip()
+
+
+def _running(nodes: list[str]) -> bool:
+    """Start the nodes that do not run, and return whether the API server answers then."""
+    stopped = [node for node in nodes if node not in engine.docker("ps", "--format", "{{.Names}}").split()]
+    if not stopped:
+        return True
+    with step(f"start the nodes {' '.join(stopped)}"):
+        try:
+            engine.docker("start", *stopped)
+            kind("export", "kubeconfig", "--name", NAME, "--kubeconfig", KUBECONFIG)
+            kubectl = [find("kubectl"), "--kubeconfig", KUBECONFIG]
+            ready = ["wait", "node", "--all", "--for=condition=Ready", "--timeout=5s"]
+            wait_for("the nodes", lambda: run([*kubectl, *ready]), timeout_seconds=120, remedy="")
+        except Failure:
+            return False
+    return True
+
+
+def _configuration() -> dict[str, Any]:
+    try:
+        count = int(os.environ.get("NODES") or _NODES)
+    except ValueError:
+        count = 0
+    if not 1 <= count <= 9:
+        raise Failure(f"NODES={os.environ['NODES']} is not a number of nodes. Set it to 1 to 9, or unset it.")
+    config: dict[str, Any] = yaml.safe_load(CONFIG.read_text())
+    config["nodes"] = [{"role": "control-plane"}, *({"role": "worker"} for _ in range(count - 1))]
+    return config
+
+
+def _create(config: dict[str, Any]) -> None:
+    image = os.environ.get("KIND_NODE_IMAGE") or (node_image.build() if engine.ours() else "")
+    log = STATE / "create.log"
+    with step(f"create the kind cluster with {len(config['nodes'])} nodes", log), tempfile.TemporaryDirectory() as work:
+        written = Path(work) / "kind.yaml"
+        written.write_text(yaml.safe_dump(config))
+        command = ["create", "cluster", "--name", NAME, "--config", written, "--wait", "180s", "--retain"]
+        kind(*command, *(["--image", image] if image else []), "--kubeconfig", KUBECONFIG, log=log)
+
+
+def _copy_kubectl(node: str) -> None:
+    """Copy kubectl from a node, so that it has the version of the cluster and needs no build."""
+    target = NODE_PROGRAMS / "kubectl"
+    if platform.system() == "Linux" and not target.exists():
+        NODE_PROGRAMS.mkdir(parents=True, exist_ok=True)
+        engine.docker("cp", f"{node}:/usr/bin/kubectl", target)
+
+
+def _use_local_volumes() -> None:
+    """Let the default StorageClass create `local` volumes; the kubelet measures no hostPath volumes, kind's default."""
+    annotate = ["annotate", "storageclass", "standard", "defaultVolumeType=local", "--overwrite"]
+    run([find("kubectl"), "--kubeconfig", KUBECONFIG, *annotate])
+
+
+def _install_metrics_server() -> None:
+    kubectl = [find("kubectl"), "--kubeconfig", KUBECONFIG]
+    with step("install metrics-server"):
+        run([*kubectl, "apply", "--server-side", "--force-conflicts", "-f", METRICS_SERVER])
+        run([*kubectl, "rollout", "status", "deployment/metrics-server", "--namespace=kube-system", "--timeout=180s"])
+
+
+def status() -> str:
+    """Return the nodes' containers as Docker shows them."""
+    return engine.docker("ps", "--all", "--filter", f"label=io.x-k8s.kind.cluster={NAME}")
+
+
+def stop() -> None:
+    """Delete the cluster, its registry and our own engine."""
+    if not STATE.exists():
+        return
+    if not engine.ours() or engine.running():
+        kind("delete", "cluster", "--name", NAME)
+        registry.stop()
+    engine.stop()
+    shutil.rmtree(STATE)

@@ -1,0 +1,106 @@
+"""The command `promote`: let the gate judge a version, and move the alias if it passes."""
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import mlflow
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_settings import CliPositionalArg
+
+from training.errors import InputError
+from training.fitting.metrics import METRICS
+from training.gate.decision import report
+from training.gate.promote import promote
+from training.gate.promotion import Promotion, Rules, Verification
+from training.settings import Alias, Seed, Settings
+from training.tracking import registered
+from training.tracking.mlflow_errors import mlflow_at
+
+_METRICS = ", ".join(METRICS)
+
+
+class Options(Settings):
+    """Move the alias to a version that is better than the champion on the same held-out rows."""
+
+    uri: CliPositionalArg[str] = Field(
+        default="", description="models:/<name>/<version>, as an alternative to --candidate."
+    )
+    candidate: Path | None = Field(default=None, description="Result file of `train --result`.")
+    verification: Path | None = Field(default=None, description="Result file of `python -m app.tools.verify`.")
+    alias: Alias = Field(default="champion", description="Alias to move.")
+    metric: str = Field(
+        default="",
+        description=f"Metric of the comparison: {_METRICS}. The default is auc, logloss, rmse or ndcg, by task.",
+    )
+    margin: float = Field(
+        default=0, description="Gain that the candidate must exceed. A negative margin accepts a worse model."
+    )
+    limits: dict[str, float] = Field(
+        default={}, description='Worst allowed value per metric, as JSON: {"auc": 0.9, "logloss": 0.3}.'
+    )
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(
+        default=0.95, description="Confidence of the paired bootstrap that the gain exceeds the margin."
+    )
+    resamples: int = Field(default=1000, ge=100, le=100_000, description="Number of bootstrap resamples.")
+    bootstrap_seed: Seed = Field(default=0, description="Seed of the bootstrap.")
+    same_holdout: bool = Field(
+        default=True,
+        description="Compare only models with the same held-out rows. Without it, both predict the candidate's rows.",
+    )
+    dry_run: bool = Field(default=False, description="Show the decision without changing anything.")
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        if bool(self.uri) == bool(self.candidate):
+            raise ValueError("give either models:/<name>/<version> or --candidate")
+        for name in filter(None, (self.metric, *self.limits)):
+            if name not in METRICS:
+                raise ValueError(f"{name!r} is not a metric; use one of {_METRICS}")
+        return self
+
+
+class _Candidate(BaseModel):
+    uri: str
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Judge the version, move the alias if it passes, and return the decision.
+
+    Raises:
+        RefusedError: The gate refused.
+        TrainingError: The version could not be judged.
+    """
+    uri = options.uri or _read(options.candidate, "candidate", _Candidate).uri
+    try:
+        name, version = registered.parse(uri)
+    except ValueError as error:
+        raise InputError(f"{error}.") from None
+    promotion = Promotion(
+        name=name,
+        version=version,
+        alias=options.alias,
+        rules=Rules(
+            metric=options.metric,
+            margin=options.margin,
+            limits=options.limits,
+            confidence=options.confidence,
+            resamples=options.resamples,
+            seed=options.bootstrap_seed,
+            same_holdout=options.same_holdout,
+        ),
+        verification=_read(options.verification, "verification", Verification) if options.verification else None,
+        dry_run=options.dry_run,
+    )
+    with mlflow_at(options.mlflow_tracking_uri):
+        decision = promote(mlflow.MlflowClient(), promotion)
+    return report(decision, version)
+
+
+def _read[Form: BaseModel](path: Path | None, option: str, form: type[Form]) -> Form:
+    try:
+        return form.model_validate_json(Path(path or "").read_bytes())
+    except OSError as error:
+        raise InputError(f"--{option}: {path} cannot be read ({error.strerror}).") from None
+    except ValidationError as error:
+        place = ".".join(map(str, error.errors()[0]["loc"])) or "its text"
+        raise InputError(f"--{option}: {path} is not a valid result file ({place}).") from None

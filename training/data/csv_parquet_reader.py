@@ -1,0 +1,121 @@
+"""CSV and Parquet files. Training, scoring and describe open every table with this reader."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as parquet
+from pyarrow.fs import FileInfo, FileSystem
+
+from training.data.storage import Place
+
+CSV, PARQUET = (".csv", ".csv.gz"), (".parquet",)
+_PARQUET_MAGIC, _GZIP_MAGIC = b"PAR1", b"\x1f\x8b"
+_BLOCK_BYTES = 1 << 20
+_GZIP_RATIO = 20  # upper estimate, for the size of an unpacked file
+
+
+@dataclass(frozen=True)
+class CsvOptions:
+    """How the cells of CSV files are read.
+
+    Args:
+        null_words: Words that stand for a missing value.
+        null_text: Whether they do so in columns of text, too.
+        newlines_in_values: Whether a quoted value may contain line breaks.
+    """
+
+    null_words: tuple[str, ...]
+    null_text: bool
+    newlines_in_values: bool
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A CSV or Parquet file. Callers translate the errors of pyarrow, because they know what their users need."""
+
+    filesystem: FileSystem
+    path: str
+    size: int
+    is_parquet: bool
+    is_gzip: bool
+
+    @classmethod
+    def by_name(cls, place: Place, file: FileInfo) -> "TableFile":
+        """Return the file, with the format of its name."""
+        name = file.path.lower()
+        return cls(place.filesystem, file.path, file.size or 0, name.endswith(PARQUET), name.endswith(".gz"))
+
+    @classmethod
+    def by_content(cls, place: Place) -> "TableFile":
+        """Return the file, with the format of its first bytes."""
+        with place.filesystem.open_input_stream(place.path, compression=None) as stream:
+            start = stream.read(len(_PARQUET_MAGIC))
+        size = place.filesystem.get_file_info(place.path).size or 0
+        return cls(place.filesystem, place.path, size, start == _PARQUET_MAGIC, start.startswith(_GZIP_MAGIC))
+
+    def sha256(self, advance: Callable[[int], None] = lambda _: None) -> str:
+        """Return the digest of the file's bytes.
+
+        Args:
+            advance: Called with the size of each block.
+        """
+        digest = hashlib.sha256()
+        with self.filesystem.open_input_stream(self.path, compression=None) as stream:
+            while block := stream.read(_BLOCK_BYTES):
+                digest.update(block)
+                advance(len(block))
+        return digest.hexdigest()
+
+    @contextmanager
+    def parquet(self, *, buffer_bytes: int = 0) -> Iterator[parquet.ParquetFile]:
+        """Open a Parquet file.
+
+        Args:
+            buffer_bytes: Read a column in blocks of this size. 0 reads the column of a whole row group.
+        """
+        # A scan with pyarrow.dataset decodes whole row groups, which may be larger than the memory.
+        with self.filesystem.open_input_file(self.path) as source:
+            yield parquet.ParquetFile(source, buffer_size=buffer_bytes, pre_buffer=False)
+
+    def table(self, options: CsvOptions) -> pa.Table:
+        """Return the whole table. The type of a CSV column fits all of its rows, not only the first ones."""
+        if self.is_parquet:
+            with self.parquet() as file:
+                return file.read()
+        block = min(max(self.size * (_GZIP_RATIO if self.is_gzip else 1), 1 << 16), 2**31 - 1)
+        with self._csv_stream() as stream:
+            return csv.read_csv(
+                stream,
+                read_options=csv.ReadOptions(block_size=block),
+                parse_options=_parsing(options),
+                convert_options=_conversion(options, {}),
+            )
+
+    @contextmanager
+    def csv_batches(self, options: CsvOptions, types: Mapping[str, pa.DataType]) -> Iterator[csv.CSVStreamingReader]:
+        """Open a CSV file that is read in blocks, with these types of columns."""
+        read = csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False)
+        convert = _conversion(options, types)
+        with (
+            self._csv_stream() as stream,
+            csv.open_csv(stream, read_options=read, parse_options=_parsing(options), convert_options=convert) as reader,
+        ):
+            yield reader
+
+    @contextmanager
+    def _csv_stream(self) -> Iterator[pa.NativeFile]:
+        with self.filesystem.open_input_stream(self.path, compression="gzip" if self.is_gzip else None) as stream:
+            yield stream
+
+
+def _parsing(options: CsvOptions) -> csv.ParseOptions:
+    return csv.ParseOptions(newlines_in_values=options.newlines_in_values)
+
+
+def _conversion(options: CsvOptions, types: Mapping[str, pa.DataType]) -> csv.ConvertOptions:
+    words = list(options.null_words)
+    return csv.ConvertOptions(column_types=dict(types), strings_can_be_null=options.null_text, null_values=words)

@@ -1,0 +1,152 @@
+"""The training data: its specification, the prepared columns, and the digest that identifies them.
+
+MLflow's data set digest has 8 characters of an md5 over the first 10,000 rows, which is too weak for an audit.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.model.contract import ContractColumn, Task
+from training.data import preprocessing, training_table
+from training.data.column_names import check_names, check_present, listed
+from training.errors import InputError
+
+Matrix = NDArray[np.float32]
+_BLOCK = 4096  # rows, which fit the processor's cache
+
+
+class DataSpec(BaseModel):
+    """The table and the options that, with the bytes of the file, determine the prepared data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = "breast_cancer"
+    target: str = ""
+    task: Literal["auto"] | Task = "auto"
+    group: str = ""
+    positive: str = ""
+    drop: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    skip_unlabelled: bool = False
+    null_words: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """Prepared data.
+
+    Args:
+        name: Name of the data set.
+        spec: Specification from which the data were loaded.
+        frame: Features as XGBoost takes them, shape (rows, columns): float32 with NaN for missing, or `category`.
+        columns: Descriptions of the features.
+        target: Values to predict, shape (rows,). A class is its number.
+        target_name: Column of the target.
+        task: Task of the model.
+        classes: Classes by number, empty for a regression.
+        groups: Number of the group of each row, shape (rows,), ascending. None without groups.
+        raw_sha256: Digest of the file.
+    """
+
+    name: str
+    spec: DataSpec
+    frame: pd.DataFrame
+    columns: tuple[ContractColumn, ...]
+    target: Matrix
+    target_name: str
+    task: Task
+    classes: tuple[str, ...]
+    groups: NDArray[np.int64] | None
+    raw_sha256: str
+
+    @property
+    def features(self) -> Matrix:
+        """The matrix that XGBoost sees, shape (rows, columns). A category is its number, and NaN is missing."""
+        return self.features_of(np.arange(len(self.frame)))
+
+    def features_of(self, rows: NDArray[np.int64]) -> Matrix:
+        """Return these rows of `features`, shape (rows, columns), in column-major order."""
+        matrix = np.empty((len(rows), self.frame.shape[1]), dtype=np.float32, order="F")
+        for i, name in enumerate(self.frame.columns):
+            matrix[:, i] = preprocessing.numbers(self.frame[name])[rows]
+        return matrix
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the prepared float32 data with the column names, categories and classes.
+
+        The digest of the file is not enough: the preparation, and with it the model, can differ between processors.
+        """
+        digest = hashlib.sha256()
+        names = [[column.name, column.type, list(column.categories)] for column in self.columns]
+        digest.update(json.dumps([names, self.target_name, self.task, self.classes]).encode())
+        digest.update(str(self.frame.shape).encode() + b"\0")
+        columns = [preprocessing.numbers(self.frame[name]) for name in self.frame.columns]
+        for start in range(
+            0, len(self.frame), _BLOCK
+        ):  # by block: one copy would need the memory twice, and a copy by column is slow
+            digest.update(np.stack([each[start : start + _BLOCK] for each in columns], axis=1, dtype="<f4").data)
+        digest.update(str(self.target.shape).encode() + b"\0")
+        digest.update(np.ascontiguousarray(self.target, dtype="<f4").data)
+        if self.groups is not None:
+            digest.update(np.ascontiguousarray(self.groups, dtype="<i8").data)
+        return digest.hexdigest()
+
+
+def load(spec: DataSpec | None = None) -> Data:
+    """Read and prepare a table.
+
+    Raises:
+        InputError: The table cannot be read or used. The message names the column and the row, counted from 1 without
+            the header.
+        ResourceError: There is no room for a copy of the file.
+    """
+    spec = spec or DataSpec()
+    raw = training_table.read(spec.source, spec.null_words)
+    known = raw.table
+    check_names(known.column_names, spec.source)
+    if not known.num_rows:
+        raise InputError(f"{spec.source} has columns but no rows.")
+    target_name = spec.target or raw.target
+    if not target_name:
+        raise InputError(
+            f"--target (TRAINING_TARGET): name the column to predict, one of {listed(known.column_names)}."
+        )
+    asked = {"target": (target_name,), "group": (spec.group,) if spec.group else ()}
+    for option, names in (asked | {"drop": spec.drop, "categorical": spec.categorical}).items():
+        check_present(known.column_names, names, f"--{option} (TRAINING_{option.upper()})")
+    if spec.task == "ranking" and not spec.group:
+        raise InputError("--group (TRAINING_GROUP): a ranking needs the column that groups the rows.")
+    known = preprocessing.labelled(known, target_name, skip=spec.skip_unlabelled)
+    order, groups = preprocessing.grouped(known, spec.group) if spec.group else (None, None)
+    if order is not None:
+        known = known.take(order)
+    task, classes, target = preprocessing.target_of(known, target_name, spec.task, raw.classes, spec.positive)
+    features = [name for name in known.column_names if name not in {target_name, spec.group, *spec.drop}]
+    if not features:
+        raise InputError(f"{spec.source} has no feature: all columns are the target, the group or dropped.")
+    columns, series = zip(
+        *(preprocessing.feature(known, name, name in spec.categorical) for name in features), strict=True
+    )
+    frame = pd.DataFrame(dict(zip(features, series, strict=True)))
+    return Data(raw.name, spec, frame, columns, target, target_name, task, classes, groups, raw.sha256)
+
+
+class SplitSpec(BaseModel):
+    """How rows are split: stratified by class, by whole groups, or at random."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = 0
+    holdout_share: float = Field(default=0.2, gt=0, lt=0.9)
+    validation_share: float = Field(default=0.2, gt=0, lt=0.9, description="Share of the rows outside the holdout.")
+    folds: int = Field(
+        default=1, ge=1, description="Number of validation parts. 1 uses one part of `validation_share`."
+    )

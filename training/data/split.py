@@ -1,0 +1,109 @@
+"""The split of the rows into a holdout and the parts that choose the number of rounds.
+
+The same data and seed give the same rows on every machine, because numpy freezes the stream of `RandomState`.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.data.dataset import Data, SplitSpec
+from training.errors import InputError
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Sorted row numbers by part. `folds` are pairs of training and validation rows."""
+
+    rule: Literal["stratified", "grouped", "random"]
+    rest: Rows
+    holdout: Rows
+    folds: tuple[tuple[Rows, Rows], ...]
+
+    @property
+    def holdout_sha256(self) -> str:
+        """Digest of the row numbers of the holdout. Metrics are comparable only if it is equal."""
+        return hashlib.sha256(self.holdout.astype("<i8").tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Digests and row count of the complete training data, independent of the number of workers."""
+
+    raw_sha256: str
+    sha256: str
+    rows: int
+    holdout_sha256: str
+    workers: int = 1
+    shard_rule: str = ""
+
+
+def identity(data: Data, parts: Split) -> Identity:
+    """Return the identity of data that a single worker loaded."""
+    return Identity(data.raw_sha256, data.sha256, len(data.target), parts.holdout_sha256)
+
+
+def split(data: Data, spec: SplitSpec) -> Split:
+    """Split rows by groups if there are any, otherwise stratified by class or at random.
+
+    Raises:
+        InputError: There are too few rows or groups for the parts.
+    """
+    random = np.random.RandomState(spec.seed)
+    rows = np.arange(len(data.target), dtype=np.int64)
+    units: NDArray[Any] = rows if data.groups is None else data.groups
+    rule: Literal["stratified", "grouped", "random"]
+    strata: Sequence[Rows]
+    if data.groups is not None:
+        rule, strata = "grouped", [np.unique(data.groups)]
+    elif data.classes:
+        rule, strata = "stratified", [rows[data.target == number] for number in range(len(data.classes))]
+    else:
+        rule, strata = "random", [rows]
+    parts = max(spec.folds, 2) + 1
+    for i, members in enumerate(strata):
+        if len(members) < parts:
+            what = {"grouped": "groups", "random": "rows"}.get(rule) or f"rows of the class {data.classes[i]}"
+            raise InputError(f"There are {len(members)} {what}; a split with {spec.folds} fold(s) needs {parts}.")
+    drawn = [random.permutation(members) for members in strata]
+    held = [max(1, min(round(len(each) * spec.holdout_share), len(each) - parts + 1)) for each in drawn]
+    holdout = _rows(units, [each[:count] for each, count in zip(drawn, held, strict=True)])
+    left = [each[count:] for each, count in zip(drawn, held, strict=True)]
+    rest = _rows(units, left)
+    validations = []
+    if spec.folds == 1:
+        counts = [max(1, min(round(len(each) * spec.validation_share), len(each) - 1)) for each in left]
+        validations.append(_rows(units, [each[:count] for each, count in zip(left, counts, strict=True)]))
+    else:
+        validations += [_rows(units, [each[k :: spec.folds] for each in left]) for k in range(spec.folds)]
+    folds = tuple((rest[~_chosen(len(rows), [validation])[rest]], validation) for validation in validations)
+    if data.groups is not None and data.classes:
+        _all_classes(data, [rest, *(train for train, _ in folds)])
+    return Split(rule, rest, holdout, folds)
+
+
+def _rows(units: NDArray[Any], chosen: Sequence[Rows]) -> Rows:
+    return np.flatnonzero(_chosen(int(units.max()) + 1, chosen)[units]).astype(np.int64)
+
+
+def _chosen(count: int, numbers: Sequence[Rows]) -> NDArray[np.bool_]:
+    """Return a mask of these numbers, without a sort, because there can be millions of rows."""
+    found = np.zeros(count, dtype=np.bool_)
+    found[np.concatenate(numbers)] = True
+    return found
+
+
+def _all_classes(data: Data, parts: Sequence[Rows]) -> None:
+    for part in parts:
+        missing = set(range(len(data.classes))) - set(np.unique(data.target[part]).astype(int).tolist())
+        if missing:
+            name = data.classes[min(missing)]
+            raise InputError(
+                f"The class {name} is in too few groups: a training part does not contain it; try another --split-seed."
+            )

@@ -1,0 +1,130 @@
+"""The table to train on, with the digest of its bytes.
+
+It is a built-in data set, a folder of Parquet files, or a file whose content shows whether it is CSV, gzipped CSV or
+Parquet.
+"""
+
+import hashlib
+import importlib.resources
+import tempfile
+import urllib.error
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pandas as pd
+import pyarrow as pa
+
+from training.data.csv_parquet_reader import CsvOptions, TableFile
+from training.data.null_words import NULL_WORDS, without_words
+from training.data.parquet_table import ParquetTable
+from training.data.storage import NO_ROOM, copy, place
+from training.errors import InputError, ResourceError
+
+# Data sets of scikit-learn: the file, the name of the target, and the classes in the order of their numbers.
+BUILT_IN = {
+    "breast_cancer": ("breast_cancer.csv", "diagnosis", ("malignant", "benign")),
+    "wine": ("wine_data.csv", "cultivar", ("class_0", "class_1", "class_2")),
+    "diabetes": ("diabetes_data_raw.csv.gz", "progression", ()),
+}
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A table without preprocessing. Only built-in data sets have a `target` and `classes`."""
+
+    name: str
+    table: pa.Table
+    sha256: str
+    target: str = ""
+    classes: tuple[str, ...] = ()
+
+
+def read(uri: str, null_words: tuple[str, ...] | None = None) -> Raw:
+    """Read a table.
+
+    Args:
+        uri: A built-in data set, a local file, s3://bucket/key or http(s)://, or a local or S3 folder of Parquet files.
+        null_words: Words that stand for a missing value. None: `NULL_WORDS` in CSV files only, as in manifests that do
+            not record them.
+
+    Raises:
+        InputError: The table does not exist, there is no permission to read it, or it is not a table.
+        TrainingError: A folder is unreachable.
+        ResourceError: There is no room for a copy of a remote file.
+    """
+    if uri in BUILT_IN:
+        return _built_in(uri)
+    parts = urlsplit(uri)
+    if parts.username or parts.password:
+        raise InputError(f"--data (TRAINING_DATA): credentials do not belong in the URI of {parts.hostname}.")
+    name = Path(parts.path).name or uri
+    if parts.scheme in ("", "file", "s3") and (where := place(uri)).is_folder:
+        source = ParquetTable(where)
+        tables = [each for _, each in source.tables(source.schema.names, lambda _: True)]
+        table = pa.concat_tables([source.schema.empty_table(), *tables])
+        return Raw(name, without_words(table, null_words or (), table.column_names), source.sha256)
+    with _local(uri, parts.scheme) as path:
+        file = TableFile.by_content(place(str(path)))
+        return Raw(name, _table(file, uri, null_words), file.sha256())
+
+
+def _built_in(name: str) -> Raw:
+    from sklearn import datasets
+
+    file, target, classes = BUILT_IN[name]
+    arguments: dict[str, Any] = {"scaled": False} if name == "diabetes" else {}
+    bunch = getattr(datasets, f"load_{name}")(**arguments)
+    frame = pd.DataFrame(bunch.data, columns=[str(column) for column in bunch.feature_names])
+    frame[target] = [classes[int(value)] for value in bunch.target] if classes else bunch.target
+    raw = importlib.resources.files("sklearn.datasets.data").joinpath(file).read_bytes()
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    return Raw(name, table, hashlib.sha256(raw).hexdigest(), target, classes)
+
+
+@contextmanager
+def _local(uri: str, scheme: str) -> Iterator[Path]:
+    """Yield the path of a local file, or of a copy of a remote one."""
+    try:
+        if scheme not in ("", "file", "s3", "http", "https"):
+            raise InputError(f"{scheme}:// is not supported: use a path, file://, s3://, http:// or https://.")
+        if scheme in ("", "file"):
+            path = Path(place(uri).path)
+            if not path.is_file():
+                raise InputError(f"{uri} is not a file. The built-in data sets are {', '.join(BUILT_IN)}.")
+            yield path
+            return
+        with tempfile.NamedTemporaryFile(prefix="training-") as local:
+            try:
+                copy(uri, local)
+            except OSError as error:
+                if error.errno in NO_ROOM:
+                    raise ResourceError(f"No room in {tempfile.gettempdir()} for a copy of {_public(uri)}.") from None
+                raise
+            yield Path(local.name)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise InputError(f"{_public(uri)} cannot be read: the server answers {error.code} {error.reason}.") from None
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error.strerror or " ".join(str(error).split())
+        raise InputError(f"{_public(uri)} cannot be read: {reason}.") from None
+
+
+def _table(file: TableFile, uri: str, null_words: tuple[str, ...] | None) -> pa.Table:
+    if not file.size:
+        raise InputError(f"{_public(uri)} is empty.")
+    try:
+        words = NULL_WORDS if null_words is None else null_words
+        table = file.table(CsvOptions(words, null_text=True, newlines_in_values=True))
+        return without_words(table, null_words or (), table.column_names) if file.is_parquet else table
+    except (pa.ArrowException, OSError) as error:
+        what = " ".join(str(error).split())[:300]
+        raise InputError(f"{_public(uri)} is not a CSV or Parquet table: {what}") from None
+
+
+def _public(uri: str) -> str:
+    """Return the URI without its query, which may contain a signature."""
+    return uri.partition("?")[0]

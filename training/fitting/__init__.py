@@ -1,0 +1,1 @@
+"""Boosters: the choice of the rounds, search, fit, checkpoints and evaluation."""

@@ -1,0 +1,38 @@
+"""Metrics of a booster on held-out rows, and the importance of its features."""
+
+import json
+from typing import Any
+
+import numpy as np
+import xgboost as xgb
+
+from training.data.dataset import Data, Matrix
+from training.data.split import Rows
+from training.fitting.metrics import METRICS, Truth
+
+
+def measure(data: Data, rows: Rows, output: Matrix) -> dict[str, float]:
+    """Return every metric of the task by its name with the prefix `holdout_`.
+
+    Args:
+        data: Data with the true values.
+        rows: The held-out rows.
+        output: Predictions of the booster, shape (rows,) or (rows, classes).
+    """
+    groups = data.groups[rows] if data.groups is not None else None
+    truth = Truth(data.target[rows].astype(np.float64), groups)
+    answers = output.astype(np.float64)
+    values = {
+        f"holdout_{name}": metric.value(truth, answers) for name, metric in METRICS.items() if data.task in metric.tasks
+    }
+    return {name: value for name, value in values.items() if np.isfinite(value)}
+
+
+def importance(booster: xgb.Booster) -> dict[str, float]:
+    """Return the total gain of the splits by feature, or for a linear model the size of its weights.
+
+    Features without a split are left out.
+    """
+    linear = json.loads(booster.save_config())["learner"]["gradient_booster"]["name"] == "gblinear"
+    scores: dict[str, Any] = booster.get_score(importance_type="weight" if linear else "total_gain")
+    return {name: float(np.abs(score).sum()) for name, score in scores.items()}

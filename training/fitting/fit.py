@@ -1,0 +1,130 @@
+"""Fits with `xgboost.train` in one process, without checkpoints. Pure: data and parameters in, booster out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xgboost as xgb
+
+from training.data.dataset import Data
+from training.data.split import Rows, Split
+from training.errors import InputError
+from training.progress import Rounds, bar
+
+_OBJECTIVES = {
+    "binary": {"objective": "binary:logistic", "eval_metric": "logloss"},
+    "multiclass": {"objective": "multi:softprob", "eval_metric": "mlogloss"},
+    "regression": {"objective": "reg:squarederror", "eval_metric": "rmse"},
+    "ranking": {"objective": "rank:ndcg", "eval_metric": "ndcg"},
+}
+_MORE_IS_BETTER = ("auc", "ndcg", "map", "pre")
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A number of rounds with its score over the folds. `history` contains a value per round by fold and metric."""
+
+    rounds: int
+    score: float
+    spread: float
+    history: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A booster that was fitted on all rows outside the holdout, and the history of its training loss."""
+
+    booster: xgb.Booster
+    params: dict[str, Any]
+    rounds: int
+    history: dict[str, list[float]]
+
+    @property
+    def ubj(self) -> bytes:
+        """Content of the model file, which is registered and whose sha256 is recorded."""
+        return bytes(self.booster.save_raw("ubj"))
+
+
+def parameters(data: Data, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return XGBoost's parameters for the task of the data. `wanted` overrides the defaults of the task."""
+    classes = {"num_class": len(data.classes)} if data.task == "multiclass" else {}
+    return _OBJECTIVES[data.task] | {"tree_method": "hist"} | classes | dict(wanted)
+
+
+def more_is_better(params: Mapping[str, Any]) -> bool:
+    """Return whether a higher value of the early stopping metric is better."""
+    metric = params["eval_metric"]
+    return str(metric[-1] if isinstance(metric, list) else metric).startswith(_MORE_IS_BETTER)
+
+
+def choose_rounds(
+    data: Data, split: Split, params: Mapping[str, Any], rounds: int, early_stopping: int, nthread: int
+) -> Chosen:
+    """Return the mean over the folds of the number of rounds with the best validation score.
+
+    Raises:
+        InputError: XGBoost refuses a parameter.
+    """
+    bests: list[int] = []
+    scores: list[float] = []
+    history: dict[str, list[float]] = {}
+    with bar("choose the rounds", rounds * len(split.folds), "round") as progress:
+        for number, (train, validation) in enumerate(split.folds):
+            found: dict[str, dict[str, list[float]]] = {}
+            booster = _train(
+                dict(params) | {"nthread": nthread},
+                matrix(data, train, nthread),
+                num_boost_round=rounds,
+                evals=[(matrix(data, validation, nthread), "validation")],
+                early_stopping_rounds=early_stopping or None,
+                evals_result=found,
+                callbacks=[Rounds(progress)],
+            )
+            values = next(reversed(found["validation"].values()))
+            best = int(booster.best_iteration) if early_stopping else len(values) - 1
+            bests.append(best + 1)
+            scores.append(values[best])
+            fold = f"fold{number}." if len(split.folds) > 1 else ""
+            history |= {f"{fold}validation_{name}": curve for name, curve in found["validation"].items()}
+    return Chosen(max(1, round(float(np.mean(bests)))), float(np.mean(scores)), float(np.std(scores)), history)
+
+
+def fit(data: Data, rows: Rows, params: Mapping[str, Any], rounds: int, nthread: int) -> Fitted:
+    """Fit with a fixed number of rounds, so that only data, parameters and XGBoost's version determine the file.
+
+    Raises:
+        InputError: XGBoost refuses a parameter.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    train = matrix(data, rows, nthread)
+    with bar("fit", rounds, "round") as progress:
+        booster = _train(
+            dict(params) | {"nthread": nthread},
+            train,
+            num_boost_round=rounds,
+            evals=[(train, "train")],
+            evals_result=found,
+            callbacks=[Rounds(progress)],
+        )
+    history = {f"train_{name}": values for name, values in found["train"].items()}
+    return Fitted(booster, dict(params), rounds, history)
+
+
+def matrix(data: Data, rows: Rows, nthread: int) -> xgb.DMatrix:
+    """Return the matrix of these rows with their targets and groups."""
+    return xgb.DMatrix(
+        data.frame.iloc[rows],
+        label=data.target[rows],
+        qid=data.groups[rows] if data.task == "ranking" and data.groups is not None else None,
+        nthread=nthread,
+        enable_categorical=True,
+    )
+
+
+def _train(params: Mapping[str, Any], train: xgb.DMatrix, **arguments: Any) -> xgb.Booster:
+    try:
+        return xgb.train(dict(params), train, verbose_eval=False, **arguments)
+    except (xgb.core.XGBoostError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise InputError(f"XGBoost refuses these parameters for this data: {lines[0][:300]}") from None

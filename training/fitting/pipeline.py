@@ -1,0 +1,89 @@
+"""The steps from a table to a booster: load, split, search, choose the rounds, fit."""
+
+import logging
+from typing import NamedTuple
+
+from training.data import dataset, split
+from training.data.dataset import Data
+from training.data.split import Identity, Split
+from training.errors import InputError
+from training.fitting import fit, resumable_fit
+from training.fitting.checkpoints import Checkpoints, checkpoints_of
+from training.fitting.fit import Fitted
+from training.fitting.search import search
+from training.train_options import TrainOptions
+from training.workers import sharded_data
+from training.workers.group import Group
+from training.workers.sharded_data import ShardedData
+
+log = logging.getLogger(__name__)
+
+
+class Trained(NamedTuple):
+    """A fitted booster with its data.
+
+    Args:
+        data: Data to record.
+        parts: Split of the data.
+        identity: Digests and row count of the complete training data.
+        fitted: The booster.
+        history: Metrics by round, of the choice of the rounds and of the fit.
+        chosen: Metrics of the choice of the rounds.
+        kept: Checkpoints, to be cleared after the registration.
+    """
+
+    data: Data
+    parts: Split
+    identity: Identity
+    fitted: Fitted
+    history: dict[str, list[float]]
+    chosen: dict[str, float]
+    kept: Checkpoints | None = None
+
+
+def train(options: TrainOptions, group: Group, run_id: str = "") -> Trained:
+    """Train a booster, alone or as one worker of a group on its shard of the rows.
+
+    Args:
+        options: Options of the run.
+        group: The workers that train together.
+        run_id: MLflow run that records the search.
+
+    Raises:
+        TrainingError: The data or the options cannot be used.
+    """
+    alone = group.size == 1
+    whole = _loaded(options, group)
+    data, parts = whole.data, whole.parts
+    log.info("%d rows, %d columns, %s of %s", *data.frame.shape, data.task, data.target_name)
+    params, rounds = fit.parameters(data, options.booster_params), options.rounds
+    if options.checkpoints or not alone:
+        params |= {"seed_per_iteration": True}  # recorded, because it changes the model: see training.fitting.boost
+    chosen: dict[str, float] = {}
+    history: dict[str, list[float]] = {}
+    if options.trials and not alone:
+        raise InputError("--trials (TRAINING_TRIALS): search with one worker, then train with several.")
+    if options.trials:
+        params = search(data, parts, params, options, run_id)
+    if options.early_stopping_rounds or options.folds > 1:
+        asked = data, parts, params, options.rounds, options.early_stopping_rounds, options.nthread
+        found = fit.choose_rounds(*asked) if alone else resumable_fit.choose_rounds(*asked, group)
+        rounds, history = found.rounds, dict(found.history)
+        chosen = {"validation_score": found.score, "validation_spread": found.spread}
+    kept = None
+    if alone and not options.checkpoints:
+        fitted = fit.fit(data, parts.rest, params, rounds, options.nthread)
+    else:
+        kept = checkpoints_of(options, whole.identity, params, rounds, group)
+        fitted = resumable_fit.fit(data, parts.rest, params, rounds, options.nthread, group, kept)
+    if not alone:
+        whole = sharded_data.gather(whole, group)
+    return Trained(whole.data, whole.parts, whole.identity, fitted, history | fitted.history, chosen, kept)
+
+
+def _loaded(options: TrainOptions, group: Group) -> ShardedData:
+    if group.size > 1:
+        return sharded_data.load(options.data_spec, options.split_spec, group)
+    data = dataset.load(options.data_spec)
+    parts = split.split(data, options.split_spec)
+    return ShardedData(data, parts, split.identity(data, parts))

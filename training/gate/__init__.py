@@ -1,0 +1,1 @@
+"""The promotion gate, which decides whether a candidate replaces the champion."""

@@ -1,0 +1,122 @@
+"""The checks that decide whether a candidate replaces the champion. This module does not import MLflow.
+
+Each check describes its finding in one sentence. All checks run, so that a refusal lists every problem.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from training.fitting.metrics import METRICS, Truth
+from training.gate.bootstrap import Comparison, compare
+from training.gate.contract_changes import differences
+from training.gate.promotion import Promotion, Rules, Verification
+
+if TYPE_CHECKING:  # both import MLflow
+    from training.gate.holdout import Holdout
+    from training.tracking.registered import Registered
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check of the gate and its result."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The results of all checks, and the comparison if there was one."""
+
+    checks: tuple[Check, ...]
+    comparison: Comparison | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether all checks passed."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def reason(self) -> str:
+        """Details of the failed checks, or of all checks if none failed."""
+        return "; ".join(check.detail for check in self.checks if check.passed == self.passed)
+
+
+def judge(
+    promotion: Promotion,
+    candidate: "Registered",
+    champion: "Registered | None",
+    holdout: "Holdout",
+    champion_holdout: str,
+) -> Verdict:
+    """Run every check that can run.
+
+    Args:
+        promotion: Its rules name the metric of the candidate's task.
+        candidate: The version that is to become the champion.
+        champion: None for the first promotion, where only the verification and the limits decide.
+        holdout: Rows that the candidate was not trained on.
+        champion_holdout: Digest of the rows that the champion was not trained on.
+    """
+    rules = promotion.rules
+    checks = [_verified(candidate, promotion.verification)]
+    answers = candidate.predict(holdout.frame)
+    checks += _limits(holdout.truth, answers, rules.limits)
+    if champion is None:
+        checks.append(Check("champion", True, "there is no champion to compare with"))
+        return Verdict(tuple(checks), None)
+    breaking = "; ".join(differences(champion.contract, candidate.contract))
+    checks.append(Check("interface", not breaking, breaking or "it is compatible with the champion's clients"))
+    if rules.same_holdout and holdout.sha256 != champion_holdout:
+        detail = (
+            f"its held-out rows are {holdout.sha256[:12]}, those of version {champion.version} are "
+            f"{champion_holdout[:12] or 'unknown'}: only models with the same held-out rows are compared"
+        )
+        checks.append(Check("holdout", False, detail))
+        return Verdict(tuple(checks), None)
+    if champion.contract.task != candidate.contract.task:
+        return Verdict(tuple(checks), None)
+    try:
+        found = compare(
+            rules.metric, holdout.truth, champion.predict(holdout.frame), answers,
+            resamples=rules.resamples, confidence=rules.confidence, seed=rules.seed,
+        )  # fmt: skip
+    except ValueError as error:
+        checks.append(Check("better", False, f"{error}; increase --holdout-share"))
+        return Verdict(tuple(checks), None)
+    checks.append(_better(found, champion, holdout, rules))
+    return Verdict(tuple(checks), found)
+
+
+def _verified(candidate: "Registered", verification: Verification | None) -> Check:
+    if verification is None:
+        remedy = "run python -m app.tools.verify and pass its result with --verification"
+        return Check("verified", False, f"it is not verified: {remedy}")
+    if not verification.passed:
+        failed = "; ".join(f"{check.name}: {check.detail}" for check in verification.checks if not check.passed)
+        return Check("verified", False, f"its verification failed: {failed}")
+    if verification.model.sha256 != candidate.sha256:
+        other = f"the verification belongs to a model with sha256 {verification.model.sha256}"
+        return Check("verified", False, f"{other}, but the candidate has {candidate.sha256}")
+    return Check("verified", True, f"verified by service {verification.service.get('version', '')}")
+
+
+def _limits(truth: Truth, answers: Any, limits: dict[str, float]) -> Iterator[Check]:
+    for name, limit in limits.items():
+        metric = METRICS[name]
+        value = metric.value(truth, answers)
+        passed = metric.sign * value >= metric.sign * limit
+        bound = "at least" if metric.sign > 0 else "at most"
+        yield Check(f"limit of {name}", passed, f"{name} is {value:.6g}, {bound} {limit:g} is required")
+
+
+def _better(found: Comparison, champion: "Registered", holdout: "Holdout", rules: Rules) -> Check:
+    passed = found.low > rules.margin
+    detail = (
+        f"{found.metric} is {found.candidate:.6g} on {len(holdout.frame)} held-out rows, version {champion.version} "
+        f"has {found.champion:.6g}: a gain of {found.gain:+.6g}, at least {found.low:+.6g} with {rules.confidence:.0%} "
+        f"confidence; more than {rules.margin:+g} is required"
+    )
+    return Check("better", passed, detail)

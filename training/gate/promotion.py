@@ -1,0 +1,102 @@
+"""A promotion: the version that is to become the champion, and the rules that it has to pass."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from app.model.contract import Task
+from training.errors import InputError
+from training.fitting.metrics import DEFAULT_METRIC, METRICS
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Thresholds of the gate.
+
+    Args:
+        metric: Metric of the comparison; empty for the default of the model's task.
+        margin: Gain that the candidate must exceed, in the metric's unit. A negative margin accepts a worse model.
+        limits: Worst allowed value per metric.
+        confidence: Confidence of the bootstrap's bounds.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap.
+        same_holdout: Compare only models with the same held-out rows. Without it, both predict the candidate's rows,
+            which favours a champion that was trained on some of them.
+    """
+
+    metric: str
+    margin: float
+    limits: dict[str, float]
+    confidence: float
+    resamples: int
+    seed: int
+    same_holdout: bool = True
+
+    def for_task(self, task: Task) -> Self:
+        """Return the rules with the metric that the comparison uses for this task.
+
+        Raises:
+            InputError: A metric does not apply to the task.
+        """
+        rules = replace(self, metric=self.metric or DEFAULT_METRIC[task])
+        for name in (rules.metric, *rules.limits):
+            if task not in METRICS[name].tasks:
+                known = ", ".join(each for each, metric in METRICS.items() if task in metric.tasks)
+                raise InputError(f"{name} is not a metric of a {task} model. Use one of {known}.")
+        return rules
+
+
+class VerifiedModel(BaseModel):
+    """The model file that was verified."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sha256: str
+
+
+class VerificationCheck(BaseModel):
+    """One check of the verification."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class Verification(BaseModel):
+    """The fields of the result of `python -m app.tools.verify` that the gate uses."""
+
+    model_config = ConfigDict(frozen=True)
+
+    passed: bool
+    model: VerifiedModel
+    service: dict[str, Any]
+    checks: tuple[VerificationCheck, ...]
+
+    @property
+    def verified_by(self) -> str:
+        """Version, commit and image of the service that verified the model."""
+        return " ".join(filter(None, (self.service.get(key) for key in ("version", "git_commit", "image"))))
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A request to move an alias of a registered model to a version, the candidate.
+
+    Args:
+        name: Registered model.
+        version: The candidate.
+        alias: Alias to move.
+        rules: Thresholds that the candidate must pass.
+        verification: Result of `python -m app.tools.verify` for the candidate.
+        dry_run: Decide, and change nothing.
+    """
+
+    name: str
+    version: str
+    alias: str
+    rules: Rules
+    verification: Verification | None = None
+    dry_run: bool = False

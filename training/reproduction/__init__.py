@@ -1,0 +1,1 @@
+"""Repetition of a recorded training, and its comparison with the registered version."""

@@ -1,0 +1,98 @@
+"""Comparison of a repeated training with its record and with the registered version."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from mlflow.entities import Run
+
+from training.environment import Environment
+from training.reproduction.differences import Difference, change, differing, judge
+from training.reproduction.retrain import Retrained
+from training.tracking.manifest import Manifest
+from training.tracking.registered import Registered
+
+
+def compare(record: Run, recorded: Manifest, known: Registered, again: Retrained) -> dict[str, Any]:
+    """Return the outcome of a repetition as JSON, with every fact that differs.
+
+    Args:
+        record: Run that trained the model.
+        recorded: Manifest of the run.
+        known: Registered version.
+        again: The repeated training.
+    """
+    differences = tuple(_differences(record, recorded, known, again))
+    held_out = again.data.frame.iloc[again.split.holdout]
+    here = replace(known, booster=again.fitted.booster)
+    predictions = change(known.predict(held_out), here.predict(held_out))
+    sha256 = hashlib.sha256(again.fitted.ubj).hexdigest()
+    finding = judge(same_bytes=sha256 == known.file_sha256, differences=differences, predictions=predictions)
+    return {
+        "outcome": finding.outcome,
+        "reason": finding.sentence,
+        "uri": known.uri,
+        "run_id": known.run_id,
+        "recorded_file_sha256": known.file_sha256,
+        "file_sha256": sha256,
+        "differences": [asdict(each) for each in differences],
+        "predictions": asdict(predictions),
+        "metrics": {
+            name: {"recorded": recorded.metrics.get(name), "here": value} for name, value in again.metrics.items()
+        },
+    }
+
+
+def _differences(record: Run, recorded: Manifest, known: Registered, again: Retrained) -> Iterator[Difference]:
+    yield from differing("registry", {"model.ubj": recorded.model_sha256}, {"model.ubj": known.file_sha256})
+    if record.data.params.get("trials", "0") == "0":  # otherwise the search replaced the parameters of the run
+        yield from changed_settings(record.data.params, recorded.params | {"split_seed": recorded.split.spec.seed})
+    facts = recorded.data
+    yield from differing(
+        "data",
+        {
+            "raw_sha256": facts.raw_sha256,
+            "sha256": facts.sha256,
+            "rows": str(facts.rows),
+            "columns": ", ".join(facts.columns),
+            "classes": ", ".join(facts.classes),
+            "holdout_sha256": recorded.split.holdout_sha256,
+        },
+        {
+            "raw_sha256": again.data.raw_sha256,
+            "sha256": again.data.sha256,
+            "rows": str(len(again.data.target)),
+            "columns": ", ".join(map(str, again.data.frame.columns)),
+            "classes": ", ".join(again.data.classes),
+            "holdout_sha256": again.split.holdout_sha256,
+        },
+    )
+    yield from differing("code", _code(recorded.environment), _code(again.environment))
+    yield from differing("environment", _machine(recorded.environment), _machine(again.environment))
+
+
+def changed_settings(logged: Mapping[str, str], recorded: Mapping[str, Any]) -> Iterator[Difference]:
+    """Yield the parameters of the manifest whose values differ from those that MLflow shows as text."""
+    for name, value in sorted(recorded.items()):
+        if name in logged and logged[name] != value and _value(logged[name]) != value:
+            yield Difference("settings", name, logged[name], json.dumps(value))
+
+
+def _value(text: str) -> Any:
+    """Return the value of a parameter, which is logged as JSON unless it is a string."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _code(of: Environment) -> dict[str, str]:
+    return {"git_commit": of.git_commit, "git_dirty": str(of.git_dirty)}
+
+
+def _machine(of: Environment) -> dict[str, str]:
+    """Return the environment without the threads, which do not change the model."""
+    flat = of.model_dump(include={"python", "machine", "libc", "cpu", "lock_sha256", "image"})
+    return {name: str(value) for name, value in flat.items()} | of.packages

@@ -1,0 +1,1 @@
+"""Batch scoring of data sets, and contracts for models that were logged elsewhere."""

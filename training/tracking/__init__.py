@@ -1,0 +1,1 @@
+"""MLflow runs: their files, upload and registration."""

@@ -1,0 +1,185 @@
+"""The files of a finished training in one folder, which are uploaded to MLflow immediately or later."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from app.model.contract import CONTRACT_FILE, MODEL_FILE, Contract
+from training.data.dataset import Data
+from training.data.split import Split
+from training.environment import Environment
+from training.fitting import evaluate, plots
+from training.fitting.fit import matrix
+from training.fitting.pipeline import Trained
+from training.fitting.reference_profile import Feature, predictions_of, profile_of, score_edges_of
+from training.tracking.manifest import MANIFEST_FILE, DataFacts, Manifest, SplitFacts
+from training.train_options import TrainOptions
+
+RECORD_FILE = "record.json"
+PICTURES = "evaluation"
+_EXAMPLES_LOOKED_AT = 1000
+
+
+class Record(BaseModel):
+    """Data for MLflow in addition to the files: parameters, metrics and tags of the run, and tags of the version."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mlflow_tracking_uri: str
+    model_name: str
+    run_id: str
+    source: str
+    params: dict[str, str]
+    metrics: dict[str, float]
+    history: dict[str, list[float]]
+    tags: dict[str, str]
+    version_tags: dict[str, str]
+    example: dict[str, Any]
+
+
+def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, environment: Environment) -> Record:
+    """Measure the booster, and write all files of the run.
+
+    Args:
+        folder: An empty folder.
+        run_id: Run in MLflow.
+        trained: The booster and its data.
+        options: Options of the run.
+        environment: Environment of the run.
+
+    Raises:
+        OSError: There is no room or no permission to write.
+    """
+    data, split, identity, fitted = trained.data, trained.parts, trained.identity, trained.fitted
+    content = fitted.ubj
+    sha256 = hashlib.sha256(content).hexdigest()
+    output = fitted.booster.predict(matrix(data, split.holdout, options.nthread))
+    measured = evaluate.measure(data, split.holdout, output)
+    metrics = measured | trained.chosen | {"rounds": fitted.rounds}
+    manifest = Manifest(
+        model_name=options.model_name,
+        run_id=run_id,
+        data=DataFacts(
+            spec=data.spec,
+            name=data.name,
+            raw_sha256=identity.raw_sha256,
+            sha256=identity.sha256,
+            rows=identity.rows,
+            columns=tuple(data.frame.columns),
+            target=data.target_name,
+            task=data.task,
+            classes=data.classes,
+        ),
+        split=SplitFacts(
+            spec=options.split_spec,
+            rule=split.rule,
+            holdout_sha256=identity.holdout_sha256,
+            holdout_rows=len(split.holdout),
+        ),
+        params=fitted.params,
+        rounds=fitted.rounds,
+        world_size=identity.workers,
+        shard_rule=identity.shard_rule,
+        model_sha256=sha256,
+        metrics=metrics,
+        environment=environment,
+    )
+    row, example = _example(data, split)
+    answer = fitted.booster.predict(matrix(data, row, 1))
+    truth = data.target[split.holdout] if data.task == "binary" else None
+    contract = Contract(
+        task=data.task,
+        target=data.target_name,
+        classes=data.classes,
+        columns=data.columns,
+        null_words=data.spec.null_words,
+        example_output=tuple(tuple(map(float, np.atleast_1d(each))) for each in answer),
+        metrics={name.removeprefix("holdout_"): value for name, value in measured.items()},
+        profile=profile_of(
+            [Feature(column.name, column.categories) for column in data.columns],
+            data.features_of(split.rest),
+            evaluate.importance(fitted.booster),
+            predictions_of(data.task, data.classes, output, truth),
+            score_edges_of(output) if truth is not None else (),
+        ),
+    )
+    record = Record(
+        mlflow_tracking_uri=options.mlflow_tracking_uri,
+        model_name=options.model_name,
+        run_id=run_id,
+        source=data.spec.source.partition("?")[0],
+        params=_strings(options.recorded | fitted.params | {"rounds": fitted.rounds, "rounds_limit": options.rounds}),
+        metrics=metrics,
+        history={name: list(values) for name, values in trained.history.items()},
+        tags=_tags(manifest),
+        version_tags=_version_tags(manifest),
+        example=example,
+    )
+    (folder / MODEL_FILE).write_bytes(content)
+    for name, model in ((CONTRACT_FILE, contract), (MANIFEST_FILE, manifest)):
+        (folder / name).write_text(model.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / PICTURES).mkdir()
+    plots.draw(data, split.holdout, output, fitted.booster, trained.history, folder / PICTURES)
+    (folder / RECORD_FILE).write_text(
+        record.model_dump_json(indent=2) + "\n", encoding="utf-8"
+    )  # last, so that its existence means that all files are complete
+    return record
+
+
+def _example(data: Data, split: Split) -> tuple[Any, dict[str, Any]]:
+    """Return the number of the held-out row with the fewest missing values, and its values by column."""
+    rows = split.holdout[:_EXAMPLES_LOOKED_AT]
+    row = int(rows[data.frame.iloc[rows].isna().sum(axis=1).to_numpy().argmin()])
+    values: dict[str, Any] = {}
+    for column in data.columns:
+        value = data.frame[column.name].iloc[row]
+        if value is None or value != value:
+            values[column.name] = None
+        elif column.categories:
+            values[column.name] = value if isinstance(value, str) else int(value)
+        elif column.type == "boolean":
+            values[column.name] = bool(value)
+        else:
+            values[column.name] = float(str(value))  # the shortest number with the same 32-bit value
+    return np.array([row]), values
+
+
+def _tags(manifest: Manifest) -> dict[str, str]:
+    """Return the tags of the run: data and environment of the model."""
+    data, environment = manifest.data, manifest.environment
+    return {
+        "task": data.task,
+        "target": data.target,
+        "data.name": data.name,
+        "data.source": data.spec.source.partition("?")[0],
+        "data.raw_sha256": data.raw_sha256,
+        "data.sha256": data.sha256,
+        "data.holdout_sha256": manifest.split.holdout_sha256,
+        "git.dirty": str(environment.git_dirty).lower(),
+        "model.sha256": manifest.model_sha256,
+    } | environment.tags()
+
+
+def _version_tags(manifest: Manifest) -> dict[str, str]:
+    """Return the tags of the version, in addition to its digest. The service reports the first two."""
+    data, environment = manifest.data, manifest.environment
+    tags = {
+        "data_digest": data.sha256,
+        "git_commit": environment.git_commit,
+        "task": data.task,
+        "target": data.target,
+        "data_name": data.name,
+        "holdout_digest": manifest.split.holdout_sha256,
+        "image": environment.image,
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def _strings(values: Mapping[str, Any]) -> dict[str, str]:
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+    return {name: text for name, text in texts.items() if text}

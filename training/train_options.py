@@ -1,0 +1,124 @@
+"""Options of `train`, and the specifications of data and split that follow from them."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from app.model.contract import Task
+from training.data.dataset import DataSpec, SplitSpec
+from training.data.null_words import NULL_WORDS
+from training.environment import cpu_limit
+from training.settings import Seed, Settings, Share
+
+# Parameters of XGBoost that have their own option.
+TREE_PARAMS = ("max_depth", "learning_rate", "subsample", "colsample_bytree", "min_child_weight", "reg_lambda")
+_NOT_FREE = {*TREE_PARAMS, "eta", "lambda", "seed", "nthread", "num_class", "device", "booster", "process_type"}
+
+
+class TrainOptions(Settings):
+    """Train an XGBoost model on a table and register it in MLflow as a new version."""
+
+    data: str = Field(
+        default="breast_cancer",
+        min_length=1,
+        description="CSV or Parquet file (path, s3:// or http(s)://), a folder of Parquet files, or a built-in data "
+        "set: breast_cancer, wine or diabetes.",
+    )
+    target: str = Field(default="", description="Column to predict. Built-in data sets have a default.")
+    task: Literal["auto"] | Task = Field(
+        default="auto", description="Task of the model. auto infers it from the target."
+    )
+    group: str = Field(
+        default="", description="Column with the query of a ranking. The rows of a group are never split."
+    )
+    positive: str = Field(
+        default="", description="Class whose probability a binary model predicts. Defaults to the last class."
+    )
+    drop: tuple[str, ...] = Field(default=(), description="Columns to leave out.")
+    categorical: tuple[str, ...] = Field(default=(), description="Integer columns that are categories.")
+    skip_unlabelled: bool = Field(default=False, description="Leave out rows without a target, instead of failing.")
+    null_words: tuple[str, ...] = Field(
+        default=NULL_WORDS,
+        description="Words that stand for a missing value, as a JSON list. The model records them for scoring.",
+    )
+
+    seed: Seed = Field(default=0, description="Seed of the row and column sampling and of the search.")
+    split_seed: Seed = Field(
+        default=0,
+        description="Seed of the split. Versions with the same seed have the same holdout and stay comparable.",
+    )
+    holdout_share: float = Field(
+        default=0.2, gt=0, lt=0.9, description="Share of the rows in the holdout, on which the model is measured."
+    )
+    validation_share: float = Field(
+        default=0.2, gt=0, lt=0.9, description="Share of the other rows that early stopping validates on."
+    )
+    folds: int = Field(
+        default=1, ge=1, le=100, description="Number of cross-validation folds. 1 uses a single validation part."
+    )
+
+    rounds: int = Field(default=300, ge=1, description="Number of boosting rounds, or its limit with early stopping.")
+    early_stopping_rounds: int = Field(
+        default=20,
+        ge=0,
+        description="Rounds without improvement after which early stopping ends. 0 turns it off.",
+    )
+    max_depth: int = Field(default=4, ge=1, le=32, description="Maximum depth of a tree.")
+    learning_rate: Share = Field(default=0.1, description="Weight of each new tree.")
+    subsample: Share = Field(default=0.8, description="Share of the rows that each tree samples.")
+    colsample_bytree: Share = Field(default=0.8, description="Share of the columns that each tree samples.")
+    min_child_weight: float = Field(default=1, ge=0, description="Minimum weight of a leaf.")
+    reg_lambda: float = Field(default=1, ge=0, description="L2 regularisation of the leaves.")
+    params: dict[str, Any] = Field(default={}, description="More parameters of XGBoost, as JSON.")
+    trials: int = Field(default=0, ge=0, description="Number of trials of the hyperparameter search. 0 turns it off.")
+    nthread: int = Field(
+        default_factory=cpu_limit, ge=1, description="Number of threads. The model does not depend on it."
+    )
+
+    checkpoints: str = Field(
+        default="",
+        description="Folder or s3:// address for checkpoints, from which an interrupted run continues.",
+    )
+    checkpoint_rounds: int = Field(default=20, ge=1, description="Number of rounds between two checkpoints.")
+    retry_seconds: float = Field(
+        default=300, ge=0, description="Seconds to wait for an unreachable MLflow at the end of the run."
+    )
+    keep_dir: Path = Field(
+        default=Path("training-kept"), description="Folder for the files of a run that could not be published."
+    )
+
+    @field_validator("params")
+    @classmethod
+    def _params_are_free(cls, params: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted(_NOT_FREE & params.keys()):
+            raise ValueError(f"{', '.join(taken)} cannot be given here; use the option of that name if there is one")
+        return params
+
+    @property
+    def data_spec(self) -> DataSpec:
+        """The data to load."""
+        names = ("target", "task", "group", "positive", "drop", "categorical", "skip_unlabelled", "null_words")
+        return DataSpec(source=self.data, **self.model_dump(include=set(names)))
+
+    @property
+    def split_spec(self) -> SplitSpec:
+        """How to split the rows."""
+        return SplitSpec(
+            seed=self.split_seed,
+            holdout_share=self.holdout_share,
+            validation_share=self.validation_share,
+            folds=self.folds,
+        )
+
+    @property
+    def booster_params(self) -> dict[str, Any]:
+        """Parameters of XGBoost that shape the trees."""
+        return self.model_dump(include={"seed", *TREE_PARAMS}) | self.params
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """All options, as they are logged. None of them is a secret."""
+        return self.model_dump(mode="json", exclude={"config", "result", "params"}) | {
+            f"params.{name}": value for name, value in self.params.items()
+        }
