@@ -12,8 +12,8 @@ from typing import Any
 import xgboost as xgb
 from xgboost.core import XGBoostError
 
-from training.errors import InputError
 from training.fitting.checkpoints import Checkpoints
+from training.fitting.parameter_check import refusal
 from training.workers.group import Group
 
 log = logging.getLogger(__name__)
@@ -54,8 +54,7 @@ def boost(
     except XGBoostError as error:
         if "/collective/" in str(error):
             raise  # training.workers.group translates it
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise InputError(f"XGBoost refuses these parameters for this data: {lines[0][:300]}") from None
+        raise refusal(error) from None
 
 
 def _boosted(

@@ -9,7 +9,7 @@ import xgboost as xgb
 
 from training.data.dataset import Data
 from training.data.split import Rows, Split
-from training.errors import InputError
+from training.fitting.parameter_check import refusal
 from training.progress import Rounds, bar
 
 _OBJECTIVES = {
@@ -126,5 +126,4 @@ def _train(params: Mapping[str, Any], train: xgb.DMatrix, **arguments: Any) -> x
     try:
         return xgb.train(dict(params), train, verbose_eval=False, **arguments)
     except (xgb.core.XGBoostError, ValueError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise InputError(f"XGBoost refuses these parameters for this data: {lines[0][:300]}") from None
+        raise refusal(error) from None

@@ -3,6 +3,8 @@
 import logging
 from typing import NamedTuple
 
+import numpy as np
+
 from training.data import dataset, split
 from training.data.dataset import Data
 from training.data.split import Identity, Split
@@ -10,6 +12,7 @@ from training.errors import InputError
 from training.fitting import fit, resumable_fit
 from training.fitting.checkpoints import Checkpoints, checkpoints_of
 from training.fitting.fit import Fitted
+from training.fitting.parameter_check import check_used
 from training.fitting.search import search
 from training.train_options import TrainOptions
 from training.workers import sharded_data
@@ -59,6 +62,7 @@ def train(options: TrainOptions, group: Group, run_id: str = "") -> Trained:
     params, rounds = fit.parameters(data, options.booster_params), options.rounds
     if options.checkpoints or not alone:
         params |= {"seed_per_iteration": True}  # recorded, because it changes the model: see training.fitting.boost
+    check_used(params, fit.matrix(data, np.arange(1), 1))
     chosen: dict[str, float] = {}
     history: dict[str, list[float]] = {}
     if options.trials and not alone:

@@ -50,6 +50,17 @@ def test_parameter_that_xgboost_refuses_is_one_sentence(server: Server, run: Cal
     assert runs(server, "refused")[0].info.status == "FAILED"
 
 
+def test_misspelled_parameter_is_refused_before_the_training(server: Server, run: Callable[..., Result]) -> None:
+    result = run(f"--mlflow-tracking-uri={server.uri}", "--model-name=misspelled", *QUICK, '--params={"gama": 1}')
+
+    assert (result.code, result.messages[-1]) == (
+        2,
+        "--params (TRAINING_PARAMS): XGBoost does not use gama (did you mean gamma?) with these settings.",
+    )
+    (found,) = runs(server, "misspelled")
+    assert (found.info.status, found.data.tags["failure"]) == ("FAILED", result.messages[-1])
+
+
 def test_full_disk_marks_the_run_failed(server: Server, run: Callable[..., Result]) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # the kernel refuses longer files, as a full disk does
