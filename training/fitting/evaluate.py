@@ -8,11 +8,12 @@ import xgboost as xgb
 
 from training.data.dataset import Data, Matrix
 from training.data.split import Rows
+from training.fitting.finite import finite
 from training.fitting.metrics import METRICS, Truth
 
 
 def measure(data: Data, rows: Rows, output: Matrix) -> dict[str, float]:
-    """Return every metric of the task by its name with the prefix `holdout_`.
+    """Return every finite metric of the task by its name with the prefix `holdout_`.
 
     Args:
         data: Data with the true values.
@@ -22,10 +23,9 @@ def measure(data: Data, rows: Rows, output: Matrix) -> dict[str, float]:
     groups = data.groups[rows] if data.groups is not None else None
     truth = Truth(data.target[rows].astype(np.float64), groups)
     answers = output.astype(np.float64)
-    values = {
-        f"holdout_{name}": metric.value(truth, answers) for name, metric in METRICS.items() if data.task in metric.tasks
-    }
-    return {name: value for name, value in values.items() if np.isfinite(value)}
+    return finite(
+        {f"holdout_{name}": each.value(truth, answers) for name, each in METRICS.items() if data.task in each.tasks}
+    )
 
 
 def importance(booster: xgb.Booster) -> dict[str, float]:

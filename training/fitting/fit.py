@@ -1,6 +1,6 @@
 """Fits with `xgboost.train` in one process, without checkpoints. Pure: data and parameters in, booster out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import xgboost as xgb
 
 from training.data.dataset import Data
 from training.data.split import Rows, Split
+from training.fitting.finite import last_if_none
 from training.fitting.parameter_check import refusal
 from training.progress import Rounds, bar
 
@@ -55,7 +56,8 @@ def parameters(data: Data, wanted: Mapping[str, Any]) -> dict[str, Any]:
 def more_is_better(params: Mapping[str, Any]) -> bool:
     """Return whether a higher value of the early stopping metric is better."""
     metric = params["eval_metric"]
-    return str(metric[-1] if isinstance(metric, list) else metric).startswith(_MORE_IS_BETTER)
+    last = str(metric[-1] if isinstance(metric, list) else metric)
+    return last.startswith(_MORE_IS_BETTER) and last != "mape"
 
 
 def choose_rounds(
@@ -81,13 +83,20 @@ def choose_rounds(
                 evals_result=found,
                 callbacks=[Rounds(progress)],
             )
-            values = next(reversed(found["validation"].values()))
+            metric, values = next(reversed(found["validation"].items()))
             best = int(booster.best_iteration) if early_stopping else len(values) - 1
-            bests.append(best + 1)
             scores.append(values[best])
+            bests.append(1 + (last_if_none(best, values, rounds, metric) if early_stopping else best))
             fold = f"fold{number}." if len(split.folds) > 1 else ""
             history |= {f"{fold}validation_{name}": curve for name, curve in found["validation"].items()}
-    return Chosen(max(1, round(float(np.mean(bests)))), float(np.mean(scores)), float(np.std(scores)), history)
+    return chosen(bests, scores, history)
+
+
+def chosen(rounds: Sequence[int], scores: Sequence[float], history: dict[str, list[float]]) -> Chosen:
+    """Return the mean of the rounds and of the scores over the folds."""
+    with np.errstate(invalid="ignore"):  # a score may be infinite
+        spread = float(np.std(scores))
+    return Chosen(max(1, round(float(np.mean(rounds)))), float(np.mean(scores)), spread, history)
 
 
 def fit(data: Data, rows: Rows, params: Mapping[str, Any], rounds: int, nthread: int) -> Fitted:

@@ -9,7 +9,8 @@ from training.data.dataset import Data
 from training.data.split import Rows, Split
 from training.fitting.boost import boost
 from training.fitting.checkpoints import Checkpoints
-from training.fitting.fit import Chosen, Fitted, matrix, more_is_better
+from training.fitting.finite import last_if_none
+from training.fitting.fit import Chosen, Fitted, chosen, matrix, more_is_better
 from training.workers.group import Group
 
 
@@ -26,10 +27,10 @@ def choose_rounds(
         watched = ((matrix(data, validation, nthread), "validation"),)
         boost(params, matrix(data, train, nthread), rounds, group=group, watched=watched, after=seen)
         best = seen.best if patience else len(seen.last) - 1
-        bests.append(best + 1)
         scores.append(seen.last[best])
+        bests.append(1 + (last_if_none(best, seen.last, rounds, seen.metric) if patience else best))
         history |= {f"fold{i}.{n}" if len(parts.folds) > 1 else n: values for n, values in seen.curves.items()}
-    return Chosen(max(1, round(float(np.mean(bests)))), float(np.mean(scores)), float(np.std(scores)), history)
+    return chosen(bests, scores, history)
 
 
 def fit(
@@ -57,9 +58,15 @@ class _History:
     @property
     def last(self) -> list[float]:
         """The metric that early stopping uses."""
-        return next(reversed(self.curves.values()))
+        return self.curves[self.metric]
+
+    @property
+    def metric(self) -> str:
+        """The name of that metric."""
+        return next(reversed(self.curves))
 
     @property
     def best(self) -> int:
         """Number of the best round, counted from 0."""
-        return int(np.argmin(self._sign * np.array(self.last)))
+        values = self._sign * np.array(self.last)
+        return int(np.argmin(np.where(np.isfinite(values), values, np.inf)))

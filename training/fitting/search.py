@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import mlflow
+import numpy as np
 import optuna
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -20,7 +21,7 @@ from optuna.trial import TrialState, create_trial
 
 from training.data.dataset import Data
 from training.data.split import Split
-from training.errors import Terminated
+from training.errors import InputError, Terminated
 from training.fitting import fit
 from training.progress import bar
 from training.train_options import TrainOptions
@@ -42,7 +43,7 @@ def search(data: Data, split: Split, params: Mapping[str, Any], options: TrainOp
     """Return the parameters with the best validation score.
 
     Raises:
-        InputError: XGBoost refuses a parameter.
+        InputError: XGBoost refuses a parameter, or the validation metric is not finite.
         mlflow.exceptions.MlflowException: MLflow is unreachable or refuses.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -82,6 +83,11 @@ def _trial(
         chosen = fit.choose_rounds(
             data, split, dict(params) | values, options.rounds, options.early_stopping_rounds, options.nthread
         )
+        if not np.isfinite(chosen.score):
+            raise InputError(
+                f"--trials (TRAINING_TRIALS): the validation metric of trial {number} is not finite; set another "
+                "eval_metric in --params."
+            )
         client.log_metric(nested, "rounds", chosen.rounds)
         client.log_metric(nested, _SCORE, chosen.score)
         status = "FINISHED"

@@ -14,6 +14,7 @@ from training.data.dataset import Data
 from training.data.split import Split
 from training.environment import Environment
 from training.fitting import evaluate, plots
+from training.fitting.finite import finite, finite_curves
 from training.fitting.fit import matrix
 from training.fitting.pipeline import Trained
 from training.fitting.reference_profile import Feature, predictions_of, profile_of, score_edges_of
@@ -36,7 +37,7 @@ class Record(BaseModel):
     source: str
     params: dict[str, str]
     metrics: dict[str, float]
-    history: dict[str, list[float]]
+    history: dict[str, list[float | None]]
     tags: dict[str, str]
     version_tags: dict[str, str]
     example: dict[str, Any]
@@ -60,7 +61,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
     sha256 = hashlib.sha256(content).hexdigest()
     output = fitted.booster.predict(matrix(data, split.holdout, options.nthread))
     measured = evaluate.measure(data, split.holdout, output)
-    metrics = measured | trained.chosen | {"rounds": fitted.rounds}
+    metrics = measured | finite(trained.chosen) | {"rounds": fitted.rounds}
     manifest = Manifest(
         model_name=options.model_name,
         run_id=run_id,
@@ -115,7 +116,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
         source=data.spec.source.partition("?")[0],
         params=_strings(options.recorded | fitted.params | {"rounds": fitted.rounds, "rounds_limit": options.rounds}),
         metrics=metrics,
-        history={name: list(values) for name, values in trained.history.items()},
+        history=finite_curves(trained.history),
         tags=_tags(manifest),
         version_tags=_version_tags(manifest),
         example=example,

@@ -154,11 +154,14 @@ def _attempt(folder: Path, record: Record, run_id: str) -> Published:
     return Published(record.model_name, version, uri, run_id, sha256, files[MODEL_FILE], record.metrics)
 
 
-def _batches(history: dict[str, list[float]]) -> Iterator[Sequence[Metric]]:
-    """Yield the metrics by round in batches that MLflow accepts."""
+def _batches(history: dict[str, list[float | None]]) -> Iterator[Sequence[Metric]]:
+    """Yield the metrics by round in batches that MLflow accepts. A missing value leaves out its round."""
     now = int(time.time() * 1000)
     metrics = (
-        Metric(name, value, now, step) for name, values in history.items() for step, value in enumerate(values, 1)
+        Metric(name, value, now, step)
+        for name, values in history.items()
+        for step, value in enumerate(values, 1)
+        if value is not None
     )
     while batch := list(islice(metrics, _METRICS_PER_CALL)):
         yield batch

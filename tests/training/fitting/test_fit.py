@@ -10,7 +10,7 @@ import xgboost as xgb
 from training.data.dataset import load
 from training.data.split import split
 from training.fitting import evaluate
-from training.fitting.fit import Fitted, choose_rounds, fit, matrix, parameters
+from training.fitting.fit import Fitted, choose_rounds, fit, matrix, more_is_better, parameters
 from training.train_options import TrainOptions
 
 
@@ -89,3 +89,8 @@ def test_measure_agrees_with_manual_arithmetic() -> None:
     assert metrics["holdout_accuracy"] == pytest.approx(3 / 4)
     assert metrics["holdout_brier"] == pytest.approx((0.25**2 + 0.75**2 + 0.5**2) / 4)
     assert metrics["holdout_logloss"] == pytest.approx(-(math.log(0.75) + math.log(0.25) + math.log(0.5)) / 4)
+
+
+def test_direction_of_a_metric_is_that_of_xgboost() -> None:
+    assert [more_is_better({"eval_metric": each}) for each in ("auc", "map@3", ["rmse", "aucpr"])] == [True] * 3
+    assert [more_is_better({"eval_metric": each}) for each in ("mape", "rmse", ["auc", "mape"])] == [False] * 3
