@@ -2,8 +2,8 @@
 
 The last line of the output is JSON.
 
-Exit codes: 0 success, 1 MLflow is unreachable or refuses, 2 the data, the settings or the disk cannot be used, 3 the
-gate refused, 130 stopped by Ctrl-C, 143 stopped by SIGTERM.
+Exit codes: 0 success, 1 a retry can help, 2 a retry cannot help, 3 the gate refused, 130 stopped by Ctrl-C, 143 stopped
+by SIGTERM. `training.errors` lists the errors of each code.
 """
 
 import importlib

@@ -1,10 +1,13 @@
 """Errors of the commands and their exit codes. The message of an error is one sentence that contains the remedy.
 
-TrainingError       1
-├── InputError      2: the data or the settings cannot be used
-├── RefusedError    3: the gate refused
-├── TrackingError   1: MLflow is unreachable, refuses, or returns bytes that differ from those it received
-└── ResourceError   2: no disk space, memory or permission on this machine
+The Job of the chart retries exit code 1, and ends at once with 2 or 3.
+
+TrainingError               1
+├── InputError              2: the data or the settings cannot be used
+├── RefusedError            3: the gate refused
+├── TrackingError           1: MLflow is unreachable or fails, or returns bytes that differ from those it received
+│   └── TrackingRefusal     2: MLflow refuses the request
+└── ResourceError           2: no disk space, memory or permission on this machine
 """
 
 from typing import Any
@@ -38,7 +41,13 @@ class RefusedError(TrainingError):
 
 
 class TrackingError(TrainingError):
-    """MLflow is unreachable, refuses, or returns bytes that differ from those it received."""
+    """MLflow is unreachable or fails, or returns bytes that differ from those it received."""
+
+
+class TrackingRefusal(TrackingError):  # noqa: N818 - an answer of the server, not a failure
+    """MLflow refuses the request, which a retry cannot change."""
+
+    exit_code = 2
 
 
 class ResourceError(TrainingError):

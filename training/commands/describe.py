@@ -11,7 +11,7 @@ from pydantic import Field
 
 from app.model.booster import BoosterError
 from app.model.contract import CONTRACT_FILE
-from training.errors import ResourceError, TrainingError
+from training.errors import InputError, ResourceError
 from training.scoring.reference_contract import ReferenceOptions, describe
 
 
@@ -31,7 +31,7 @@ def run(options: Options) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as work:
             contract, profile, sha256 = describe(options, Path(work))
     except BoosterError as error:
-        raise TrainingError(f"XGBoost failed: {error}.") from None
+        raise InputError(f"XGBoost cannot predict with the model: {error}.") from None
     try:
         options.output.write_text(contract.model_dump_json(indent=2) + "\n", encoding="utf-8")
     except OSError as error:

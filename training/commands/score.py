@@ -15,7 +15,7 @@ from app.model.booster import BoosterError
 from app.model.xgboost import BoosterModel
 from training.data.chunks import ChunkedData
 from training.data.storage import place
-from training.errors import InputError, TrainingError
+from training.errors import InputError
 from training.scoring.parts import Parts, started
 from training.scoring.score import columns_of, score
 from training.scoring.served_model import ModelOptions, load, place_of_data
@@ -55,7 +55,7 @@ def run(options: Options) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as work:
             return _run(options, Path(work))
     except BoosterError as error:
-        raise TrainingError(f"XGBoost failed: {error}.") from None
+        raise InputError(f"XGBoost cannot predict with the model: {error}.") from None
 
 
 def _run(options: Options, work: Path) -> dict[str, Any]:

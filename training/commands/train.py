@@ -46,7 +46,7 @@ def run(options: Options) -> dict[str, Any]:
         try:
             published = publish(folder, run_id, options.mlflow_tracking_uri, retry_seconds=options.retry_seconds)
         except TrackingError as error:
-            raise TrackingError(
+            raise type(error)(
                 f"{error} The files of the run are kept: python -m training upload {folder.resolve()}"
             ) from error
         shutil.rmtree(folder)

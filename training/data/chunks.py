@@ -50,7 +50,7 @@ class ChunkedData:
         self.place = place
         found = place.files(*CSV, *PARQUET)
         if not found:
-            raise InputError(f"{place.uri} does not contain a .csv, .csv.gz or .parquet file.")
+            raise InputError(f"{place.uri} does not contain a file that ends in {', '.join((*CSV, *PARQUET))}.")
         self._changed = {each.path: each.mtime_ns or 0 for each in found}
         self.files = [TableFile.by_name(place, each) for each in found]
         if len({each.is_parquet for each in self.files}) > 1:
@@ -110,7 +110,7 @@ class ChunkedData:
                         yield table, as_text
             except OSError as error:
                 raise failure(file.path, "read", error) from None
-            except pa.ArrowInvalid as error:
+            except pa.ArrowException as error:
                 raise InputError(f"{file.path} cannot be read: {' '.join(str(error).split())}") from None
 
     def _parquet_tables(self, file: TableFile, skip: int) -> Iterator[tuple[pa.Table, bool, int]]:

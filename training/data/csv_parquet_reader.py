@@ -12,10 +12,12 @@ from pyarrow.fs import FileInfo, FileSystem
 
 from training.data.storage import Place
 
-CSV, PARQUET = (".csv", ".csv.gz"), (".parquet",)
-_PARQUET_MAGIC, _GZIP_MAGIC = b"PAR1", b"\x1f\x8b"
+CSV, PARQUET = (".csv", ".csv.gz", ".csv.bz2", ".csv.zst"), (".parquet",)
+_PARQUET_MAGIC = b"PAR1"
+_CODECS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\x28\xb5\x2f\xfd": "zstd"}  # by the first bytes of a file
+_SUFFIXES = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _BLOCK_BYTES = 1 << 20
-_GZIP_RATIO = 20  # upper estimate, for the size of an unpacked file
+_COMPRESSION_RATIO = 20  # upper estimate, for the size of an unpacked file
 
 
 @dataclass(frozen=True)
@@ -41,13 +43,14 @@ class TableFile:
     path: str
     size: int
     is_parquet: bool
-    is_gzip: bool
+    codec: str | None
 
     @classmethod
     def by_name(cls, place: Place, file: FileInfo) -> "TableFile":
         """Return the file, with the format of its name."""
         name = file.path.lower()
-        return cls(place.filesystem, file.path, file.size or 0, name.endswith(PARQUET), name.endswith(".gz"))
+        codec = next((codec for suffix, codec in _SUFFIXES.items() if name.endswith(suffix)), None)
+        return cls(place.filesystem, file.path, file.size or 0, name.endswith(PARQUET), codec)
 
     @classmethod
     def by_content(cls, place: Place) -> "TableFile":
@@ -55,7 +58,8 @@ class TableFile:
         with place.filesystem.open_input_stream(place.path, compression=None) as stream:
             start = stream.read(len(_PARQUET_MAGIC))
         size = place.filesystem.get_file_info(place.path).size or 0
-        return cls(place.filesystem, place.path, size, start == _PARQUET_MAGIC, start.startswith(_GZIP_MAGIC))
+        codec = next((codec for magic, codec in _CODECS.items() if start.startswith(magic)), None)
+        return cls(place.filesystem, place.path, size, start == _PARQUET_MAGIC, codec)
 
     def sha256(self, advance: Callable[[int], None] = lambda _: None) -> str:
         """Return the digest of the file's bytes.
@@ -86,14 +90,16 @@ class TableFile:
         if self.is_parquet:
             with self.parquet() as file:
                 return file.read()
-        block = min(max(self.size * (_GZIP_RATIO if self.is_gzip else 1), 1 << 16), 2**31 - 1)
+        block = min(max(self.size * (_COMPRESSION_RATIO if self.codec else 1), 1 << 16), 2**31 - 1)
         with self._csv_stream() as stream:
-            return csv.read_csv(
+            table = csv.read_csv(
                 stream,
                 read_options=csv.ReadOptions(block_size=block),
                 parse_options=_parsing(options),
                 convert_options=_conversion(options, {}),
             )
+        _check_header(table.schema)
+        return table
 
     @contextmanager
     def csv_batches(self, options: CsvOptions, types: Mapping[str, pa.DataType]) -> Iterator[csv.CSVStreamingReader]:
@@ -104,12 +110,22 @@ class TableFile:
             self._csv_stream() as stream,
             csv.open_csv(stream, read_options=read, parse_options=_parsing(options), convert_options=convert) as reader,
         ):
+            _check_header(reader.schema)
             yield reader
 
     @contextmanager
     def _csv_stream(self) -> Iterator[pa.NativeFile]:
-        with self.filesystem.open_input_stream(self.path, compression="gzip" if self.is_gzip else None) as stream:
+        with self.filesystem.open_input_stream(self.path, compression=self.codec) as stream:
             yield stream
+
+
+def _check_header(schema: pa.Schema) -> None:
+    try:
+        _ = schema.names
+    except UnicodeDecodeError:
+        raise pa.ArrowInvalid(
+            "the header is not UTF-8 text; save the file as UTF-8, uncompressed or compressed with gzip, bzip2 or zstd"
+        ) from None
 
 
 def _parsing(options: CsvOptions) -> csv.ParseOptions:

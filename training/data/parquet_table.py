@@ -103,7 +103,7 @@ def _opened(file: TableFile) -> Iterator[ParquetFile]:
             yield reader
     except OSError as error:
         raise failure(file.path, "read", error) from None
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"{file.path} is not a Parquet file, which folders and several workers require: {reason}"

@@ -5,13 +5,14 @@ S3 uses Arrow's client. The environment provides credentials, region and endpoin
 
 import errno
 import os
+import re
 import tempfile
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType, LocalFileSystem, S3FileSystem
 
@@ -19,6 +20,11 @@ from training.errors import InputError, ResourceError, TrainingError
 from training.progress import bar
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_AWS_ERROR = "AWS Error"
+# Errors of S3 that a retry cannot change.
+_AWS_REFUSALS = (
+    "ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "NO_SUCH_BUCKET", "NO_SUCH_KEY",
+)  # fmt: skip
 _HTTP_SECONDS = 60  # without data
 _CHUNK = 1 << 20
 
@@ -79,9 +85,9 @@ def place(uri: str) -> Place:
     """Return the place of a URI, without accessing it.
 
     Raises:
-        InputError: The scheme is not supported.
+        InputError: The URI is not valid, or its scheme is not supported.
     """
-    url = urlsplit(uri)
+    url = parsed(uri)
     if url.scheme == "s3":
         return Place(_s3(), f"{url.netloc}{url.path}".rstrip("/"), uri.rstrip("/"))
     if url.scheme == "file" and url.netloc in ("", "localhost"):
@@ -91,13 +97,32 @@ def place(uri: str) -> Place:
     return Place(LocalFileSystem(), os.path.abspath(uri), uri)
 
 
+def parsed(uri: str) -> SplitResult:
+    """Return the parts of a URI.
+
+    Raises:
+        InputError: The URI is not valid.
+    """
+    public = uri.partition("?")[0].rpartition("@")[2]  # without a signature or a password
+    try:
+        url = urlsplit(uri)
+        _ = url.port
+    except ValueError as error:
+        raise InputError(f"{public!r} is not a valid path or address: {error}.") from None
+    if "\0" in uri or (url.scheme in ("http", "https") and not re.fullmatch(r"[!-~]+", uri)):
+        raise InputError(f"{public!r} is not a valid path or address: percent-encode blanks and special characters.")
+    if url.scheme == "s3" and not url.netloc:
+        raise InputError(f"{uri} has no bucket: use s3://<bucket>/<key>.")
+    return url
+
+
 def download(uri: str, folder: Path) -> Place:
     """Copy the file of an http(s) address into a folder, because Parquet is read from its end.
 
     Raises:
         TrainingError: The file cannot be downloaded.
     """
-    target = folder / (Path(urlsplit(uri).path).name or "data")
+    target = folder / (Path(parsed(uri).path).name or "data")
     try:
         with target.open("wb") as file:
             copy(uri, file)
@@ -181,13 +206,20 @@ def read(where: Place, name: str) -> bytes | None:
 
 
 def failure(uri: str, verb: str, error: OSError) -> TrainingError:
-    """Return the error of a command for one of a file system, by whether a retry can help."""
-    text = " ".join(str(error.strerror or error).split())
+    """Return the error of a command for one of a file system, by whether a retry can help.
+
+    pyarrow reports a damaged file as an error without a number, and so does its S3 client for every error of a server.
+    """
+    cause = reason if isinstance(reason := getattr(error, "reason", None), OSError) else error  # of urllib
+    text = " ".join(str(cause.strerror or cause).split()).rstrip(".")
     sentence = f"{uri} cannot be {verb}: {text}."
-    if error.errno in NO_ROOM:
+    if cause.errno in NO_ROOM:
         return ResourceError(sentence)
-    wrong = isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError | FileExistsError)
-    return (InputError if wrong or "ACCESS_DENIED" in text else TrainingError)(sentence)
+    wrong = isinstance(cause, FileNotFoundError | PermissionError | NotADirectoryError | FileExistsError)
+    wrong = wrong or cause.errno == errno.ENAMETOOLONG
+    damaged = cause.errno is None and not isinstance(cause, TimeoutError | ConnectionError) and _AWS_ERROR not in text
+    refused = any(f"{_AWS_ERROR} {code} " in text for code in _AWS_REFUSALS)
+    return (InputError if wrong or damaged or refused else TrainingError)(sentence)
 
 
 def _s3() -> S3FileSystem:

@@ -1,6 +1,6 @@
 """The table to train on, with the digest of its bytes.
 
-It is a built-in data set, a folder of Parquet files, or a file whose content shows whether it is CSV, gzipped CSV or
+It is a built-in data set, a folder of Parquet files, or a file whose content shows whether it is CSV, compressed CSV or
 Parquet.
 """
 
@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pandas as pd
 import pyarrow as pa
@@ -21,8 +20,8 @@ import pyarrow as pa
 from training.data.csv_parquet_reader import CsvOptions, TableFile
 from training.data.null_words import NULL_WORDS, without_words
 from training.data.parquet_table import ParquetTable
-from training.data.storage import NO_ROOM, copy, place
-from training.errors import InputError, ResourceError
+from training.data.storage import NO_ROOM, copy, failure, parsed, place
+from training.errors import InputError, ResourceError, TrainingError
 
 # Data sets of scikit-learn: the file, the name of the target, and the classes in the order of their numbers.
 BUILT_IN = {
@@ -30,6 +29,7 @@ BUILT_IN = {
     "wine": ("wine_data.csv", "cultivar", ("class_0", "class_1", "class_2")),
     "diabetes": ("diabetes_data_raw.csv.gz", "progression", ()),
 }
+_SERVER_ERRORS, _BUSY = 500, (408, 429)  # statuses after which a retry can help
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ def read(uri: str, null_words: tuple[str, ...] | None = None) -> Raw:
 
     Raises:
         InputError: The table does not exist, there is no permission to read it, or it is not a table.
-        TrainingError: A folder is unreachable.
+        TrainingError: The place is unreachable.
         ResourceError: There is no room for a copy of a remote file.
     """
     if uri in BUILT_IN:
         return _built_in(uri)
-    parts = urlsplit(uri)
+    parts = parsed(uri)
     if parts.username or parts.password:
         raise InputError(f"--data (TRAINING_DATA): credentials do not belong in the URI of {parts.hostname}.")
     name = Path(parts.path).name or uri
@@ -107,10 +107,10 @@ def _local(uri: str, scheme: str) -> Iterator[Path]:
             yield Path(local.name)
     except urllib.error.HTTPError as error:
         error.close()
-        raise InputError(f"{_public(uri)} cannot be read: the server answers {error.code} {error.reason}.") from None
+        kind = TrainingError if error.code >= _SERVER_ERRORS or error.code in _BUSY else InputError
+        raise kind(f"{_public(uri)} cannot be read: the server answers {error.code} {error.reason}.") from None
     except OSError as error:
-        reason = getattr(error, "reason", None) or error.strerror or " ".join(str(error).split())
-        raise InputError(f"{_public(uri)} cannot be read: {reason}.") from None
+        raise failure(_public(uri), "read", error) from None
 
 
 def _table(file: TableFile, uri: str, null_words: tuple[str, ...] | None) -> pa.Table:

@@ -29,7 +29,7 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 from app.model.contract import CONTRACT_FILE, MODEL_FILE, Contract
 from app.model.digest import DIGEST_TAG, FILES_TAG, digest_of, lines_of
 from app.model.files import ModelFiles
-from training.errors import TrackingError
+from training.errors import TrackingError, TrackingRefusal
 from training.progress import bar
 from training.tracking.bundle import PICTURES, RECORD_FILE, Record
 from training.tracking.manifest import MANIFEST_FILE
@@ -79,7 +79,8 @@ def publish(folder: Path, run_id: str, where: str, *, retry_seconds: float) -> P
         retry_seconds: How long to keep retrying after the first failure.
 
     Raises:
-        TrackingError: MLflow is unreachable or refuses, or the registered file differs from the trained one.
+        TrackingRefusal: MLflow refuses.
+        TrackingError: MLflow is unreachable or fails, or the registered file differs from the trained one.
     """
     record = Record.model_validate_json((folder / RECORD_FILE).read_bytes())
     wait, deadline = 1.0, 0.0
@@ -87,6 +88,8 @@ def publish(folder: Path, run_id: str, where: str, *, retry_seconds: float) -> P
         try:
             with mlflow_at(where):
                 return _attempt(folder, record, run_id)
+        except TrackingRefusal:
+            raise
         except TrackingError as error:
             deadline = deadline or time.monotonic() + retry_seconds
             if time.monotonic() + wait > deadline:

@@ -1,11 +1,16 @@
 """Unusable data: an error that names the place, exit code 2, a FAILED run with the reason, and no version."""
 
+import gzip
 import io
+import lzma
 import os
+import re
 import resource
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +25,7 @@ from tests.app.kinds import KINDS
 from tests.training.conftest import Result, Server
 from training.data.dataset import DataSpec, SplitSpec, load
 from training.data.split import split
-from training.errors import InputError
+from training.errors import InputError, TrainingError
 
 # MLflow 3.17 warns about its own code: a comparison of columns with a range (pandas 3), and Any in its type hints.
 pytestmark = [
@@ -35,6 +40,26 @@ def parquet_of(*names: str) -> bytes:
     buffer = io.BytesIO()
     parquet.write_table(pa.table([pa.array([1.0])] * len(names), names=list(names)), buffer)
     return buffer.getvalue()
+
+
+TABLE = b"x,y\n" + b"1,a\n2,b\n" * 1000
+
+
+def zstd(content: bytes) -> bytes:
+    """Return the content as the command `zstd` compresses it."""
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return bytes(sink.getvalue())
+
+
+def damaged() -> bytes:
+    """Return a Parquet file in which a page was overwritten."""
+    buffer = io.BytesIO()
+    parquet.write_table(pa.table({"x": range(5000), "y": ["a", "b"] * 2500}), buffer, compression="snappy")
+    content = bytearray(buffer.getvalue())
+    content[200:400] = b"\xff" * 200
+    return bytes(content)
 
 
 # Cases: files by name, options in addition to --data=<folder>/<first file>, and the beginning of the error.
@@ -67,7 +92,29 @@ CASES: dict[str, tuple[dict[str, str | bytes], tuple[str, ...], str]] = {
         ("--data=ftp://host/a.csv",),
         "ftp:// is not supported: use a path, file://, s3://, http:// or https://.",
     ),
-    "wrong address": ({}, ("--data=http://127.0.0.1:9/a.csv",), "http://127.0.0.1:9/a.csv cannot be read: "),
+    "header that is not UTF-8": (
+        {"a.csv": "größe,y\n1,a\n2,b\n".encode("latin-1")},
+        (),
+        "{folder}/a.csv is not a CSV or Parquet table: the header is not UTF-8 text; save the file as UTF-8",
+    ),
+    "cells that are not UTF-8": (
+        {"a.csv": "x,y\nä,a\nö,b\n".encode("latin-1")},
+        (),
+        "Column x is not UTF-8 text; save the file as UTF-8",
+    ),
+    "unknown compression": ({"a.csv": lzma.compress(TABLE)}, (), "{folder}/a.csv is not a CSV or Parquet table: "),
+    "truncated gzip": ({"a.csv.gz": gzip.compress(TABLE)[:-20]}, (), "{folder}/a.csv.gz is not a CSV or Parquet table"),
+    "truncated zstd": ({"a.csv": zstd(TABLE)[:-20]}, (), "{folder}/a.csv is not a CSV or Parquet table"),
+    "damaged Parquet": (
+        {"a.parquet": damaged()},
+        (),
+        "{folder}/a.parquet is not a CSV or Parquet table: Corrupt snappy",
+    ),
+    "damaged folder": (
+        {"a.parquet": damaged()},
+        ("--data={folder}",),
+        "{folder}/a.parquet cannot be read: Corrupt snappy compressed data.",
+    ),
     "empty folder": ({}, ("--data={folder}",), "{folder} is a folder without a .parquet file."),
     "other columns": (
         {"a.parquet": parquet_of("x", "y"), "b.parquet": parquet_of("x", "z", "y")},
@@ -117,6 +164,58 @@ def test_unreadable_bucket_fails_the_run(
 
     assert_refused(server, result, "forbidden", "s3://data/a.csv cannot be read: ")
     assert "ACCESS_DENIED" in result.messages[-1]
+
+
+def test_unreachable_data_are_worth_a_retry(server: Server, run: Callable[..., Result]) -> None:
+    name, source = "no-server", "http://127.0.0.1:9/a.csv"
+
+    result = run(f"--mlflow-tracking-uri={server.uri}", f"--model-name={name}", "--target=y", f"--data={source}")
+
+    assert (result.code, result.messages[-1]) == (1, f"{source} cannot be read: Connection refused.")
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("http://[x", "'http://[x' is not a valid path or address: Invalid IPv6 URL."),
+        ("http://host:99999/a.csv", "'http://host:99999/a.csv' is not a valid path or address: Port out of range"),
+        ("http://127.0.0.1:9/a b.csv", "'http://127.0.0.1:9/a b.csv' is not a valid path or address: percent-encode"),
+        ("http://127.0.0.1:9/é.csv", "'http://127.0.0.1:9/é.csv' is not a valid path or address: percent-encode"),
+        ("s3:///a.csv", "s3:///a.csv has no bucket"),
+        ("a\0b", r"'a\x00b' is not a valid path or address"),
+        ("a" * 300, "File name too long"),
+    ],
+    ids=["host", "port", "blank", "umlaut", "bucket", "nul", "long"],
+)
+def test_invalid_address_is_refused(source: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        load(DataSpec(source=source, target="y"))
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, 2), (403, 2), (429, 1), (500, 1), (503, 1)])
+def test_status_of_a_server_decides_about_a_retry(status: int, code: int) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(status)
+
+        def log_message(self, *_: object) -> None:
+            """Write nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as web:
+        threading.Thread(target=web.handle_request).start()
+        with pytest.raises(TrainingError, match=f"cannot be read: the server answers {status} ") as caught:
+            load(DataSpec(source=f"http://127.0.0.1:{web.server_port}/a.csv", target="y"))
+
+    assert caught.value.exit_code == code
+
+
+def test_deleted_experiment_is_refused_before_the_training(server: Server, run: Callable[..., Result]) -> None:
+    server.client.delete_experiment(server.client.create_experiment("deleted"))
+
+    result = run(f"--mlflow-tracking-uri={server.uri}", "--model-name=deleted")
+
+    assert result.code == 2
+    assert result.messages[-1].startswith(f"MLflow at {server.uri} refused (INVALID_PARAMETER_VALUE): Cannot set a ")
 
 
 @contextmanager

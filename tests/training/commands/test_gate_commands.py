@@ -95,5 +95,5 @@ def test_unreachable_mlflow_is_exit_code_1(command: Callable[..., Result], monke
 def test_unknown_version_is_named(server: Server, command: Callable[..., Result]) -> None:
     result = command("promote", "models:/nobody/7", f"--mlflow-tracking-uri={server.uri}")
 
-    assert result.code == 1
+    assert result.code == 2
     assert "nobody" in result.messages[-1]

@@ -57,10 +57,23 @@ def test_content_decides_the_format_of_a_file_without_a_known_name(tmp_path: Pat
     zipped = saved(tmp_path / "zipped", gzip.compress(CSV.encode()))
     columnar = saved(tmp_path / "columnar", (tmp_path / "source").read_bytes())
 
-    assert (zipped.is_gzip, zipped.is_parquet) == (True, False)
+    assert (zipped.codec, zipped.is_parquet) == ("gzip", False)
     assert zipped.table(WHOLE).num_rows == 3
     assert columnar.is_parquet
     assert columnar.table(WHOLE).equals(TABLE)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".gz", "gzip"), (".bz2", "bz2"), (".zst", "zstd")])
+def test_compressed_file_is_read_by_content_and_by_name(tmp_path: Path, suffix: str, codec: str) -> None:
+    path = tmp_path / f"a.csv{suffix}"
+    with pa.output_stream(str(path), compression=codec) as stream:
+        stream.write(CSV.encode())
+    (named,) = (TableFile.by_name(place(str(path)), each) for each in place(str(path)).files())
+
+    content = TableFile.by_content(place(str(path)))
+
+    assert content == named
+    assert content.table(WHOLE).num_rows == 3
 
 
 def test_name_decides_the_format_of_a_file_in_a_folder(tmp_path: Path) -> None:
@@ -70,7 +83,7 @@ def test_name_decides_the_format_of_a_file_in_a_folder(tmp_path: Path) -> None:
     where = place(str(tmp_path))
     found = [TableFile.by_name(where, each) for each in where.files(".csv", ".csv.gz", ".parquet")]
 
-    assert [(each.is_gzip, each.is_parquet) for each in found] == [(False, False), (True, False), (False, True)]
+    assert [(each.codec, each.is_parquet) for each in found] == [(None, False), ("gzip", False), (None, True)]
 
 
 def test_digest_is_that_of_the_bytes_and_reports_its_progress(tmp_path: Path) -> None:

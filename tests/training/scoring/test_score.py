@@ -1,5 +1,6 @@
 """`python -m training score`: predictions of the service for a whole data set, even after a kill at any moment."""
 
+import gzip
 import hashlib
 import json
 import logging
@@ -289,7 +290,9 @@ def test_skipped_rows_have_an_error_and_no_prediction(tmp_path: Path) -> None:
     ("change", "code", "sentence"),
     [
         ({"data": "nowhere.parquet"}, 2, "does not exist"),
-        ({"data": "empty"}, 2, "does not contain a .csv, .csv.gz or .parquet file"),
+        ({"data": "empty"}, 2, "does not contain a file that ends in .csv, .csv.gz"),
+        ({"data": "latin.csv"}, 2, "the header is not UTF-8 text; save the file as UTF-8"),
+        ({"data": "cut.csv.gz"}, 2, "cut.csv.gz cannot be read: "),
         ({"data": "narrow.csv"}, 2, "has no column c, which the model or --keep needs; its columns are a, b"),
         ({"data": "twice.csv"}, 2, "has two columns named a"),
         ({"data": "noise.parquet"}, 2, "cannot be read"),
@@ -320,6 +323,8 @@ def test_wrong_input_is_one_sentence(
     Path("twice.csv").write_text("a,a,b,c\n1,2,3,4\n")
     Path("ragged.csv").write_text("a,b,c\n1,2,3\n4,5\n")
     Path("noise.parquet").write_bytes(b"PAR1 and no more PAR1")
+    Path("latin.csv").write_bytes("a,b,c,größe\n1,2,red,4\n".encode("latin-1"))
+    Path("cut.csv.gz").write_bytes(gzip.compress(b"a,b,c\n" + b"1,2,red\n" * 1000)[:-20])
     Path("a-file").touch()
     Path("empty").mkdir()
     options = {"model-uri": binary[0], "data": "data.csv", "output": "out"} | change
