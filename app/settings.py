@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, StrictInt, StrictStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app import key_files
@@ -49,6 +49,11 @@ class Settings(BaseSettings):
     )
     model_compatibility: Literal["off", "warn", "fail"] = Field(
         default="warn", description="What to do if the package versions differ from those the model was logged with."
+    )
+    model_categories: Annotated[dict[str, tuple[StrictStr | StrictInt, ...]], NoDecode] = Field(
+        default={},
+        description="Categories of each categorical feature that the model does not name, in the order of training, as "
+        "a JSON object of lists. XGBoost before 3.1 does not save them.",
     )
     mlflow_tracking_uri: str = Field(
         default="", description="Address of the MLflow server; required for models:/ URIs."
@@ -181,9 +186,9 @@ class Settings(BaseSettings):
             raise ValueError("; ".join(["the folder must contain at least one file with a usable key", *unusable]))
         return value
 
-    @field_validator("payload_redact", mode="before")
+    @field_validator("payload_redact", "model_categories", mode="before")
     @classmethod
-    def _read_list(cls, value: Any) -> Any:
+    def _read_json(cls, value: Any) -> Any:
         return json.loads(value) if isinstance(value, str) else value
 
     @field_validator("latency_buckets", mode="before")
@@ -201,6 +206,12 @@ class Settings(BaseSettings):
         if not value or not rising or value[0] <= 0 or not math.isfinite(value[-1]):
             raise ValueError("must be finite bounds above 0 in increasing order")
         return value
+
+    @model_validator(mode="after")
+    def _flavor_has_categories(self) -> Self:
+        if self.model_categories and self.model_flavor != "xgboost":
+            raise ValueError("MODEL_SERVICE_MODEL_CATEGORIES requires MODEL_SERVICE_MODEL_FLAVOR=xgboost")
+        return self
 
     @model_validator(mode="after")
     def _waits_fit(self) -> Self:

@@ -21,13 +21,18 @@ _TENSOR_TYPES = {
     **{"uint32": "long", "float16": "float", "str": "string", "object": "string"},
 }
 # MLflow's column types for XGBoost's feature types; a feature without a type is a number.
-_FEATURE_TYPES = {"": "double", "float": "double", "q": "double", "int": "long", "i": "boolean"}
+_FEATURE_TYPES = {"": "double", "float": "double", "q": "double", "int": "long", "i": "boolean", CATEGORICAL: "long"}
 _TENSORS = "log the model with tensors of numbers, booleans or strings, whose first dimension is -1"
+_VALUE = "model.categories"
+_MOST_NAMED = 10  # columns in an error message
 _REMEDY = "log the model with a signature of named columns (mlflow.models.infer_signature)"
 
 
 def columns_of(
-    mlmodel: Mapping[str, Any], contract: Contract | None, features: tuple[Feature, ...]
+    mlmodel: Mapping[str, Any],
+    contract: Contract | None,
+    features: tuple[Feature, ...],
+    categories: Mapping[str, tuple[Category, ...]],
 ) -> tuple[Column, ...]:
     """Return the columns in the order of the booster's features.
 
@@ -35,6 +40,7 @@ def columns_of(
         mlmodel: Content of the file MLmodel; its signature takes precedence.
         contract: Contract with the columns of a model without a signature, and with categories the booster lacks.
         features: Features of the booster.
+        categories: Categories by column from the settings, for a model that has them nowhere else.
 
     Raises:
         LoadError: The columns are unknown, do not fit the booster, or cannot be checked.
@@ -53,11 +59,7 @@ def columns_of(
             "number, name or order",
             "log the model with the signature of its training data",
         )
-    stated = {column.name: column.categories for column in contract.columns} if contract else {}
-    return tuple(
-        _with_categories(column, feature, stated.get(column.name, ()))
-        for column, feature in zip(columns, features, strict=True)
-    )
+    return _with_categories(columns, contract, features, categories)
 
 
 def inputs_of(mlmodel: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -136,24 +138,54 @@ def _named(mlmodel: Mapping[str, Any], contract: Contract | None, features: tupl
             yield Column(stated.name, stated.type, stated.required)
     else:
         for name, feature in zip(known, features, strict=True):
-            strings = any(isinstance(each, str) for each in feature.categories)
-            yield Column(name, _FEATURE_TYPES.get(feature.type, "string" if strings else "long"))
+            yield Column(name, _FEATURE_TYPES[feature.type])
 
 
-def _with_categories(column: Column, feature: Feature, stated: tuple[Category, ...]) -> Column:
+def _with_categories(
+    columns: tuple[Column, ...],
+    contract: Contract | None,
+    features: tuple[Feature, ...],
+    set_by_user: Mapping[str, tuple[Category, ...]],
+) -> tuple[Column, ...]:
     """Add the categories, which must be known, because XGBoost predicts for unknown codes as for any number."""
-    if feature.type != CATEGORICAL:
-        if column.type == "string":
+    categorical = {column.name for column, each in zip(columns, features, strict=True) if each.type == CATEGORICAL}
+    if strange := sorted(set_by_user.keys() - categorical):
+        raise LoadError(f"{_VALUE} names {strange[0]}, which is not a categorical feature of the model", "remove it")
+    in_contract = {column.name: column.categories for column in contract.columns} if contract else {}
+    found = []
+    for column, feature in zip(columns, features, strict=True):
+        if column.type == "string" and feature.type != CATEGORICAL:
             raise LoadError(f"input {column.name} has type string, but its feature is not categorical", _REMEDY)
-        return column
-    if stated and feature.categories and stated != feature.categories:
+        origins = {CONTRACT_FILE: in_contract.get(column.name, ()), _VALUE: set_by_user.get(column.name, ())}
+        agreed = _agreed(column.name, feature, origins)
+        kind = "string" if any(isinstance(each, str) for each in agreed) else column.type
+        found.append(replace(column, type=kind, categories=agreed))
+    if unknown := [column.name for column in found if column.name in categorical and not column.categories]:
+        named = ", ".join(unknown[:_MOST_NAMED]) + (" and others" if len(unknown) > _MOST_NAMED else "")
+        example = json.dumps({unknown[0]: ["…", "…"]}, ensure_ascii=False)
         raise LoadError(
-            f"the categories of {column.name} in {CONTRACT_FILE} differ from those of the booster",
-            "correct what training writes",
+            f"the categories of {named} are unknown, because XGBoost before 3.1 does not save them",
+            f"list them in {_VALUE}, such as {example}, in the order of training (pandas: column.cat.categories)",
         )
-    if not (categories := feature.categories or stated):
-        raise LoadError(
-            f"feature {column.name} is categorical, but the booster does not contain its categories",
-            f"train from a data frame with XGBoost 3.1 or newer, or list them in {CONTRACT_FILE}",
-        )
-    return replace(column, categories=categories)
+    return tuple(found)
+
+
+def _agreed(name: str, feature: Feature, origins: Mapping[str, tuple[Category, ...]]) -> tuple[Category, ...]:
+    """Return the categories of a feature, empty if they are unknown or it has none.
+
+    Raises:
+        LoadError: Two origins contradict each other, or a category appears twice.
+    """
+    if feature.type != CATEGORICAL:
+        return ()
+    known, first = feature.categories, "the booster"
+    for origin, stated in origins.items():
+        if len(set(stated)) != len(stated):
+            raise LoadError(f"a category of {name} appears twice in {origin}", "list each category once")
+        if stated and known and stated != known:
+            raise LoadError(
+                f"the categories of {name} in {origin} differ from those of {first}", f"correct or remove {origin}"
+            )
+        if stated and not known:
+            known, first = stated, origin
+    return known

@@ -6,10 +6,11 @@ can write MLmodel could choose what this process imports.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import numpy as np
 from app.errors import InvalidInputError, LoadError
 from app.model import booster as xgboost
 from app.model.base import Model
-from app.model.booster import Booster, BoosterError, Matrix
+from app.model.booster import Booster, BoosterError, Category, Matrix
 from app.model.compatibility import Mode, booster_mismatches, enforce
 from app.model.contract import CONTRACT_FILE, Contract
 from app.model.digest import coverage, digest_of, refusal
@@ -40,6 +41,8 @@ from app.model.signature import Cells, Signature
 
 # Tolerance for predictions: CPUs differ in the rounding of exp(), but only in the last of the 24 bits of float32.
 SAME_ANSWER = 1e-5
+
+_NO_CATEGORIES: Mapping[str, tuple[Category, ...]] = MappingProxyType({})
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +78,13 @@ class BoosterModel(Model):
         return _finite(self.booster.predict(rows))
 
 
-def load(folder: Path, provenance: Provenance, pinned: str = "", compatibility: Mode = "warn") -> BoosterModel:
+def load(
+    folder: Path,
+    provenance: Provenance,
+    pinned: str = "",
+    compatibility: Mode = "warn",
+    categories: Mapping[str, tuple[Category, ...]] = _NO_CATEGORIES,
+) -> BoosterModel:
     """Load the model, and predict its input example or, without one, a row of missing values.
 
     Args:
@@ -83,6 +92,7 @@ def load(folder: Path, provenance: Provenance, pinned: str = "", compatibility: 
         provenance: Origin of the model.
         pinned: Required digest of the model's deciding files, or of the model file alone; empty: any.
         compatibility: What to do if the model was trained with a different XGBoost version.
+        categories: Categories by column, in the order of the booster's codes, which the model does not contain.
 
     Raises:
         LoadError: A file is missing or damaged, or parts of the model contradict each other.
@@ -106,7 +116,7 @@ def load(folder: Path, provenance: Provenance, pinned: str = "", compatibility: 
     booster = _booster(file, content, str(flavor.get("model_class", "")))
     facts = {"objective": booster.objective, "features": len(booster.features), "xgboost_version": xgboost.version()}
     log.info("booster built", extra=facts | {"seconds": round(time.monotonic() - begin, 3)})
-    signature = Signature(columns_of(mlmodel, contract, booster.features))
+    signature = Signature(columns_of(mlmodel, contract, booster.features, categories))
     example = example_of(files, signature.names)
     begin = time.monotonic()
     try:

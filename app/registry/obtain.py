@@ -24,8 +24,6 @@ def obtain(settings: Settings, deadline: float) -> Model:
         LoadError: The model cannot be downloaded or loaded.
     """
     source, whole = settings.source, settings.model_flavor == "pyfunc"
-    # Only the module of the configured flavor is imported, because pyfunc's imports are expensive.
-    flavor = importlib.import_module("app.model.pyfunc" if whole else "app.model.xgboost")
     if isinstance(source, ModelFolder):
         log.info("model found", extra={"folder": str(source.path)})
         folder, provenance = source.path, Provenance(settings.served_name, version="", uri=settings.model_uri)
@@ -35,5 +33,8 @@ def obtain(settings: Settings, deadline: float) -> Model:
         folder, provenance = fetch(
             client, source, settings.served_name, settings.cache_dir, most_bytes=limit, whole=whole
         )
-    loaded: Model = flavor.load(folder, provenance, settings.model_sha256, settings.model_compatibility)
+    # Only the module of the configured flavor is imported, because pyfunc's imports are expensive.
+    flavor = importlib.import_module("app.model.pyfunc" if whole else "app.model.xgboost")
+    extra = {} if whole else {"categories": settings.model_categories}
+    loaded: Model = flavor.load(folder, provenance, settings.model_sha256, settings.model_compatibility, **extra)
     return loaded

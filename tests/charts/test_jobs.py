@@ -386,6 +386,20 @@ def test_pinned_digest_applies_to_the_served_model_only() -> None:
     assert not_ours["TRAINING_MODEL_SHA256"] == ""
 
 
+def test_categories_apply_to_the_served_model_only() -> None:
+    categories = {"colour": ["blue", "red"], "floor": [1, 2]}
+    served: Values = {"model": {"uri": "file:///models/example", "categories": categories}}
+    other = merged(merged(SCORED, served), {"batch": {"model": "file:///models/other"}})
+
+    own, not_ours = (
+        environment(containers(job(rendered(values), "-score-")["spec"]["template"]["spec"])["score"])
+        for values in (merged(SCORED, served), other)
+    )
+
+    assert json.loads(own["TRAINING_MODEL_CATEGORIES"]) == categories
+    assert "TRAINING_MODEL_CATEGORIES" not in not_ours
+
+
 def test_networkpolicy_admits_only_workers() -> None:
     policies = {
         item["metadata"]["name"].rpartition("-")[2]: item["spec"]

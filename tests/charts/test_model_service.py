@@ -1,5 +1,6 @@
 """Tests of the default objects of charts/model-service, and of each switch."""
 
+import json
 import math
 from typing import Any
 
@@ -65,6 +66,13 @@ def test_registered_model_needs_only_two_values() -> None:
 
     assert variables["MODEL_SERVICE_MODEL_URI"] == "models:/churn@champion"
     assert variables["MODEL_SERVICE_MLFLOW_TRACKING_URI"] == "http://obs-mlflow.monitoring.svc.cluster.local:5000"
+
+
+def test_categories_are_rendered_as_json_if_there_are_any() -> None:
+    name, categories = "MODEL_SERVICE_MODEL_CATEGORIES", {"colour": ["blue", "red"], "floor": [1, 2]}
+
+    assert json.loads(environment(rendered({"model": {"categories": categories}}))[name]) == categories
+    assert name not in environment(rendered({}))
 
 
 def test_every_object_has_recommended_and_common_labels() -> None:

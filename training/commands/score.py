@@ -75,7 +75,8 @@ def _run(options: Options, work: Path) -> dict[str, Any]:
             "uri": model.provenance.uri,
             "version": model.provenance.version,
             "sha256": model.sha256,
-        },
+        }
+        | ({"categories": options.model_categories} if options.model_categories else {}),
         "part_rows": options.part_rows,
         "keep": list(options.keep),
         "on_error": options.on_error,

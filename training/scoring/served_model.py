@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, StrictInt, StrictStr, ValidationError, field_validator
 
 from app.errors import LoadError
 from app.model.xgboost import BoosterModel
@@ -33,6 +33,11 @@ class ModelOptions(Settings):
         default="", description="Required digest of the model, as GET /model shows it. Empty accepts any."
     )
 
+    model_categories: dict[str, tuple[StrictStr | StrictInt, ...]] = Field(
+        default={},
+        description="Categories of each categorical feature that the model does not name, as a JSON object of lists.",
+    )
+
     @field_validator("mlflow_tracking_uri")
     @classmethod
     def _is_a_server(cls, uri: str) -> str:
@@ -52,6 +57,7 @@ def load(options: ModelOptions, work: Path) -> BoosterModel:
         service = ServiceSettings(
             model_uri=uri,
             model_sha256=options.model_sha256,
+            model_categories=options.model_categories,
             mlflow_tracking_uri=options.mlflow_tracking_uri,
             cache_dir=work,
         )

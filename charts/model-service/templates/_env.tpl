@@ -21,7 +21,8 @@ in: root context   out: YAML list
   "LOAD_TIMEOUT_SECONDS" .Values.model.loadTimeoutSeconds
   "MODEL_MAX_BYTES" .Values.model.maxBytes
 -}}
-{{- range $key, $value := omit .Values.model "loadTimeoutSeconds" "maxBytes" }}{{ $_ := set $settings (printf "MODEL_%s" (upper $key)) $value }}{{ end -}}
+{{- range $key, $value := omit .Values.model "categories" "loadTimeoutSeconds" "maxBytes" }}{{ $_ := set $settings (printf "MODEL_%s" (upper $key)) $value }}{{ end -}}
+{{- with .Values.model.categories }}{{ $_ := set $settings "MODEL_CATEGORIES" . }}{{ end -}}
 {{- range $key, $value := omit $api "auth" "feedback" "pages" }}{{ $_ := set $settings (snakecase $key | upper) $value }}{{ end -}}
 {{- if ($api.auth).existingSecret }}{{ $_ := set $settings "API_KEYS_DIR" "/etc/model-service/api-keys" }}{{ end -}}
 {{- if ($api.feedback).existingSecret -}}

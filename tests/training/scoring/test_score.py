@@ -85,6 +85,20 @@ def test_predictions_equal_xgboost_bit_for_bit(name: str, tmp_path: Path) -> Non
     np.testing.assert_array_equal(found, wanted)
 
 
+def test_categories_of_the_options_are_used_and_recorded(tmp_path: Path) -> None:
+    kind = KINDS["codes"]
+    uri, model = saved(kind, tmp_path / "model")
+    (tmp_path / "model" / "contract.json").unlink()
+    kind.frame.to_parquet(tmp_path / "data.parquet")
+    options = [f"--model-uri={uri}", f"--data={tmp_path}/data.parquet", f"--output={tmp_path}/out"]
+
+    assert main(options) == 2
+    assert main([*options, '--model-categories={"colour": ["red", "blue"]}']) == 0
+
+    np.testing.assert_array_equal(numbers(scored(tmp_path / "out"))[:, 0], kind.own(model, kind.frame))
+    assert main([*options, '--model-categories={"colour": ["blue", "red"]}']) == 2  # not a continuation of this output
+
+
 @pytest.mark.parametrize("name", ["binary", "categorical", "missing", "optional"])
 def test_csv_and_parquet_give_the_same_predictions(name: str, tmp_path: Path) -> None:
     kind = KINDS[name]
