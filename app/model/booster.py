@@ -58,13 +58,14 @@ class Booster:
         content: Content of a model file, in UBJSON or JSON.
         best_only: Whether to predict only with the trees up to the best iteration, like XGBoost's scikit-learn classes
             after early stopping, or with all trees, like `xgboost.Booster`.
+        missing: Number that stands for a missing value, as NaN always does.
 
     Raises:
         ValueError: The content is incomplete or not an XGBoost model.
         BoosterError: XGBoost cannot load the model.
     """
 
-    def __init__(self, content: bytes, *, best_only: bool = False) -> None:
+    def __init__(self, content: bytes, *, best_only: bool = False, missing: float = math.nan) -> None:
         content, best = self._read(content, best_only)
         self._predict = _library().XGBoosterPredictFromDense
         self._handle = ctypes.c_void_p()
@@ -77,10 +78,11 @@ class Booster:
             "training": False,
             "iteration_begin": 0,
             "iteration_end": best,
-            "missing": math.nan,
+            "missing": missing,
             "strict_shape": True,
             "cache_id": 0,
         }
+        self._matrix = json.dumps({"missing": missing, "nthread": 1}).encode()
         self._value, self._margin, self._contributions = (
             json.dumps(arguments | {"type": kind}).encode() for kind in (0, 1, 2)
         )
@@ -140,7 +142,7 @@ class Booster:
         """Predict from XGBoost's own copy of the rows, which takes longer."""
         rows = np.ascontiguousarray(rows, dtype=np.float32)
         matrix = ctypes.c_void_p()
-        _call("XGDMatrixCreateFromDense", _array(rows), b'{"missing": NaN, "nthread": 1}', ctypes.byref(matrix))
+        _call("XGDMatrixCreateFromDense", _array(rows), self._matrix, ctypes.byref(matrix))
         try:
             shape, dimensions, values = _SIZES(), ctypes.c_uint64(), _FLOATS()
             results = ctypes.byref(shape), ctypes.byref(dimensions), ctypes.byref(values)

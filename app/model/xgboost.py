@@ -5,6 +5,7 @@ can write MLmodel could choose what this process imports.
 """
 
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ def load(
     log.info("model read", extra={"sha256": sha256, "pinned": bool(pinned), "bytes": len(content)})
     provenance = provenance.completed(mlmodel, sha256)
     begin = time.monotonic()
-    booster = _booster(file, content, str(flavor.get("model_class", "")))
+    booster = _booster(file, content, str(flavor.get("model_class", "")), provenance.parameters)
     facts = {"objective": booster.objective, "features": len(booster.features), "xgboost_version": xgboost.version()}
     log.info("booster built", extra=facts | {"seconds": round(time.monotonic() - begin, 3)})
     signature = Signature(columns_of(mlmodel, contract, booster.features, categories))
@@ -142,16 +143,33 @@ def load(
     return BoosterModel(provenance, signature, output, contract, example, *known, booster, sklearn_classifier)
 
 
-def _booster(file: str, content: bytes, logged_class: str) -> Booster:
+def _booster(file: str, content: bytes, logged_class: str, parameters: Mapping[str, str]) -> Booster:
+    # The name of the logged class is used only to decide how many trees predict, and what a missing value is.
+    wrapped = logged_class.startswith("xgboost.sklearn.")
+    missing = _missing(logged_class, parameters) if wrapped else math.nan
     try:
-        # The name of the logged class is used only to decide how many trees predict.
-        return Booster(content, best_only=logged_class.startswith("xgboost.sklearn."))
+        return Booster(content, best_only=wrapped, missing=missing)
     except BinaryFormatError as error:
         raise LoadError(f"{file} {error}", CONVERT) from None
     except ValueError as error:
         raise LoadError(f"{file} is damaged or not a model file of XGBoost: {error}", LOG_AGAIN) from None
     except BoosterError as error:
         raise LoadError(f"XGBoost {xgboost.version()} cannot serve {file}: {error}", LOG_AGAIN) from None
+
+
+def _missing(logged_class: str, parameters: Mapping[str, str]) -> float:
+    """Return the parameter `missing` of a scikit-learn class from its run, because the model file lacks it."""
+    try:
+        missing = float(parameters.get("missing", ""))
+    except ValueError:
+        name = logged_class.rpartition(".")[2]
+        log.warning(
+            f"The run did not log the parameter missing of {name}, which the model file does not contain. Only null is "
+            "a missing value. If the model was trained with a different one, log model.get_params() in its run."
+        )
+        return math.nan
+    log.info("missing value of the run", extra={"missing": str(missing)})
+    return missing
 
 
 def _compare(found: Matrix, contract: Contract) -> None:
