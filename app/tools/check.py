@@ -48,8 +48,12 @@ def release(url: str) -> Any:
 
 
 def _example(url: str) -> bytes:
-    described = model(url)
-    return json.dumps(described.get("input_example") or row_of(described["signature"])).encode()
+    return json.dumps(request_of(model(url))).encode()
+
+
+def request_of(described: dict[str, Any]) -> dict[str, Any]:
+    """Return the input example of a model, or a row built from its signature, in split form."""
+    return described.get("input_example") or row_of(described["signature"])
 
 
 def row_of(signature: list[dict[str, Any]]) -> dict[str, Any]:

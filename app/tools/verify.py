@@ -164,14 +164,13 @@ def _wait(process: subprocess.Popen[bytes], url: str, message: Path, seconds: in
 
 def _release(url: str) -> str:
     found = check.release(url)
-    return f"{len(found['predict']['predictions'])} rows of the input example, {len(found['paths'])} paths"
+    count = len(found["predict"]["predictions"])
+    return f"{count} {'row' if count == 1 else 'rows'}, sent {found['sent']}, {len(found['paths'])} paths"
 
 
 def _refusals(url: str, model: dict[str, Any]) -> str:
     """Send invalid requests, and check that each error names the problem and its place."""
-    example, bodies = model["input_example"], _bad_bodies(model)
-    if not example:
-        raise CheckError("The model was logged without an input example, so there is nothing to send.")
+    bodies = _bad_bodies(model)
     with _connection(url) as post:
         for name, (status, body) in bodies.items():
             found, answer = post(body)
@@ -184,7 +183,7 @@ def _refusals(url: str, model: dict[str, Any]) -> str:
 
 def _bad_bodies(model: dict[str, Any]) -> dict[str, tuple[int, bytes]]:
     """Return requests that must be rejected, by name, with the expected status."""
-    example = model["input_example"] or {"columns": [], "data": [[]]}
+    example = check.request_of(model)
     record = dict(zip(example["columns"], example["data"][0], strict=True))
     unknown = "x".join(record) + "x"  # longer than any column name, so it is unknown
     wrong = {"an unknown column": record | {unknown: 1}}
@@ -202,8 +201,7 @@ def _bad_bodies(model: dict[str, Any]) -> dict[str, tuple[int, bytes]]:
 
 def _latency(url: str, model: dict[str, Any], options: argparse.Namespace, timed: dict[str, float]) -> str:
     """Measure the latency of sequential one-row predictions, in ms. This is a sanity check, not a benchmark."""
-    if not (example := model["input_example"]):
-        raise CheckError("The model was logged without an input example, so there is nothing to send.")
+    example = check.request_of(model)
     body = json.dumps({"columns": example["columns"], "data": example["data"][:1]}).encode()
     took = []
     with _connection(url) as post:

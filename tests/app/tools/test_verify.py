@@ -89,15 +89,18 @@ def test_slow_predictions_fail_only_the_latency_check(copied: Path, capsys: pyte
     assert failed(result)["latency"].endswith(" ms, the limit is 0.001 ms")
 
 
-def test_model_without_an_example_fails(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_model_without_an_example_is_checked_with_a_row_of_its_signature(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (copied / "input_example.json").unlink()
 
     code, result = run(capsys, copied.as_uri())
 
-    assert code == verify.REFUSED
-    assert set(failed(result).values()) == {
-        "The model was logged without an input example, so there is nothing to send."
-    }
+    details = {each["name"]: each["detail"] for each in result["checks"]}
+    assert (code, failed(result)) == (0, {})
+    assert details["predictions, metrics and OpenAPI"].startswith("1 row, sent a row built from the signature, ")
+    assert details["rejection of invalid input"].startswith("an unknown column, a list as a value, a missing column")
+    assert result["latency_ms"]["p50"] > 0
 
 
 @pytest.mark.usefixtures("registered")
