@@ -25,10 +25,20 @@ _NODE_FIELDS = ("left_children", "right_children", "parents", "split_indices", "
 _NODE_NUMBERS = ("split_conditions", "loss_changes", "sum_hessian")
 
 
+class VectorLeafError(ValueError):
+    """Trees with several targets of XGBoost 2.0 to 3.1. XGBoost 3.4 would end the process by a signal."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "has trees with several targets in the form of XGBoost before 3.2, which later ones cannot read"
+        )
+
+
 def check(learner: Mapping[str, Any]) -> None:
     """Check the member `learner` of a model file.
 
     Raises:
+        VectorLeafError: It has trees with several targets in an older form.
         ValueError: A part contradicts another. The message names the tree and the array.
         KeyError, TypeError, IndexError: A part is missing or has a different type.
     """
@@ -55,6 +65,8 @@ def check(learner: Mapping[str, Any]) -> None:
     vector = max((number(tree["tree_param"].get("size_leaf_vector", "0")) for tree in trees), default=0)
     _require(vector in (0, 1, targets), "size_leaf_vector is not the number of targets")
     _require(vector > 1 or groups <= max(len(trees), 1), "it has fewer trees than outputs")
+    if vector > 1 and not any("leaf_weights" in tree for tree in trees):
+        raise VectorLeafError
     if trees:
         _check_nodes(trees, features, vector)
         _check_categories(trees, vector)

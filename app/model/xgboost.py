@@ -39,10 +39,12 @@ from app.model.model_file import CONVERT, BinaryFormatError
 from app.model.output import output_of
 from app.model.parameters import NO_PARAMETERS, Parameters
 from app.model.signature import Cells, Signature
+from app.model.structure import VectorLeafError
 
 # Tolerance for predictions: CPUs differ in the rounding of exp(), but only in the last of the 24 bits of float32.
 SAME_ANSWER = 1e-5
 
+TRAIN_AGAIN = "train it again with XGBoost 3.2 or newer, or without multi_strategy=multi_output_tree"
 _NO_CATEGORIES: Mapping[str, tuple[Category, ...]] = MappingProxyType({})
 
 log = logging.getLogger(__name__)
@@ -151,6 +153,8 @@ def _booster(file: str, content: bytes, logged_class: str, parameters: Mapping[s
         return Booster(content, best_only=wrapped, missing=missing)
     except BinaryFormatError as error:
         raise LoadError(f"{file} {error}", CONVERT) from None
+    except VectorLeafError as error:
+        raise LoadError(f"{file} {error}", TRAIN_AGAIN) from None
     except ValueError as error:
         raise LoadError(f"{file} is damaged or not a model file of XGBoost: {error}", LOG_AGAIN) from None
     except BoosterError as error:

@@ -176,6 +176,24 @@ def test_binary_format_of_xgboost_1_is_rejected_with_its_conversion(copied: Path
     )
 
 
+def test_trees_of_several_targets_of_xgboost_2_are_rejected(copied: Path, rows: Matrix) -> None:
+    parameters = {"multi_strategy": "multi_output_tree", "tree_method": "hist"}
+    matrix = xgb.DMatrix(rows, label=rows[:, :2], feature_names=COLUMNS)
+    whole = json.loads(xgb.train({"max_depth": 2, "nthread": 1, **parameters}, matrix, 2).save_raw("json"))
+    for tree in whole["learner"]["gradient_booster"]["model"]["trees"]:
+        for name in ("leaf_weights", "loss_changes", "sum_hessian"):  # XGBoost 2.0 to 3.1 did not write them
+            del tree[name]
+    (copied / MODEL_FILE).write_text(json.dumps(whole))
+
+    with pytest.raises(LoadError) as refusal:
+        load(copied)
+
+    assert str(refusal.value) == (
+        "model.ubj has trees with several targets in the form of XGBoost before 3.2, which later ones cannot read; "
+        "train it again with XGBoost 3.2 or newer, or without multi_strategy=multi_output_tree"
+    )
+
+
 @pytest.mark.parametrize("name", ["model.xgb", "model.json", "booster"])
 @pytest.mark.parametrize("form", ["ubj", "json", "indented json"])
 def test_content_determines_the_format(copied: Path, booster: xgb.Booster, rows: Matrix, name: str, form: str) -> None:
