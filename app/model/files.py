@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from app.errors import LoadError
+from app.model import memory
 from app.model.columns import column_name
 from app.model.contract import CONTRACT_FILE, Contract
 from app.model.digest import EXAMPLE_FILE, MLMODEL_FILE
@@ -59,17 +60,23 @@ class ModelFiles:
 
     Of MLmodel, only the name of the model file is read before the digests can be verified.
 
+    Args:
+        folder: Folder in MLflow's format.
+        to_load: Whether the model is loaded afterwards, and must fit the container's memory.
+
     Raises:
-        LoadError: A file exists and cannot be read.
+        LoadError: A file exists and cannot be read, or the model needs more memory than the container has.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, to_load: bool = True) -> None:
         self.folder = folder
         self.model_file = ""  # name of an XGBoost model's file, if MLmodel names one
         self._contents: dict[str, bytes] = {}
         self._keep(MLMODEL_FILE, EXAMPLE_FILE, CONTRACT_FILE)
         with suppress(LoadError):
             self.model_file = model_file_of(xgboost_flavor(mlmodel_of(self)))
+        if self.model_file and to_load:
+            memory.require(folder / self.model_file)
         self._keep(self.model_file)
 
     def __contains__(self, name: str) -> bool:

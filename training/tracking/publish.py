@@ -114,7 +114,7 @@ def verify(uri: str, folder: Path) -> dict[str, str]:
     """
     with tempfile.TemporaryDirectory() as work:
         path = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=work)
-        found = ModelFiles(Path(path)).digests()
+        found = ModelFiles(Path(path), to_load=False).digests()
     for name in (MODEL_FILE, CONTRACT_FILE):
         trained = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         if found.get(name) != trained:
