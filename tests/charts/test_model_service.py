@@ -70,8 +70,9 @@ def test_registered_model_needs_only_two_values() -> None:
 
 def test_categories_are_rendered_as_json_if_there_are_any() -> None:
     name, categories = "MODEL_SERVICE_MODEL_CATEGORIES", {"colour": ["blue", "red"], "floor": [1, 2]}
+    values: Values = {"model": {"uri": "file:///models/example", "categories": categories}}
 
-    assert json.loads(environment(rendered({"model": {"categories": categories}}))[name]) == categories
+    assert json.loads(environment(rendered(values))[name]) == categories
     assert name not in environment(rendered({}))
 
 
