@@ -88,6 +88,12 @@ class TrainOptions(Settings):
         default=Path("training-kept"), description="Folder for the files of a run that could not be published."
     )
 
+    key: str = Field(
+        default="",
+        description="Key of this training. If a version with the same key is registered, it is the result and nothing "
+        "is trained.",
+    )
+
     @field_validator("params")
     @classmethod
     def _params_are_free(cls, params: dict[str, Any]) -> dict[str, Any]:

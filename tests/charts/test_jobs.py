@@ -137,11 +137,71 @@ def test_settings_default_to_the_served_model() -> None:
     assert settings({"training": {"checkpoints": {"existingClaim": "a"}}})["train"] == {"checkpoints": "/checkpoints"}
 
 
-def test_invalid_settings_and_refusals_are_not_retried_and_drains_do_not_count() -> None:
+def test_invalid_settings_are_not_retried_and_drains_do_not_count() -> None:
     rules = job(training({}))["spec"]["podFailurePolicy"]["rules"]
 
     assert rules[0]["action"] == "Ignore"
-    assert rules[1] == {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2, 3]}}
+    assert rules[1] == {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [2]}}
+
+
+def test_refusal_completes_the_job_and_is_the_termination_message() -> None:
+    spec = job(training({}))["spec"]["template"]["spec"]
+
+    arguments = containers(spec)["promote"]["command"][2].split()
+
+    assert {"--accept-refusal", "--message=/dev/termination-log", "--once"} < set(arguments)
+
+
+def key(objects: list[Object]) -> Any:
+    """Return the key of the training, with which MLflow knows whether it has been done."""
+    return environment(containers(job(objects)["spec"]["template"]["spec"])["train"])["TRAINING_KEY"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pod": {"labels": {"team": "risk"}, "nodeSelector": {"disk": "ssd"}}},
+        {"commonLabels": {"team": "risk"}},
+        {"resources": {"requests": {"cpu": 2}}},
+        {"image": {"tag": "9.9.9"}},
+        {"training": {"resources": {"limits": {"memory": "4Gi"}}, "backoffLimit": 3}},
+        {"training": {"checkpoints": {"existingClaim": "checkpoints"}}},
+        {"jobs": {"serviceAccountName": "reader", "extraEnvFrom": [{"secretRef": {"name": "s3"}}]}},
+        {"model": {"uri": "models:/churn/3", "sha256": "a" * 64}},
+    ],
+)
+def test_change_that_training_does_not_depend_on_keeps_its_key(change: Values) -> None:
+    assert key(rendered(merged(TRAINED, change))) == key(training({}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"training": {"settings": {"train": {"data": "s3://lake/churn.parquet"}}}},
+        {"training": {"settings": {"promote": {"margin": 0.5}}}},
+        {"training": {"rerun": "again"}},
+        {"training": {"workers": 2}},
+        {"training": {"verify": {"maxP99Milliseconds": 7}}},
+        {"training": {"extraEnv": [{"name": "TRAINING_ROUNDS", "value": "7"}]}},
+        {"jobs": {"image": {"tag": "2.0.0"}}},
+        {"jobs": {"extraVolumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "other"}}]}},
+        {"model": {"uri": "models:/other@champion"}},
+        {"mlflow": {"trackingUri": "http://other:5000"}},
+        {"namespaceOverride": "other"},
+    ],
+)
+def test_change_that_training_depends_on_changes_its_key(change: Values) -> None:
+    assert key(rendered(merged(TRAINED, change))) != key(training({}))
+
+
+def test_only_one_time_jobs_have_a_key() -> None:
+    (cronjob,) = [item for item in training({"schedule": "@daily"}) if item["kind"] == "CronJob"]
+    trainjob = only(rendered(TRAIN_JOB), "TrainJob")
+
+    spec = cronjob["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    assert "TRAINING_KEY" not in environment(containers(spec)["train"])
+    assert "TRAINING_KEY" in environment(trainjob["spec"]["trainer"])
+    assert key(training({})) != key(rendered(TRAINED, release="another"))
 
 
 def test_schedule_creates_cronjobs_that_never_overlap() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from tests.e2e.logs import result
 from tools.cluster.access import Access
@@ -16,6 +17,7 @@ from tools.cluster.registry import push
 
 CHART = str(ROOT / "charts" / "model-service")
 SMALL = ["--set=replicaCount=1", "--set=podDisruptionBudget.enabled=false", "--set=resources.requests.cpu=50m"]
+RERUN = uuid4().hex  # MLflow keeps the versions of earlier runs of these tests
 IMAGES = [*image_values(APP), *image_values(TRAINING, "jobs.image")]
 
 
@@ -27,6 +29,7 @@ def trains(model: str) -> list[str]:
         "--set=training.enabled=true",
         "--set=training.resources.requests.cpu=100m",
         "--set=training.verify.maxP99Milliseconds=2000",  # the machine may be busy
+        f"--set-string=training.rerun={RERUN}",
     ]
 
 

@@ -54,6 +54,20 @@ def champion(access: Access) -> dict[str, Any]:
     return dict(answer["model_version"])
 
 
+def versions(access: Access) -> list[str]:
+    """Return all versions of the model in MLflow."""
+    with access.forward("service/obs-mlflow", 5000, "monitoring") as mlflow:
+        answer = http(f"{mlflow}/api/2.0/mlflow/model-versions/search?filter=name%3D%27{MODEL}%27")
+    return sorted(each["version"] for each in answer["model_versions"])
+
+
+def message(jobs: Jobs, job: Any) -> str:
+    """Return the termination message of the container `promote`."""
+    (pod,) = jobs.pods(job)
+    (status,) = pod["status"]["containerStatuses"]
+    return str(status["state"]["terminated"]["message"])
+
+
 def test_version_is_reproduced_byte_for_byte_in_another_pod(jobs: Jobs, trained: Any) -> None:
     (pod,) = jobs.pods(trained)
     version = result(jobs.log(pod["metadata"]["name"], "train"))
@@ -71,7 +85,7 @@ def test_version_is_reproduced_byte_for_byte_in_another_pod(jobs: Jobs, trained:
     assert printed["differences"] == [], "the same image, code and data"
 
 
-def test_first_run_is_promoted_and_a_worse_run_is_rejected(access: Access, jobs: Jobs, trained: Any) -> None:
+def test_first_run_is_promoted_and_a_refusal_completes_the_job(access: Access, jobs: Jobs, trained: Any) -> None:
     first = champion(access)
     with access.forward("service/trained-model-service", 80, NAMESPACE) as service:
         assert http(f"{service}/model")["version"] == first["version"]
@@ -82,13 +96,25 @@ def test_first_run_is_promoted_and_a_worse_run_is_rejected(access: Access, jobs:
     jobs.release("trained", *TRAINS, *WORSE)
 
     refused = jobs.ended("trained", "train")
-    assert "Failed" in conditions(refused)
-    reason = next(each for each in refused["status"]["conditions"] if each["type"] == "Failed")
-    assert reason["reason"] == "PodFailurePolicy"
-    assert "Container promote" in reason["message"]
-    assert "exit code 3" in reason["message"]
+    assert "Complete" in conditions(refused)
+    assert "refused: auc is" in message(jobs, refused)
     assert champion(access)["version"] == first["version"]
-    assert refused["status"]["failed"] == 1, "a rejected run is not retried"
+
+
+def test_label_and_rollback_replace_the_job_without_training(access: Access, jobs: Jobs, trained: Any) -> None:
+    jobs.release("trained", *TRAINS, *GOOD)
+    before = versions(access)
+
+    jobs.release("trained", *TRAINS, *GOOD, "--set=pod.labels.team=risk")
+    labelled = jobs.ended("trained", "train")
+    access.helm("rollback", "trained", "--namespace", NAMESPACE, "--wait", "--timeout=8m")
+    back = jobs.ended("trained", "train")
+
+    assert len({job["metadata"]["uid"] for job in (trained, labelled, back)}) == 3
+    for job in (labelled, back):
+        assert "Complete" in conditions(job)
+        assert "the gate has already decided (promoted at" in message(jobs, job)
+    assert versions(access) == before
 
 
 def test_scheduled_run_passes_the_same_gate(access: Access, jobs: Jobs) -> None:

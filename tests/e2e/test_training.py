@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.e2e.jobs import Jobs, conditions, namespace, trains
+from tests.e2e.jobs import RERUN, Jobs, conditions, namespace, trains
 from tests.e2e.logs import result
 from tools.cluster.access import Access
 from tools.cluster.console import Failure, wait_for
@@ -94,7 +94,7 @@ def test_three_pods_train_one_model_despite_a_killed_pod(access: Access, jobs: J
     first = jobs.ended("three", "train")
     assert "Complete" in conditions(first)
     undisturbed = workers(jobs, first)
-    jobs.release("three", *THREE, "--set-string=training.rerun=once more", wait=False)
+    jobs.release("three", *THREE, f"--set-string=training.rerun={RERUN} once more", wait=False)
     kill_the_second(access)
     second = jobs.ended("three", "train")
 

@@ -7,7 +7,7 @@ import mlflow
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_settings import CliPositionalArg
 
-from training.errors import InputError
+from training.errors import InputError, RefusedError, ResourceError
 from training.fitting.metrics import METRICS
 from training.gate.decision import report
 from training.gate.promote import promote
@@ -48,6 +48,15 @@ class Options(Settings):
         description="Compare only models with the same held-out rows. Without it, both predict the candidate's rows.",
     )
     dry_run: bool = Field(default=False, description="Show the decision without changing anything.")
+    once: bool = Field(
+        default=False,
+        description="Keep an earlier decision about the version, unless there is no champion. "
+        "Used by Jobs, which may run again.",
+    )
+    accept_refusal: bool = Field(default=False, description="Exit with 0 if the gate refuses, as in a Job.")
+    message: Path | None = Field(
+        default=None, description="File for the outcome in one sentence, such as /dev/termination-log."
+    )
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
@@ -90,10 +99,24 @@ def run(options: Options) -> dict[str, Any]:
         ),
         verification=_read(options.verification, "verification", Verification) if options.verification else None,
         dry_run=options.dry_run,
+        once=options.once,
     )
     with mlflow_at(options.mlflow_tracking_uri):
         decision = promote(mlflow.MlflowClient(), promotion)
-    return report(decision, version)
+    if options.message:
+        _write(options.message, decision.sentence(version))
+    try:
+        return report(decision, version)
+    except RefusedError as error:
+        error.exit_code = 0 if options.accept_refusal else error.exit_code
+        raise
+
+
+def _write(path: Path, sentence: str) -> None:
+    try:
+        path.write_text(sentence + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(f"--message (TRAINING_MESSAGE): {path} cannot be written ({error.strerror}).") from None
 
 
 def _read[Form: BaseModel](path: Path | None, option: str, form: type[Form]) -> Form:

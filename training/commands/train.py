@@ -8,13 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import mlflow
+
 from training.data.storage import NO_ROOM
 from training.environment import Environment, environment
 from training.errors import ResourceError, TrackingError
 from training.fitting.pipeline import Trained, train
 from training.tracking import bundle
 from training.tracking.bundle import Record
-from training.tracking.publish import publish
+from training.tracking.mlflow_errors import mlflow_at
+from training.tracking.publish import Published, publish
+from training.tracking.published import published
 from training.tracking.runs import started
 from training.train_options import TrainOptions as Options
 from training.workers.group import announced, joined
@@ -31,6 +35,9 @@ def run(options: Options) -> dict[str, Any]:
         TrainingError: Nothing is registered.
     """
     group = announced()
+    if options.key and (known := _registered(options)):
+        log.info("%s has the key %s: nothing to train", known.uri, options.key)
+        return asdict(known)
     if not group.first:
         with joined():
             fitted = train(options, group).fitted
@@ -44,7 +51,7 @@ def run(options: Options) -> dict[str, Any]:
         record = _recorded(folder, run_id, trained, options, here)
         log.info("%d rounds on %s: %s", trained.fitted.rounds, trained.data.name, record.metrics)
         try:
-            published = publish(folder, run_id, options.mlflow_tracking_uri, retry_seconds=options.retry_seconds)
+            done = publish(folder, run_id, options.mlflow_tracking_uri, retry_seconds=options.retry_seconds)
         except TrackingError as error:
             raise type(error)(
                 f"{error} The files of the run are kept: python -m training upload {folder.resolve()}"
@@ -52,7 +59,13 @@ def run(options: Options) -> dict[str, Any]:
         shutil.rmtree(folder)
         if trained.kept:
             trained.kept.clear()
-    return asdict(published)
+    return asdict(done)
+
+
+def _registered(options: Options) -> Published | None:
+    """Return the version that an earlier training with the same key has registered."""
+    with mlflow_at(options.mlflow_tracking_uri):
+        return published(mlflow.MlflowClient(), options.model_name, options.key)
 
 
 def _recorded(folder: Path, run_id: str, trained: Trained, options: Options, here: Environment) -> Record:

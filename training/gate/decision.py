@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from training.errors import RefusedError
 from training.gate.judge import Check
+from training.gate.promotion import Promotion
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,6 +45,10 @@ class Decision:
         """Helm values that serve the champion. Commit them: an upgrade with the same alias does not start a new pod."""
         return f"model:\n  uri: models:/{self.name}/{self.version}\n  sha256: {self.sha256}\n" if self.sha256 else ""
 
+    def sentence(self, version: str) -> str:
+        """The outcome for a version in one sentence."""
+        return f"{self.name}@{self.alias}: version {version or 'none'} {self.outcome}: {self.reason}."
+
     def document(self) -> dict[str, Any]:
         """The decision as JSON."""
         values = {"model": {"uri": f"models:/{self.name}/{self.version}", "sha256": self.sha256}}
@@ -60,15 +65,24 @@ def report(decision: Decision, version: str) -> dict[str, Any]:
     """
     for check in decision.checks:
         log.info("%s  %s: %s", "passed" if check.passed else "FAILED", check.name, check.detail)
-    sentence = f"{decision.name}@{decision.alias}: version {version or 'none'} {decision.outcome}: {decision.reason}."
+    sentence = decision.sentence(version)
     if decision.outcome == "refused":
         raise RefusedError(sentence, decision.document())
     log.info("%s", sentence)
-    if not decision.outcome.startswith("would"):
+    if decision.values and not decision.outcome.startswith("would"):
         log.info(
             "commit these values, because an upgrade with the same alias does not start a new pod:\n%s", decision.values
         )
     return decision.document()
+
+
+def earlier(client: "MlflowClient", promotion: Promotion) -> str:
+    """Return what the gate decided about the version and the alias before, or ""."""
+    tags = client.get_model_version(promotion.name, promotion.version).tags
+    known = {key.removeprefix(TAG): value for key, value in tags.items() if key.startswith(TAG)}
+    if known.get("alias") != promotion.alias:
+        return ""
+    return f"the gate has already decided ({known['decision']} at {known['at']}): {known['reason']}"
 
 
 def write(client: "MlflowClient", decision: Decision, version: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from training.gate import holdout
-from training.gate.decision import Decision, write
+from training.gate.decision import Decision, earlier, write
 from training.gate.holdout import HoldoutError
 from training.gate.judge import Verdict, judge
 from training.gate.ledger import Entry, Ledger
@@ -40,6 +40,8 @@ def promote(client: MlflowClient, promotion: Promotion) -> Decision:
         ledger.repair()
     entries = len(ledger.entries()) if ledger else 0
     start = Start(ledger, entries, registered.alias_version(client, promotion.name, promotion.alias))
+    if promotion.once and start.champion and (made := earlier(client, promotion)):
+        return Decision("unchanged", made, promotion.name, promotion.alias, start.champion, "")
     decision = _decide(client, promotion, start.champion)
     if decision.outcome == "promoted":
         return replace(decision, outcome="would be promoted") if promotion.dry_run else _move(client, start, decision)

@@ -92,6 +92,7 @@ class Promotion:
         rules: Thresholds that the candidate must pass.
         verification: Result of `python -m app.tools.verify` for the candidate.
         dry_run: Decide, and change nothing.
+        once: Keep an earlier decision about the candidate, unless there is no champion.
     """
 
     name: str
@@ -100,3 +101,4 @@ class Promotion:
     rules: Rules
     verification: Verification | None = None
     dry_run: bool = False
+    once: bool = False

@@ -41,6 +41,7 @@ class Record(BaseModel):
     tags: dict[str, str]
     version_tags: dict[str, str]
     example: dict[str, Any]
+    key: str = ""
 
 
 def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, environment: Environment) -> Record:
@@ -120,6 +121,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
         tags=_tags(manifest),
         version_tags=_version_tags(manifest),
         example=example,
+        key=options.key,
     )
     (folder / MODEL_FILE).write_bytes(content)
     for name, model in ((CONTRACT_FILE, contract), (MANIFEST_FILE, manifest)):

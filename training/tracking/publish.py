@@ -38,6 +38,7 @@ from training.tracking.runs import FAILURE_TAG
 
 # Packages that MLflow needs to load the model. By default, MLflow also lists the CUDA build of XGBoost.
 MODEL_REQUIREMENTS = ("xgboost-cpu", "numpy", "pandas")
+KEY_TAG = "training_key"
 _METRICS_PER_CALL = 1000  # limit of MLflow
 _LONGEST_WAIT_SECONDS = 30.0
 
@@ -152,6 +153,8 @@ def _attempt(folder: Path, record: Record, run_id: str) -> Published:
             client.set_model_version_tag(record.model_name, version, key, value)
         for key in ("task", "target"):
             client.set_registered_model_tag(record.model_name, key, record.tags[key])
+        if record.key:  # last, because it declares the version complete
+            client.set_model_version_tag(record.model_name, version, KEY_TAG, record.key)
         progress.advance()
     log.info("registered %s (sha256 %s)", uri, sha256)
     return Published(record.model_name, version, uri, run_id, sha256, files[MODEL_FILE], record.metrics)

@@ -113,9 +113,9 @@ podFailurePolicy:
     - action: Ignore
       onPodConditions:
         - {type: DisruptionTarget, status: "True"}
-    # A retry cannot fix invalid data or settings (exit code 2) or a refusal by the gate (3).
+    # A retry cannot fix invalid data or settings.
     - action: FailJob
-      onExitCodes: {operator: In, values: [2, 3]}
+      onExitCodes: {operator: In, values: [2]}
 template:
   metadata:
     labels:

@@ -38,6 +38,26 @@ in: the job   out: YAML list
   value: /etc/model-service/training/settings.yaml
 - name: IMAGE_DIGEST
   value: {{ include "model-service.image" (list .root .values.image) | quote }}
+{{- if not .values.schedule }}
+- name: TRAINING_KEY
+  value: {{ include "model-service.training.key" . | quote }}
+{{- end }}
+{{- end -}}
+
+{{/*
+model-service.training.key: digest of what a training depends on. A Job is immutable, so any change of its pods creates another
+one. The new Job trains only if its key is new: `train` finds the version that was registered with the same key. The
+promotion is part of the settings, so that changed rules are applied to a new candidate.
+in: the job   out: 16 hexadecimal digits
+*/}}
+{{- define "model-service.training.key" -}}
+{{- $settings := include "model-service.training.settings" .root | fromYaml -}}
+{{- $train := omit ($settings.train | default dict) "checkpoints" -}}
+{{- $key := pick .values "extraEnv" "extraVolumes" "extraVolumeMounts" "workers" "verify" "rerun" -}}
+{{- $key = merge $key (dict "settings" (merge (dict "train" $train) (omit $settings "train"))) -}}
+{{- $key = merge $key (dict "image" (include "model-service.image" (list .root .values.image))) -}}
+{{- $key = merge $key (dict "mlflow" .root.Values.mlflow.trackingUri "release" .root.Release.Name) -}}
+{{- merge $key (dict "namespace" (include "model-service.namespace" .root)) | toJson | sha256sum | trunc 16 -}}
 {{- end -}}
 
 {{/*

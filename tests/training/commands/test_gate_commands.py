@@ -1,6 +1,7 @@
 """The commands `promote` and `rollback`: files, exit codes and messages."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,13 @@ def test_candidate_becomes_the_champion_and_rollback_refuses_the_first(
     assert json.loads(files["promoted"].read_text())["outcome"] == "refused"
     assert refused.messages[-1].endswith("at least 1.5 is required.")
 
+    message = tmp_path / "message"
+    normal = ['--limits={"auc": 1.5}', "--accept-refusal", f"--message={message}", "--once"]
+    for _ in range(2):  # a refusal without a champion is judged again
+        completed = command("promote", address, *given, *normal)
+        assert (completed.code, completed.published) == (0, refused.published)
+        assert message.read_text() == refused.messages[-1] + "\n"
+
     dry = command("promote", address, *given, "--dry-run")
     assert (dry.code, dry.published["outcome"]) == (0, "would be promoted")
     assert server.client.get_registered_model(NAME).aliases.get("champion") is None
@@ -52,6 +60,15 @@ def test_candidate_becomes_the_champion_and_rollback_refuses_the_first(
     assert (document["outcome"], document["values"]) == ("promoted", {"model": values})
     assert f"model:\n  uri: {candidate['uri']}\n  sha256: {candidate['sha256']}\n" in promoted.messages[-1]
     assert server.client.get_registered_model(NAME).aliases["champion"] == candidate["version"]
+
+    kept = command("promote", address, *given, *normal)
+    assert (kept.code, kept.published["outcome"], kept.published["values"]) == (0, "unchanged", {})
+    assert re.fullmatch(
+        rf"{NAME}@champion: version 1 unchanged: the gate has already decided \(promoted at \S+\): .+\.\n",
+        message.read_text(),
+    )
+    judged = command("promote", address, *given, "--once", "--alias=other", '--limits={"auc": 1.5}')
+    assert judged.published["outcome"] == "refused", "a decision counts for its alias only"
 
     nothing = command("rollback", address, f"--model-name={NAME}")
     assert nothing.code == 3
