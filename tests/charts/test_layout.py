@@ -17,7 +17,8 @@ WITHOUT_KIND = {"extraobjects.yaml", "validate.yaml", "job.yaml"}
 # What only the MLflow server has. Every other key has the name and place that it has in charts/model-service.
 SECTIONS_OF_MLFLOW = ("mlflow.", "s3", "prepare", "server", "auth", "storage", "garbageCollection")
 KEYS_OF_MLFLOW = {
-    "enabled", "startupProbe.failureThreshold", "monitoring.metrics", "monitoring.metrics.enabled",
+    "enabled", "pod.securityContext.fsGroup", "startupProbe.failureThreshold",
+    "monitoring.metrics", "monitoring.metrics.enabled",
     "monitoring.serviceMonitor.basicAuth", "monitoring.prometheusRule.thresholds.errorRatio",
     "monitoring.prometheusRule.thresholds.latencySeconds", "monitoring.prometheusRule.thresholds.volumeFreeRatio",
 }  # fmt: skip

@@ -22,6 +22,7 @@ PRODUCTION = "values-production.yaml"
 FILES: dict[str, Values] = {
     "ci/mlflow-values.yaml": {},
     "values-existing-prometheus.yaml": {},
+    "values-openshift.yaml": WITHOUT_STACK,
     PRODUCTION: {**WITHOUT_STACK, "mlflow": {"mlflow": {"artifactsDestination": "s3://models/mlflow"}}},
 }
 

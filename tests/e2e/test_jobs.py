@@ -167,6 +167,7 @@ def test_killed_batch_resumes_in_another_pod_without_loss(access: Access, jobs: 
     jobs.claim("batch")
     jobs.apply("ConfigMap", "customers", data={"in.csv": data(columns)})
     values["extraObjects"] = [model]
+    values["pod"] = {"securityContext": {"fsGroup": 10001}}
     values["batch"] |= {"existingClaim": "batch", "output": "/batch/scores", "data": "/data/in.csv", "keep": []}
     values["batch"] |= {
         "partRows": PART_ROWS,

@@ -31,6 +31,7 @@ THREE = [
     *trains(MODEL),
     "--set=training.workers=3",
     "--set=training.checkpoints.existingClaim=checkpoints",
+    "--set=pod.securityContext.fsGroup=10001",
     "--set=training.settings.train.data=/data/in.parquet",
     "--set=training.settings.train.target=left",
     *(f"--set=training.settings.train.{name}={value}" for name, value in SETTINGS.items()),

@@ -6,7 +6,9 @@ in: list of the root context and a list of maps with uri and, if the pods listen
 {{- define "model-service.egress" -}}
 {{- $root := first . -}}{{- $policy := $root.Values.networkPolicy -}}{{- $rules := list -}}
 {{- with $policy.dnsTo -}}
-{{- $rules = append $rules (dict "to" . "ports" (list (dict "port" 53 "protocol" "UDP") (dict "port" 53 "protocol" "TCP"))) -}}
+{{- $ports := list -}}
+{{- range $policy.dnsPorts | default (list 53) }}{{ $ports = concat $ports (list (dict "port" . "protocol" "UDP") (dict "port" . "protocol" "TCP")) }}{{ end -}}
+{{- $rules = append $rules (dict "to" . "ports" $ports) -}}
 {{- end -}}
 {{- range last . -}}
 {{- $server := regexReplaceAll "^https?://([^/]*).*$" .uri "${1}" -}}

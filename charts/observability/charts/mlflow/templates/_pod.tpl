@@ -35,7 +35,14 @@ in: root context   out: YAML map
 serviceAccountName: {{ include "mlflow.serviceAccountName" . | quote }}
 automountServiceAccountToken: {{ (.Values.serviceAccount).automount | default false }}
 enableServiceLinks: false
-{{- range $key, $value := pick (.Values.pod | default dict) "imagePullSecrets" "nodeSelector" "priorityClassName" "runtimeClassName" "securityContext" "tolerations" }}
+{{- $pod := .Values.pod | default dict }}
+{{- $security := $pod.securityContext | default dict }}
+{{- if not $security.fsGroup }}
+{{- /* Null cannot remove a default from the values of a parent chart, so an empty text does. */}}
+{{- $security = omit $security "fsGroup" }}
+{{- end }}
+{{- $settings := pick $pod "imagePullSecrets" "nodeSelector" "priorityClassName" "runtimeClassName" "tolerations" }}
+{{- range $key, $value := merge $settings (dict "securityContext" $security) }}
 {{- with $value }}
 {{ dict $key . | toYaml }}
 {{- end }}

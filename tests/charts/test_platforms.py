@@ -1,0 +1,76 @@
+"""Platforms with rules of their own: OpenShift."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.charts.harness import rendered
+from tests.charts.strategies import merged
+from tests.charts.test_schemas import JOBS, TRAIN_JOB
+from tools.charts import MLFLOW, MODEL_SERVICE, OBSERVABILITY, Object, render
+from tools.cluster.programs import clients
+from tools.cluster.umbrella import copy_umbrella
+
+OPENSHIFT = "values-openshift.yaml"
+POLICY = {"networkPolicy": {"enabled": True}}
+EVERYTHING_OF_MLFLOW = {**POLICY, "garbageCollection": {"enabled": True}}
+
+
+def security_contexts(value: Any) -> Iterator[Object]:
+    """Yield all security contexts of pods and containers."""
+    for key, child in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        if key == "securityContext":
+            yield child
+        yield from security_contexts(child)
+
+
+def identities(objects: list[Object]) -> set[str]:
+    """Return the names of the users and groups that the objects set."""
+    found = list(security_contexts(objects))
+    assert found
+    return {key for each in found for key in each} & {"runAsUser", "runAsGroup", "fsGroup", "supplementalGroups"}
+
+
+def dns_ports(objects: list[Object]) -> set[int]:
+    """Return the ports that the policies allow towards OpenShift's DNS."""
+    rules = [rule for each in objects if each["kind"] == "NetworkPolicy" for rule in each["spec"]["egress"]]
+    return {port["port"] for rule in rules if "openshift-dns" in json.dumps(rule) for port in rule["ports"]}
+
+
+@pytest.mark.parametrize("values", [{}, JOBS, TRAIN_JOB], ids=["service", "jobs", "trainjob"])
+def test_service_and_jobs_set_no_user_and_no_group(values: dict[str, Any]) -> None:
+    assert identities(rendered(values)) == set()
+
+
+def test_openshift_values_of_the_service_reach_its_dns() -> None:
+    objects = render(MODEL_SERVICE, merged(JOBS, POLICY), files=[MODEL_SERVICE / OPENSHIFT])
+
+    assert identities(objects) == set()
+    assert dns_ports(objects) == {53, 5353}
+
+
+def test_openshift_values_of_the_umbrella_set_no_group(tmp_path: Path) -> None:
+    umbrella = copy_umbrella(tmp_path / "observability")
+    values = {"kube-prometheus-stack": {"enabled": False}, "mlflow": EVERYTHING_OF_MLFLOW}
+
+    objects = render(umbrella, values, files=[OBSERVABILITY / OPENSHIFT])
+
+    assert identities(render(umbrella, values)) == {"fsGroup"}, "without the file, for the volume"
+    assert identities(objects) == set()
+    assert dns_ports(objects) == {53, 5353}
+
+
+@pytest.mark.parametrize("helm", ["helm", "helm3"])
+def test_parent_chart_removes_the_group_in_its_own_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, helm: str
+) -> None:
+    (tmp_path / "Chart.yaml").write_text("apiVersion: v2\nname: ours\nversion: 0.1.0\n")
+    (tmp_path / "values.yaml").write_text('mlflow: {pod: {securityContext: {fsGroup: ""}}}\n')
+    shutil.copytree(MLFLOW, tmp_path / "charts" / "mlflow")
+    monkeypatch.setenv("HELM", str(clients() / helm))
+
+    assert identities(render(tmp_path, EVERYTHING_OF_MLFLOW)) == set()
