@@ -142,8 +142,7 @@ class Settings(BaseSettings):
         default=None,
         description="Folder with one API key per file, one of which every client must send; empty: no key is required.",
     )
-    # Clients connect to the pod's own address.
-    host: str = Field(default="0.0.0.0", description="Address to listen on.")  # noqa: S104
+    host: str = Field(default="", description="Address to listen on; empty: all addresses, IPv4 and IPv6.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
     root_path: str = Field(default="", pattern="^(/[^/]+)*$", description="Path prefix that a proxy strips.")
 

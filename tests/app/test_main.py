@@ -187,6 +187,19 @@ def own_lines(log: Path) -> list[dict[str, Any]]:
     return [{key: line[key] for key in line.keys() - {"time", "level", "logger"}} for line in own]
 
 
+def test_service_listens_on_ipv4_and_ipv6(saved: Path, tmp_path: Path) -> None:
+    with running_service(saved.as_uri(), tmp_path) as running:
+        assert answers(f"http://127.0.0.1:{running.port}/health/ready")
+        assert answers(f"http://[::1]:{running.port}/health/ready")
+
+
+def test_service_listens_on_ipv4_where_ipv6_is_absent(saved: Path, tmp_path: Path) -> None:
+    variables = environment(saved.as_uri(), tmp_path)
+    with process(["tests/without_ipv6.py", *SERVICE], tmp_path / "log", **variables):
+        until(lambda: answers(f"http://127.0.0.1:{variables['MODEL_SERVICE_PORT']}/health/ready"), 120)
+        assert not answers(f"http://[::1]:{variables['MODEL_SERVICE_PORT']}/health/ready")
+
+
 def test_latency_objective_is_an_extra_bucket(saved: Path, tmp_path: Path) -> None:
     with running_service(saved.as_uri(), tmp_path, MODEL_SERVICE_LATENCY_OBJECTIVE_SECONDS="0.3") as running:
         answers(f"{running.address}/model")  # the first request creates the series

@@ -125,6 +125,7 @@ def test_pod_address_is_defined_before_the_allowed_hosts() -> None:
 def test_server_runs_one_worker_without_jobs_or_telemetry() -> None:
     variables = environment(rendered())
 
+    assert container(rendered())["command"][:3] == ["python3", "-m", "mlflow_server.serve"], "listens on both families"
     assert variables["MLFLOW_WORKERS"] == "1"
     assert variables["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     assert variables["MLFLOW_DISABLE_TELEMETRY"] == "true"

@@ -1,4 +1,4 @@
-"""Platforms with rules of their own: OpenShift."""
+"""Platforms with rules of their own: OpenShift, and clusters with IPv6."""
 
 import json
 import shutil
@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.charts.harness import rendered
+from tests.charts.harness import MINIMAL, only, rendered
 from tests.charts.strategies import merged
 from tests.charts.test_schemas import JOBS, TRAIN_JOB
-from tools.charts import MLFLOW, MODEL_SERVICE, OBSERVABILITY, Object, render
+from tools.charts import MLFLOW, MODEL_SERVICE, OBSERVABILITY, HelmError, Object, Values, render
 from tools.cluster.programs import clients
 from tools.cluster.umbrella import copy_umbrella
 
@@ -62,6 +62,20 @@ def test_openshift_values_of_the_umbrella_set_no_group(tmp_path: Path) -> None:
     assert identities(render(umbrella, values)) == {"fsGroup"}, "without the file, for the volume"
     assert identities(objects) == set()
     assert dns_ports(objects) == {53, 5353}
+
+
+@pytest.mark.parametrize("chart", [MODEL_SERVICE, MLFLOW], ids=lambda chart: chart.name)
+def test_service_has_the_address_families(chart: Path) -> None:
+    def spec(service: dict[str, Any]) -> Object:
+        values: Values = {"service": service, **(MINIMAL if chart == MODEL_SERVICE else {})}
+        found: Object = only(render(chart, values), "Service")["spec"]
+        return found
+
+    both = {"ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv6", "IPv4"]}
+    assert both.items() <= spec(both).items()
+    assert not both.keys() & spec({}).keys(), "the cluster decides"
+    with pytest.raises(HelmError, match="ipFamilyPolicy"):
+        spec({"ipFamilyPolicy": "DualStack"})
 
 
 @pytest.mark.parametrize("helm", ["helm", "helm3"])

@@ -23,8 +23,9 @@ PROFILES: dict[str, tuple[list[str], Values]] = {
     "managed": (["managed"], {}),
     "production": (["managed", "production"], BUCKET),
     "existing-prometheus": (["existing-prometheus"], {}),
+    "openshift": (["existing-prometheus", "openshift"], {}),
 }
-WITH_STACK = [name for name in PROFILES if name != "existing-prometheus"]
+WITH_STACK = [name for name, (files, _) in PROFILES.items() if "existing-prometheus" not in files]
 CONTROL_PLANE = ("kube-controller-manager", "kube-etcd", "kube-proxy", "kube-scheduler")
 
 

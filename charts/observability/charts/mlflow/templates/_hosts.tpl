@@ -5,7 +5,7 @@ pod's address (IPv4, IPv6) for Prometheus, and the outer hosts.
 in: root context   out: comma-separated list in which the kubelet replaces $(POD_IP)
 */}}
 {{- define "mlflow.allowedHosts" -}}
-{{- $hosts := list "localhost" "localhost:*" "127.0.0.1" "127.0.0.1:*" -}}
+{{- $hosts := list "localhost" "localhost:*" "127.0.0.1" "127.0.0.1:*" "[::1]" "[::1]:*" -}}
 {{- $name := include "mlflow.fullname" . -}}
 {{- $local := printf "%s.%s" $name .Release.Namespace -}}
 {{- range list $name $local (printf "%s.svc" $local) (printf "%s.svc.%s" $local .Values.server.clusterDomain) -}}
