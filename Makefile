@@ -3,7 +3,7 @@
 PYTHON := tools/python
 # The project's Python, Helm, kubectl and the linters on PATH, and the cluster's kubeconfig when it is up.
 RUN := $(PYTHON) -m tools.cluster exec
-.PHONY: help up down status test test-long lint types unit charts delivery e2e docs generate fmt commits install-helm
+.PHONY: help up down status test test-long lint types unit charts delivery e2e docs generate images-list fmt commits install-helm
 
 help: ## List the verbs
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ install-helm:
 
 generate: ## Write the generated files: schemas, chart READMEs, golden renders
 	@$(RUN) python -m tools.generate
+
+images-list: ## List the images of all charts, for a mirror
+	@$(RUN) python -m tools.image_list
 
 fmt: ## Format the Python code
 	@$(PYTHON) -m ruff format

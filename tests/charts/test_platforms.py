@@ -1,4 +1,4 @@
-"""Platforms with rules of their own: OpenShift, and clusters with IPv6."""
+"""Platforms with rules of their own: OpenShift, clusters with IPv6, and clusters with a mirror of the images."""
 
 import json
 import shutil
@@ -14,6 +14,7 @@ from tests.charts.test_schemas import JOBS, TRAIN_JOB
 from tools.charts import MLFLOW, MODEL_SERVICE, OBSERVABILITY, HelmError, Object, Values, render
 from tools.cluster.programs import clients
 from tools.cluster.umbrella import copy_umbrella
+from tools.image_list import all_objects, images
 
 OPENSHIFT = "values-openshift.yaml"
 POLICY = {"networkPolicy": {"enabled": True}}
@@ -62,6 +63,39 @@ def test_openshift_values_of_the_umbrella_set_no_group(tmp_path: Path) -> None:
     assert identities(render(umbrella, values)) == {"fsGroup"}, "without the file, for the volume"
     assert identities(objects) == set()
     assert dns_ports(objects) == {53, 5353}
+
+
+def pods(value: Any) -> Iterator[Object]:
+    """Yield the specs of all pods."""
+    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from pods(child)
+    if isinstance(value, dict) and "containers" in value:
+        yield value
+
+
+def test_global_registry_and_secrets_apply_to_every_image_and_pod() -> None:
+    shared = {"imageRegistry": "mirror.example/hub", "imagePullSecrets": [{"name": "mirror"}]}
+    objects = all_objects(shared) + rendered({**TRAIN_JOB, "global": shared})
+    before, after = images(all_objects()), images(objects)
+
+    assert {image.removeprefix("ghcr.io/").partition(":")[0] for image in before} >= {
+        "model-service/model-service",
+        "model-service/model-service-training",
+        "model-service/model-service-mlflow",
+    }
+    assert len(after) == len(before)
+    assert [image for image in after if not image.startswith("mirror.example/hub/")] == []
+    specs = list(pods(objects))
+    assert len(specs) >= 8
+    assert [each for each in specs if {"name": "mirror"} not in each.get("imagePullSecrets", [])] == []
+
+
+def test_pull_secrets_of_pod_and_global_are_added_up() -> None:
+    values = {"global": {"imagePullSecrets": ["mirror", "own"]}, "pod": {"imagePullSecrets": [{"name": "own"}]}}
+
+    for objects in (rendered(values), render(MLFLOW, values)):
+        for spec in pods(objects):
+            assert spec["imagePullSecrets"] == [{"name": "mirror"}, {"name": "own"}]
 
 
 @pytest.mark.parametrize("chart", [MODEL_SERVICE, MLFLOW], ids=lambda chart: chart.name)

@@ -64,22 +64,28 @@ in: root context   out: a name
 {{- end -}}
 
 {{/*
-model-service.image: image reference. A digest takes precedence over the tag.
+model-service.image: image reference. A digest takes precedence over the tag, and the global registry over the image's own.
 in: list of the root context and the image's values   out: "registry/repository:tag" or "registry/repository@sha256:…"
 */}}
 {{- define "model-service.image" -}}
 {{- $root := first . -}}
 {{- with last . -}}
-{{- with .registry }}{{ . }}/{{ end }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ coalesce .tag $root.Chart.AppVersion }}{{ end -}}
+{{- with coalesce ($root.Values.global).imageRegistry .registry }}{{ . }}/{{ end }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ coalesce .tag $root.Chart.AppVersion }}{{ end -}}
 {{- end -}}
 {{- end -}}
 
 {{/*
-model-service.podSettings: scheduling and security of a pod, from `pod`. Empty values are left out.
+model-service.podSettings: scheduling and security of a pod, from `pod`, and the global pull secrets. Empty values are left out.
 in: list of the root context and the names of the keys   out: YAML map
 */}}
 {{- define "model-service.podSettings" -}}
-{{- $pod := (first .).Values.pod | default dict -}}
+{{- $values := (first .).Values -}}
+{{- $pod := omit ($values.pod | default dict) "imagePullSecrets" -}}
+{{- $secrets := list -}}
+{{- range concat (($values.global).imagePullSecrets | default list) (($values.pod).imagePullSecrets | default list) -}}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) -}}
+{{- end -}}
+{{- $_ := set $pod "imagePullSecrets" ($secrets | uniq) -}}
 {{- range $key := rest . | sortAlpha }}
 {{- with get $pod $key }}
 {{ dict $key . | toYaml }}

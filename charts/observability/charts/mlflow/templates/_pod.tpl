@@ -1,10 +1,10 @@
 {{/*
-mlflow.image: image reference. A digest takes precedence over the tag.
+mlflow.image: image reference. A digest takes precedence over the tag, and the global registry over the image's own.
 in: root context   out: "registry/repository:tag" or "registry/repository@sha256:…"
 */}}
 {{- define "mlflow.image" -}}
 {{- with .Values.image -}}
-{{- with .registry }}{{ . }}/{{ end }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ coalesce .tag $.Chart.AppVersion }}{{ end -}}
+{{- with coalesce ($.Values.global).imageRegistry .registry }}{{ . }}/{{ end }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ coalesce .tag $.Chart.AppVersion }}{{ end -}}
 {{- end -}}
 {{- end -}}
 
@@ -41,8 +41,12 @@ enableServiceLinks: false
 {{- /* Null cannot remove a default from the values of a parent chart, so an empty text does. */}}
 {{- $security = omit $security "fsGroup" }}
 {{- end }}
-{{- $settings := pick $pod "imagePullSecrets" "nodeSelector" "priorityClassName" "runtimeClassName" "tolerations" }}
-{{- range $key, $value := merge $settings (dict "securityContext" $security) }}
+{{- $secrets := list }}
+{{- range concat ((.Values.global).imagePullSecrets | default list) ($pod.imagePullSecrets | default list) }}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- $settings := pick $pod "nodeSelector" "priorityClassName" "runtimeClassName" "tolerations" }}
+{{- range $key, $value := merge $settings (dict "securityContext" $security "imagePullSecrets" ($secrets | uniq)) }}
 {{- with $value }}
 {{ dict $key . | toYaml }}
 {{- end }}
