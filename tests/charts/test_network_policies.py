@@ -173,3 +173,66 @@ def test_policies_allow_exactly_the_documented_connections(
     found = allowed(policies, [connection for connection, _ in expected.values()])
 
     assert dict(zip(expected, found, strict=True)) == {name: allows for name, (_, allows) in expected.items()}
+
+
+# The egress of the jobs, by the host and port of the destination.
+STORE = {"extraEnv": [{"name": "AWS_ENDPOINT_URL", "value": "http://minio.storage.svc:9000"}]}
+JOB_DATA: list[tuple[dict[str, Any], str, set[int]]] = [
+    ({"training": {"enabled": True}}, "train", set()),
+    ({"training": {"enabled": True, "settings": {"train": {"data": "/data/a.csv"}}}}, "train", set()),
+    ({"training": {"enabled": True, "settings": {"train": {"data": "s3://lake/a.csv"}}}}, "train", {443}),
+    (
+        {"training": {"enabled": True, "settings": {"train": {"data": "http://files.example:8080/a?k=v"}}}},
+        "train",
+        {8080},
+    ),
+    ({"training": {"enabled": True, "settings": {"train": {"checkpoints": "s3://lake/c"}}, **STORE}}, "train", {9000}),
+    (
+        {"training": {"enabled": True, "extraEnv": [{"name": "TRAINING_DATA", "value": "s3://lake/a.csv"}]}},
+        "train",
+        {443},
+    ),
+    ({"batch": {"enabled": True, "data": "s3://lake/in", "output": "/batch"}}, "score", {443}),
+    ({"batch": {"enabled": True, "data": "/batch/in", "output": "s3://lake/out"}, "jobs": STORE}, "score", {9000}),
+    ({"batch": {"enabled": True, "data": "/batch/in", "output": "/batch/out"}}, "score", set()),
+]
+
+
+@pytest.mark.parametrize(("values", "kind", "ports"), JOB_DATA)
+def test_jobs_reach_the_servers_of_their_data(values: dict[str, Any], kind: str, ports: set[int]) -> None:
+    base = {
+        "model": {"uri": "models:/churn@champion"},
+        "mlflow": {"trackingUri": f"http://obs-mlflow.{MONITORING}.svc:5000"},
+        "networkPolicy": {"enabled": True},
+    }
+    (policy,) = [
+        each["spec"]
+        for each in render(MODEL_SERVICE, {**base, **values})
+        if each["kind"] == "NetworkPolicy" and each["metadata"]["name"].endswith(kind)
+    ]
+
+    opened = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+    assert opened - {53, 5000} == ports
+    to = [rule["to"] for rule in policy["egress"] if {"port": 9000} in rule["ports"]]
+    assert to in ([], [[{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "storage"}}}]])
+
+
+def test_external_mlflow_does_not_open_the_metadata_server(tmp_path: Path) -> None:
+    values = {
+        "model": {"uri": "models:/churn@champion"},
+        "mlflow": {"trackingUri": "http://mlflow.example"},
+        "networkPolicy": {"enabled": True},
+    }
+    objects = render(MODEL_SERVICE, values, release="churn", namespace=MODELS)
+    (policy,) = [each for each in objects if each["kind"] == "NetworkPolicy"]
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "policy.yaml").write_text(yaml.safe_dump(policy))
+    service = of_release(objects, "Deployment", MODELS)
+    addresses = ("192.0.2.7", "169.254.169.254", "2001:db8::7", "fd00:ec2::254", "fd20:ce::254")
+
+    found = allowed(folder, [(service, Peer("", address=address), 80, "", "TCP") for address in addresses])
+
+    assert dict(zip(addresses, found, strict=True)) == dict(
+        zip(addresses, (True, False, True, False, False), strict=True)
+    )

@@ -141,6 +141,14 @@ def test_policy_allows_only_dns_for_a_local_model() -> None:
     assert rules[0]["to"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}]
 
 
+# Every pod and address, except those of the clouds' metadata servers, which serve credentials.
+ANYWHERE = [
+    {"namespaceSelector": {}},
+    {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
+    {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10", "fd00:ec2::/32", "fd20:ce::/32"]}},
+]
+
+
 @pytest.mark.parametrize(
     ("uri", "namespace", "port"),
     [
@@ -157,7 +165,7 @@ def test_policy_allows_egress_to_the_tracking_uri(uri: str, namespace: str | Non
     rule = policy(tracked(uri))["egress"][1]
 
     selector = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
-    assert rule == {"ports": [{"port": port}], **({"to": [selector]} if namespace else {})}
+    assert rule == {"ports": [{"port": port}], "to": [selector] if namespace else ANYWHERE}
 
 
 def test_policy_takes_the_mlflow_port_and_extra_egress() -> None:

@@ -1,6 +1,7 @@
 {{/*
 model-service.egress: egress rules for DNS, for servers and from `networkPolicy.extraEgress`. Policies apply to pods, not
-Services: a host `<service>.<namespace>.svc…` allows that namespace, a bare name the release's own, any other all addresses.
+Services: a host `<service>.<namespace>.svc…` allows that namespace, a bare name the release's own, any other all pods and
+addresses except link-local ones, where clouds serve credentials.
 in: list of the root context and a list of maps with uri and, if the pods listen on a different one, port   out: YAML list
 */}}
 {{- define "model-service.egress" -}}
@@ -19,8 +20,11 @@ in: list of the root context and a list of maps with uri and, if the pods listen
 {{- if regexMatch "^[^.]+[.][^.]+[.]svc([.]|$)" $host -}}
 {{- $namespace = index (splitList "." $host) 1 -}}
 {{- end -}}
-{{- with $namespace -}}
-{{- $_ := set $rule "to" (list (dict "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" .)))) -}}
+{{- if $namespace -}}
+{{- $_ := set $rule "to" (list (dict "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" $namespace)))) -}}
+{{- else -}}
+{{- $addresses := list (dict "cidr" "0.0.0.0/0" "except" (list "169.254.0.0/16")) (dict "cidr" "::/0" "except" (list "fe80::/10" "fd00:ec2::/32" "fd20:ce::/32")) -}}
+{{- $_ := set $rule "to" (list (dict "namespaceSelector" dict) (dict "ipBlock" (first $addresses)) (dict "ipBlock" (last $addresses))) -}}
 {{- end -}}
 {{- $rules = append $rules $rule -}}
 {{- end -}}
@@ -28,8 +32,31 @@ in: list of the root context and a list of maps with uri and, if the pods listen
 {{- end -}}
 
 {{/*
+model-service.job.servers: servers of a job's data, predictions and checkpoints. An S3 server is the one that `extraEnv` names, or
+AWS.
+in: list of the root context and the kind   out: JSON list of maps with uri
+*/}}
+{{- define "model-service.job.servers" -}}
+{{- $root := first . -}}{{- $train := eq (last .) "train" -}}
+{{- $job := include "model-service.job.values" (list $root (ternary "training" "batch" $train)) | fromYaml -}}
+{{- $env := dict -}}
+{{- range $job.extraEnv }}{{ $_ := set $env (toString .name) (.value | default "") }}{{ end -}}
+{{- $settings := ($job.settings).train | default dict -}}
+{{- $uris := ternary (list $env.TRAINING_DATA $settings.data $env.TRAINING_CHECKPOINTS $settings.checkpoints) (list $job.data $job.output) $train -}}
+{{- $servers := list -}}
+{{- range $uri := compact $uris -}}
+{{- if hasPrefix "s3://" $uri -}}
+{{- $servers = append $servers (dict "uri" (coalesce $env.AWS_ENDPOINT_URL_S3 $env.AWS_ENDPOINT_URL "https://s3.amazonaws.com")) -}}
+{{- else if regexMatch "^https?://" $uri -}}
+{{- $servers = append $servers (dict "uri" (regexReplaceAll "[?].*$" $uri "")) -}}
+{{- end -}}
+{{- end -}}
+{{- $servers | uniq | toJson -}}
+{{- end -}}
+
+{{/*
 model-service.job.network: NetworkPolicy of a job's pods. They accept no connections except those between workers, and they
-connect to MLflow.
+connect to MLflow and to the servers of their data.
 in: list of the root context and the kind   out: YAML map, the spec of a NetworkPolicy
 */}}
 {{- define "model-service.job.network" -}}
@@ -39,6 +66,7 @@ in: list of the root context and the kind   out: YAML map, the spec of a Network
 {{- $each := list (dict "podSelector" (dict "matchLabels" $labels)) -}}
 {{- $servers := list -}}
 {{- with $root.Values.mlflow.trackingUri }}{{ $servers = list (dict "uri" . "port" $root.Values.networkPolicy.mlflowPort) }}{{ end -}}
+{{- $servers = concat $servers (include "model-service.job.servers" . | fromJsonArray) -}}
 {{- $out := include "model-service.egress" (list $root $servers) | fromYamlArray -}}
 podSelector:
   matchLabels:
