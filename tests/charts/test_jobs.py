@@ -22,6 +22,7 @@ TRAINED: Values = {
 # One override of each key of `jobs`, and text that appears in the CronJob because of it.
 OVERRIDES: dict[str, tuple[Any, str]] = {
     "image": ({"tag": "2.0.0"}, "model-service-training:2.0.0"),
+    "pod": ({"nodeSelector": {"pool": "training"}}, "'nodeSelector': {'pool': 'training'}"),
     "serviceAccountName": ("reader", "reader"),
     "extraEnv": ([{"name": "AWS_REGION", "value": "eu-west-1"}], "eu-west-1"),
     "extraEnvFrom": ([{"secretRef": {"name": "lake-login"}}], "lake-login"),
@@ -273,6 +274,10 @@ def test_trainjob_replaces_the_job_and_runs_the_same_commands() -> None:
         ({"pod": {"runtimeClassName": "gvisor"}}, "pod.runtimeClassName is set, but a TrainJob cannot set it"),
         ({"pod": {"hostAliases": [{"ip": "10.0.0.9"}]}}, "pod.hostAliases is set, but a TrainJob cannot set it"),
         ({"pod": {"dnsConfig": {"searches": ["a"]}}}, "pod.dnsConfig is set, but a TrainJob cannot set it"),
+        (
+            {"jobs": {"pod": {"priorityClassName": "high"}}},
+            "training.pod.priorityClassName is set, but a TrainJob cannot set it",
+        ),
         (
             {"training": {"verify": {"useTrainingImage": False}}},
             "cannot be verified in the service's image: set training.verify.useTrainingImage=true",

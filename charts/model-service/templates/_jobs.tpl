@@ -34,6 +34,20 @@ in: list of the map to change and the map of overrides   out: nothing
 {{- end -}}
 
 {{/*
+model-service.job.podContext: the context of model-service.podSettings for a pod that is not the service's. Its keys replace those
+in `pod`.
+in: list of the root context and the values of the pod   out: YAML map with Values
+*/}}
+{{- define "model-service.job.podContext" -}}
+{{- $values := (first .).Values -}}
+{{- $pod := omit ($values.pod | default dict) "affinity" "initContainers" "terminationGracePeriodSeconds" -}}
+{{- range $key, $value := last . | default dict -}}
+{{- if not (kindIs "invalid" $value) }}{{ $_ := set $pod $key $value }}{{ end -}}
+{{- end -}}
+{{- dict "Values" (dict "pod" $pod "global" $values.global) | toYaml -}}
+{{- end -}}
+
+{{/*
 model-service.job.name: "<fullname>-<kind>", short enough for a CronJob (52 characters). A name that is too long is cut and
 ends in a digest of the full name, so that two releases never share a name.
 in: list of the root context and the kind
@@ -120,17 +134,22 @@ template:
   metadata:
     labels:
       {{- $labels := include "model-service.job.labels" (list .root .kind) | fromYaml }}
-      {{- merge $labels ((.root.Values.pod).labels | default dict) (.root.Values.commonLabels | default dict) | toYaml | nindent 6 }}
+      {{- merge $labels ((.values.pod).labels | default dict) ((.root.Values.pod).labels | default dict) (.root.Values.commonLabels | default dict) | toYaml | nindent 6 }}
+    {{- $annotations := (.values.pod).annotations | default dict }}
     {{- with .values.rerun }}
+    {{- $annotations = merge (dict "model-service/rerun" .) $annotations }}
+    {{- end }}
+    {{- with $annotations }}
     annotations:
-      model-service/rerun: {{ . | quote }}
+      {{- toYaml . | nindent 6 }}
     {{- end }}
   spec:
     restartPolicy: Never
     serviceAccountName: {{ coalesce .values.serviceAccountName (include "model-service.serviceAccountName" .root) | quote }}
     automountServiceAccountToken: false
     enableServiceLinks: false
-    {{- include "model-service.podSettings" (list .root "dnsConfig" "hostAliases" "imagePullSecrets" "nodeSelector" "priorityClassName" "runtimeClassName" "securityContext" "tolerations") | nindent 4 }}
+    {{- $context := include "model-service.job.podContext" (list .root .values.pod) | fromYaml }}
+    {{- include "model-service.podSettings" (list $context "affinity" "dnsConfig" "hostAliases" "imagePullSecrets" "nodeSelector" "priorityClassName" "runtimeClassName" "securityContext" "tolerations") | nindent 4 }}
     {{- .pod | nindent 4 }}
 {{- end -}}
 

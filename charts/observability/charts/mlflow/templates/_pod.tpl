@@ -27,15 +27,22 @@ terminationMessagePolicy: FallbackToLogsOnError
 {{- end -}}
 
 {{/*
-mlflow.pod: settings that every pod of the chart shares. Service links are off: a Service named "mlflow" would set
-MLFLOW_PORT=tcp://…, which the server reads as its own setting.
-in: root context   out: YAML map
+mlflow.pod: settings that every pod of the chart shares. Keys of the pod's own values replace those in `pod`. Service links are
+off: a Service named "mlflow" would set MLFLOW_PORT=tcp://…, which the server reads as its own setting.
+in: list of the root context and the pod's own values   out: YAML map
 */}}
 {{- define "mlflow.pod" -}}
+{{- $own := last . | default dict -}}
+{{- with first . -}}
 serviceAccountName: {{ include "mlflow.serviceAccountName" . | quote }}
 automountServiceAccountToken: {{ (.Values.serviceAccount).automount | default false }}
 enableServiceLinks: false
-{{- $pod := .Values.pod | default dict }}
+{{- $pod := omit (.Values.pod | default dict) "affinity" }}
+{{- range $key, $value := $own }}
+{{- if not (kindIs "invalid" $value) }}
+{{- $_ := set $pod $key $value }}
+{{- end }}
+{{- end }}
 {{- $security := $pod.securityContext | default dict }}
 {{- if not $security.fsGroup }}
 {{- /* Null cannot remove a default from the values of a parent chart, so an empty text does. */}}
@@ -45,10 +52,11 @@ enableServiceLinks: false
 {{- range concat ((.Values.global).imagePullSecrets | default list) ($pod.imagePullSecrets | default list) }}
 {{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) }}
 {{- end }}
-{{- $settings := pick $pod "nodeSelector" "priorityClassName" "runtimeClassName" "tolerations" }}
+{{- $settings := pick $pod "affinity" "nodeSelector" "priorityClassName" "runtimeClassName" "tolerations" }}
 {{- range $key, $value := merge $settings (dict "securityContext" $security "imagePullSecrets" ($secrets | uniq)) }}
 {{- with $value }}
 {{ dict $key . | toYaml }}
 {{- end }}
 {{- end }}
+{{- end -}}
 {{- end -}}
