@@ -300,7 +300,7 @@ def test_existing_secret_provides_credentials() -> None:
 
 def test_extra_values_reach_the_pod() -> None:
     values: Values = {
-        "extraEnv": [{"name": "MODEL_SERVICE_ROOT_PATH", "value": "/churn"}],
+        "extraEnv": [{"name": "TZ", "value": "UTC"}],
         "extraVolumes": [{"name": "model", "configMap": {"name": "model"}}],
         "extraVolumeMounts": [{"name": "model", "mountPath": "/models"}],
     }
@@ -308,7 +308,7 @@ def test_extra_values_reach_the_pod() -> None:
     objects = rendered(values)
 
     spec = pod_template(objects)["spec"]
-    assert environment(objects)["MODEL_SERVICE_ROOT_PATH"] == "/churn"
+    assert environment(objects)["TZ"] == "UTC"
     assert values["extraVolumes"][0] in spec["volumes"]
     assert values["extraVolumeMounts"][0] in container(objects)["volumeMounts"]
 

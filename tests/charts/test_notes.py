@@ -96,3 +96,29 @@ def test_network_policy_without_clients_is_reported(chart: Path) -> None:
     assert "Only Prometheus, the ingress controller and the test can reach the service" not in notes(
         chart, {"networkPolicy": caller}
     )
+
+
+def test_outside_addresses_are_shown(chart: Path) -> None:
+    gateway = {"enabled": True, "parentRefs": [{"name": "public"}]}
+
+    assert "through the gateway public:\n  http(s)://churn.example\n" in notes(
+        chart, {"httpRoute": {**gateway, "hostnames": ["churn.example"]}}
+    )
+    assert "kubectl -n models get httproute demo-model-service" in notes(chart, {"httpRoute": gateway})
+    assert "load balancer has an address:\n  kubectl -n models get service demo-model-service" in notes(
+        chart, {"service": {"type": "LoadBalancer"}}
+    )
+    assert "outside" not in notes(chart, {})
+
+
+def test_bucket_that_a_policy_closes_is_reported(chart: Path) -> None:
+    trained: Values = {
+        "model": {"uri": "models:/churn@champion"},
+        "mlflow": {"trackingUri": "http://mlflow:5000"},
+        "training": {"enabled": True},
+    }
+    policy = {"enabled": True}
+
+    assert "allow the bucket in networkPolicy.extraEgress" in notes(chart, {**trained, "networkPolicy": policy})
+    for other in ({"enabled": False}, {**policy, "extraEgress": [{"ports": [{"port": 443}]}]}):
+        assert "the bucket" not in notes(chart, {**trained, "networkPolicy": other})

@@ -85,7 +85,7 @@ EVERYTHING: Values = {
         "containers": [{"name": "proxy", "image": "proxy:1"}],
         "initContainers": [{"name": "wait", "image": "wait:1"}],
     },
-    "extraEnv": [{"name": "MODEL_SERVICE_ROOT_PATH", "value": "/churn"}],
+    "extraEnv": [{"name": "TZ", "value": "UTC"}],
     "extraEnvFrom": [{"configMapRef": {"name": "more"}}],
     "extraVolumes": [{"name": "more", "emptyDir": {}}],
     "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],

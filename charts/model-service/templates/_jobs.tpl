@@ -149,7 +149,7 @@ template:
     automountServiceAccountToken: false
     enableServiceLinks: false
     {{- $context := include "model-service.job.podContext" (list .root .values.pod) | fromYaml }}
-    {{- include "model-service.podSettings" (list $context "affinity" "dnsConfig" "hostAliases" "imagePullSecrets" "nodeSelector" "priorityClassName" "runtimeClassName" "securityContext" "tolerations") | nindent 4 }}
+    {{- include "model-service.podSettings" (list $context "affinity" "dnsConfig" "hostAliases" "imagePullSecrets" "nodeSelector" "priorityClassName" "runtimeClassName" "schedulerName" "securityContext" "tolerations") | nindent 4 }}
     {{- .pod | nindent 4 }}
 {{- end -}}
 

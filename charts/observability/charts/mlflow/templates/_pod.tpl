@@ -52,7 +52,7 @@ enableServiceLinks: false
 {{- range concat ((.Values.global).imagePullSecrets | default list) ($pod.imagePullSecrets | default list) }}
 {{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) }}
 {{- end }}
-{{- $settings := pick $pod "affinity" "nodeSelector" "priorityClassName" "runtimeClassName" "tolerations" }}
+{{- $settings := pick $pod "affinity" "nodeSelector" "priorityClassName" "runtimeClassName" "schedulerName" "tolerations" }}
 {{- range $key, $value := merge $settings (dict "securityContext" $security "imagePullSecrets" ($secrets | uniq)) }}
 {{- with $value }}
 {{ dict $key . | toYaml }}
