@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from app.model.contract import ContractColumn, Task
 from training.data.column_names import listed
+from training.data.column_warnings import warn_of_lost_digits, warn_of_text_numbers
 from training.errors import InputError
 
 INFERRED_CLASSES = 10  # a target with more distinct whole numbers is a quantity, unless the task is set
@@ -117,6 +118,9 @@ def feature(table: pa.Table, name: str, categorical: bool) -> tuple[ContractColu
     if pa.types.is_string(column.type):
         if not categorical:
             _unmixed(column, name)
+            encoded = column.dictionary_encode()
+            indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+            warn_of_text_numbers(name, encoded.dictionary.to_pylist(), indices)
         return _categories(column, name, "string")
     if categorical and pa.types.is_integer(column.type):
         return _categories(column, name, "long")
@@ -133,9 +137,11 @@ def feature(table: pa.Table, name: str, categorical: bool) -> tuple[ContractColu
         optional = bool(column.null_count)
         values = pc.cast(column, pa.float32()).to_numpy(zero_copy_only=False)
         return ContractColumn(name=name, type="boolean", required=not optional), pd.Series(values, dtype=np.float32)
+    exact = column.to_numpy(zero_copy_only=False)
     with np.errstate(over="ignore"):
-        values = column.to_numpy(zero_copy_only=False).astype(np.float32)
+        values = exact.astype(np.float32)
     _finite(values, name)
+    warn_of_lost_digits(name, exact, values)
     return ContractColumn(name=name, type="double"), pd.Series(values)
 
 

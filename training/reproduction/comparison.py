@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from mlflow.entities import Run
+from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
 from training.environment import Environment
 from training.reproduction.differences import Difference, change, differing, judge
@@ -76,8 +77,15 @@ def _differences(record: Run, recorded: Manifest, known: Registered, again: Retr
 def changed_settings(logged: Mapping[str, str], recorded: Mapping[str, Any]) -> Iterator[Difference]:
     """Yield the parameters of the manifest whose values differ from those that MLflow shows as text."""
     for name, value in sorted(recorded.items()):
-        if name in logged and logged[name] != value and _value(logged[name]) != value:
+        if name in logged and logged[name] != value and not _same(logged[name], value):
             yield Difference("settings", name, logged[name], json.dumps(value))
+
+
+def _same(text: str, value: Any) -> bool:
+    """Return whether a logged text stands for the value. A long text is cut."""
+    if len(text) == MAX_PARAM_VAL_LENGTH:
+        return (value if isinstance(value, str) else json.dumps(value)).startswith(text)
+    return bool(_value(text) == value)
 
 
 def _value(text: str) -> Any:

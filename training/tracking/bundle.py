@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 from pydantic import BaseModel, ConfigDict
 
 from app.model.contract import CONTRACT_FILE, MODEL_FILE, Contract
@@ -24,6 +26,8 @@ from training.train_options import TrainOptions
 RECORD_FILE = "record.json"
 PICTURES = "evaluation"
 _EXAMPLES_LOOKED_AT = 1000
+
+log = logging.getLogger("training")
 
 
 class Record(BaseModel):
@@ -184,5 +188,12 @@ def _version_tags(manifest: Manifest) -> dict[str, str]:
 
 
 def _strings(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the values as text of the length that MLflow accepts. Warn about those that are cut."""
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
-    return {name: text for name, text in texts.items() if text}
+    for name, text in texts.items():
+        if len(text) > MAX_PARAM_VAL_LENGTH:
+            log.warning(
+                "parameter %s: MLflow shows the first %d of %d characters; %s contains the whole value",
+                name, MAX_PARAM_VAL_LENGTH, len(text), MANIFEST_FILE,
+            )  # fmt: skip
+    return {name: text[:MAX_PARAM_VAL_LENGTH] for name, text in texts.items() if text}

@@ -1,5 +1,7 @@
 """Comparison of the recorded settings with those that MLflow shows."""
 
+import json
+
 from training.reproduction.comparison import changed_settings
 from training.reproduction.differences import Difference
 
@@ -33,3 +35,12 @@ def test_changed_value_is_named() -> None:
         Difference("settings", "eval_metric", '["logloss"]', '["auc", "logloss"]'),
         Difference("settings", "seed", "4", "3"),
     ]
+
+
+def test_value_that_mlflow_cut_is_compared_up_to_the_cut() -> None:
+    constraints = {f"column {i}": 1 for i in range(1000)}
+    cut = json.dumps(constraints)[:6000]
+
+    assert list(changed_settings({"monotone_constraints": cut}, {"monotone_constraints": constraints})) == []
+    (found,) = changed_settings({"monotone_constraints": cut[:-1] + "x"}, {"monotone_constraints": constraints})
+    assert found.name == "monotone_constraints"

@@ -164,6 +164,20 @@ def test_file_depends_only_on_the_settings(server: Server, run: Callable[..., Re
     assert server.client.get_registered_model("seeds").aliases == {}, "which is for the gate to move"
 
 
+def test_parameter_that_mlflow_cuts_is_named_and_kept_in_the_manifest(
+    server: Server, run: Callable[..., Result], caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ["x" * 7000]
+
+    done = run(f"--mlflow-tracking-uri={server.uri}", "--model-name=long", f"--null-words={json.dumps(words)}", *QUICK)
+
+    logged = server.client.get_run(done.published["run_id"])
+    manifest = json.loads(mlflow.artifacts.load_text(f"{logged.info.artifact_uri}/manifest.json"))
+    assert len(logged.data.params["null_words"]) == 6000
+    assert manifest["data"]["spec"]["null_words"] == words
+    assert "parameter null_words: MLflow shows the first 6000 of 7004 characters; manifest.json contains" in caplog.text
+
+
 @pytest.mark.usefixtures("broken_artifact_store")
 def test_failure_marks_the_run_failed_without_a_version(
     server: Server, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
