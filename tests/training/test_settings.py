@@ -73,6 +73,20 @@ def test_invalid_file_is_one_sentence_and_exit_code_2(
     assert problem in result.messages[0]
 
 
+def test_train_has_no_option_that_moves_an_alias(
+    run: Callable[..., Result], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "options.yaml").write_text("train: {alias: champion}")
+
+    with pytest.raises(SystemExit) as flag:
+        main(["train", URI, "--alias=champion"])
+    file = run(URI, f"--config={tmp_path}/options.yaml")
+
+    assert flag.value.code == 2
+    assert "unrecognized arguments: --alias=champion" in capsys.readouterr().err
+    assert (file.code, file.messages) == (2, ["alias is not an option of this command"])
+
+
 def test_unknown_command_is_exit_code_2_and_help_is_0(capsys: pytest.CaptureFixture[str]) -> None:
     assert (main([]), main(["trian"]), main(["--help"])) == (2, 2, 0)
     assert "train a model" in capsys.readouterr().out
