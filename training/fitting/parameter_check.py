@@ -1,12 +1,14 @@
 """XGBoost's own check of parameters: the names that it does not use, and the values that it refuses."""
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from ctypes import CFUNCTYPE, c_char_p
 from difflib import get_close_matches
 from typing import Any
 
 import xgboost as xgb
+from xgboost.core import _LIB  # type: ignore[attr-defined] # the only access to its log
 
 from training.errors import InputError
 from training.train_options import TREE_PARAMS
@@ -21,23 +23,30 @@ def check_used(params: Mapping[str, Any], matrix: xgb.DMatrix) -> None:
 
     Args:
         params: Parameters of the training.
-        matrix: Any row of the training data. Nothing is trained.
+        matrix: A row of the training data, or none on a worker without rows. Nothing is trained.
 
     Raises:
         InputError: A parameter is not used, or its value is refused. The message contains the closest valid name.
     """
     given = {name: value for name, value in params.items() if name != "verbosity"}  # 0 hides the list
-    with warnings.catch_warnings(record=True) as found, xgb.config_context(verbosity=1):
-        warnings.simplefilter("always")
-        try:
-            config = xgb.Booster(given | {"validate_parameters": True}, [matrix]).save_config()
-        except (xgb.core.XGBoostError, ValueError) as error:
-            raise refusal(error) from None
-    lists = [text.partition("{")[2] for each in found if _UNUSED in (text := str(each.message))]
+    try:
+        with ThreadPoolExecutor(1) as thread:  # XGBoost's log belongs to a thread; this one belongs to the check
+            lines, config = thread.submit(_configured, given | {"validate_parameters": True}, matrix).result()
+    except (xgb.core.XGBoostError, ValueError) as error:
+        raise refusal(error) from None
+    lists = [line.partition("{")[2] for line in lines if _UNUSED in line]
     if unused := sorted(name for name in given if any(f'"{name}"' in each for each in lists)):
-        valid = set(_names(json.loads(config)))
+        valid = set(_names(config))
         sentences = ", ".join(f"{name}{_hint(name, valid)}" for name in unused)
         raise InputError(f"--params (TRAINING_PARAMS): XGBoost does not use {sentences} with these settings.")
+
+
+def _configured(params: dict[str, Any], matrix: xgb.DMatrix) -> tuple[list[str], dict[str, Any]]:
+    """Return what XGBoost logs about the parameters, and its whole configuration."""
+    lines: list[str] = []
+    callback = CFUNCTYPE(None, c_char_p)(lambda line: lines.append(line.decode("utf-8", "replace")))
+    _LIB.XGBRegisterLogCallback(callback)
+    return lines, json.loads(xgb.Booster(params, [matrix]).save_config())
 
 
 def refusal(error: Exception) -> InputError:

@@ -62,7 +62,7 @@ def train(options: TrainOptions, group: Group, run_id: str = "") -> Trained:
     params, rounds = fit.parameters(data, options.booster_params), options.rounds
     if options.checkpoints or not alone:
         params |= {"seed_per_iteration": True}  # recorded, because it changes the model: see training.fitting.boost
-    check_used(params, fit.matrix(data, np.arange(1), 1))
+    check_used(params, fit.matrix(data, np.arange(min(1, len(data.target))), 1))
     chosen: dict[str, float] = {}
     history: dict[str, list[float]] = {}
     if options.trials and not alone:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
+from app.model.booster import Booster
 from training.errors import InputError
 from training.fitting.parameter_check import check_used
 
@@ -55,3 +56,18 @@ def test_parameter_without_effect_is_refused_with_the_closest_name(
 )
 def test_parameters_of_xgboost_are_accepted(row: xgb.DMatrix, params: dict[str, Any]) -> None:
     check_used(params, row)
+
+
+def test_worker_without_rows_checks_parameters_too(row: xgb.DMatrix) -> None:
+    nothing = xgb.DMatrix(np.ones((0, 2)), label=[], feature_names=row.feature_names)
+
+    check_used({"gamma": 1}, nothing)
+    with pytest.raises(InputError, match="does not use gama"):
+        check_used({"gama": 1}, nothing)
+
+
+def test_check_reads_the_log_of_xgboost_after_another_reader(row: xgb.DMatrix) -> None:
+    Booster(bytes(xgb.train({}, xgb.DMatrix(np.ones((2, 1)), label=[0, 1]), 1).save_raw("ubj")))  # registers its own
+
+    with pytest.raises(InputError, match="does not use gama"):
+        check_used({"gama": 1}, row)
