@@ -36,7 +36,7 @@ def environment(entry: Entry) -> Path:
     log = LOGS / f"bench-{name}.log"
     log.unlink(missing_ok=True)
     with step(f"install {name} (a minute or two when nothing is cached)", log):
-        _uv(["venv", "--python", _interpreter(entry.python), folder], log)
+        _uv(["venv", "--python", interpreter(entry.python), folder], log)
         if entry.packages:
             wanted: list[str | Path] = [
                 "--python",
@@ -100,7 +100,7 @@ def tool(package: str) -> Path:
     folder = PLACE / package.replace("==", "-")
     if not (folder / "complete").exists():
         log = LOGS / "bench-tool.log"
-        _uv(["venv", "--clear", "--python", _interpreter("3.13"), folder], log)
+        _uv(["venv", "--clear", "--python", interpreter("3.13"), folder], log)
         _uv(["pip", "install", "--python", folder / "bin" / "python", package], log)
         (folder / "complete").touch()
     return folder
@@ -111,7 +111,7 @@ def uv() -> Path:
     return Path(shutil.which("uv") or CACHE / "uv" / "bin" / "uv")
 
 
-def _interpreter(version: str) -> str:
+def interpreter(version: str) -> str:
     """Return a Python that pyenv installed, which uv sees only for the project's own version; else uv finds one."""
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     found = sorted(root.glob(f"versions/{version}.*/bin/python{version}"))
