@@ -51,6 +51,11 @@ class TrainOptions(Settings):
     holdout_share: float = Field(
         default=0.2, gt=0, lt=0.9, description="Share of the rows in the holdout, on which the model is measured."
     )
+    holdout_key: tuple[str, ...] = Field(
+        default=(),
+        description="Columns whose hash assigns each row to the holdout, so that models of a growing table stay "
+        "comparable. * uses all columns. Empty draws the holdout from the row numbers.",
+    )
     validation_share: float = Field(
         default=0.2, gt=0, lt=0.9, description="Share of the other rows that early stopping validates on."
     )
@@ -104,8 +109,9 @@ class TrainOptions(Settings):
     @property
     def data_spec(self) -> DataSpec:
         """The data to load."""
-        names = ("target", "task", "group", "positive", "drop", "categorical", "skip_unlabelled", "null_words")
-        return DataSpec(source=self.data, **self.model_dump(include=set(names)))
+        names = {"target", "task", "group", "positive", "drop", "categorical", "skip_unlabelled"}
+        names |= {"null_words", "holdout_key"}
+        return DataSpec(source=self.data, **self.model_dump(include=names))
 
     @property
     def split_spec(self) -> SplitSpec:

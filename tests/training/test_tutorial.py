@@ -66,7 +66,7 @@ def test_retrain_on_a_schedule_promotes_the_first_and_a_better_model(server: Ser
 
     output = run(script, {"MLFLOW_TRACKING_URI": server.uri}, tmp_path)
 
-    assert [found["outcome"] for found in results(output) if "outcome" in found] == ["promoted", "refused", "promoted"]
+    assert [found["outcome"] for found in results(output) if "outcome" in found] == ["promoted", "promoted", "refused"]
     assert "exit code 3" in output
 
 

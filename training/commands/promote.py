@@ -45,7 +45,7 @@ class Options(Settings):
     bootstrap_seed: Seed = Field(default=0, description="Seed of the bootstrap.")
     same_holdout: bool = Field(
         default=True,
-        description="Compare only models with the same held-out rows. Without it, both predict the candidate's rows.",
+        description="Compare only on rows that neither model was trained on. Without it, both predict the candidate's.",
     )
     dry_run: bool = Field(default=False, description="Show the decision without changing anything.")
     once: bool = Field(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.model.contract import ContractColumn, Task
-from training.data import preprocessing, training_table
+from training.data import preprocessing, row_hash, training_table
 from training.data.column_names import check_names, check_present, listed
 from training.errors import InputError
 
@@ -36,6 +36,7 @@ class DataSpec(BaseModel):
     categorical: tuple[str, ...] = ()
     skip_unlabelled: bool = False
     null_words: tuple[str, ...] | None = None
+    holdout_key: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Data:
         classes: Classes by number, empty for a regression.
         groups: Number of the group of each row, shape (rows,), ascending. None without groups.
         raw_sha256: Digest of the file.
+        key: Columns whose hash assigns a row to the holdout. Empty for a split by row numbers.
+        key_hashes: Hash of the key of each row, shape (rows,). None without a key.
     """
 
     name: str
@@ -65,6 +68,8 @@ class Data:
     classes: tuple[str, ...]
     groups: NDArray[np.int64] | None
     raw_sha256: str
+    key: tuple[str, ...] = ()
+    key_hashes: row_hash.Hashes | None = None
 
     @property
     def features(self) -> Matrix:
@@ -128,6 +133,10 @@ def load(spec: DataSpec | None = None) -> Data:
     order, groups = preprocessing.grouped(known, spec.group) if spec.group else (None, None)
     if order is not None:
         known = known.take(order)
+    key = row_hash.key_columns(known.column_names, spec.holdout_key) if spec.holdout_key else ()
+    if key and spec.group and key != (spec.group,):
+        raise InputError("--holdout-key (TRAINING_HOLDOUT_KEY): the key of a ranking must be the column of --group.")
+    hashes = row_hash.key_hashes(known, key) if key else None
     task, classes, target = preprocessing.target_of(known, target_name, spec.task, raw.classes, spec.positive)
     features = [name for name in known.column_names if name not in {target_name, spec.group, *spec.drop}]
     if not features:
@@ -136,11 +145,11 @@ def load(spec: DataSpec | None = None) -> Data:
         *(preprocessing.feature(known, name, name in spec.categorical) for name in features), strict=True
     )
     frame = pd.DataFrame(dict(zip(features, series, strict=True)))
-    return Data(raw.name, spec, frame, columns, target, target_name, task, classes, groups, raw.sha256)
+    return Data(raw.name, spec, frame, columns, target, target_name, task, classes, groups, raw.sha256, key, hashes)
 
 
 class SplitSpec(BaseModel):
-    """How rows are split: stratified by class, by whole groups, or at random."""
+    """How rows are split: stratified by class, by whole groups, at random, or the holdout by a hash of a key."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

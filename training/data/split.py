@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.dataset import Data, SplitSpec
+from training.data.row_hash import fractions
 from training.errors import InputError
 
 Rows = NDArray[np.int64]
@@ -21,7 +22,7 @@ Rows = NDArray[np.int64]
 class Split:
     """Sorted row numbers by part. `folds` are pairs of training and validation rows."""
 
-    rule: Literal["stratified", "grouped", "random"]
+    rule: Literal["stratified", "grouped", "random", "hashed"]
     rest: Rows
     holdout: Rows
     folds: tuple[tuple[Rows, Rows], ...]
@@ -52,6 +53,8 @@ def identity(data: Data, parts: Split) -> Identity:
 def split(data: Data, spec: SplitSpec) -> Split:
     """Split rows by groups if there are any, otherwise stratified by class or at random.
 
+    If the data have a key, its hash alone decides the holdout.
+
     Raises:
         InputError: There are too few rows or groups for the parts.
     """
@@ -72,10 +75,13 @@ def split(data: Data, spec: SplitSpec) -> Split:
             what = {"grouped": "groups", "random": "rows"}.get(rule) or f"rows of the class {data.classes[i]}"
             raise InputError(f"There are {len(members)} {what}; a split with {spec.folds} fold(s) needs {parts}.")
     drawn = [random.permutation(members) for members in strata]
-    held = [max(1, min(round(len(each) * spec.holdout_share), len(each) - parts + 1)) for each in drawn]
-    holdout = _rows(units, [each[:count] for each, count in zip(drawn, held, strict=True)])
-    left = [each[count:] for each, count in zip(drawn, held, strict=True)]
-    rest = _rows(units, left)
+    if data.key_hashes is None:
+        held = [max(1, min(round(len(each) * spec.holdout_share), len(each) - parts + 1)) for each in drawn]
+        chosen = [each[:count] for each, count in zip(drawn, held, strict=True)]
+        left = [each[count:] for each, count in zip(drawn, held, strict=True)]
+    else:
+        chosen, left = _by_key(data, units, drawn, spec, parts - 1)
+    holdout, rest = _rows(units, chosen), _rows(units, left)
     validations = []
     if spec.folds == 1:
         counts = [max(1, min(round(len(each) * spec.validation_share), len(each) - 1)) for each in left]
@@ -85,7 +91,27 @@ def split(data: Data, spec: SplitSpec) -> Split:
     folds = tuple((rest[~_chosen(len(rows), [validation])[rest]], validation) for validation in validations)
     if data.groups is not None and data.classes:
         _all_classes(data, [rest, *(train for train, _ in folds)])
-    return Split(rule, rest, holdout, folds)
+    return Split(rule if data.key_hashes is None else "hashed", rest, holdout, folds)
+
+
+def _by_key(
+    data: Data, units: NDArray[Any], strata: Sequence[Rows], spec: SplitSpec, fewest: int
+) -> tuple[list[Rows], list[Rows]]:
+    """Return the held-out units and the others by stratum.
+
+    Raises:
+        InputError: The hash holds out no row, or leaves fewer units of a stratum than the folds need.
+    """
+    assert data.key_hashes is not None  # noqa: S101 - for the type
+    held = np.zeros(int(units.max()) + 1, dtype=np.bool_)
+    held[units] = fractions(data.key_hashes, spec.seed) < spec.holdout_share
+    left = [each[~held[each]] for each in strata]
+    if not held.any() or min(map(len, left)) < fewest:
+        raise InputError(
+            f"--holdout-key (TRAINING_HOLDOUT_KEY): the hash of {', '.join(data.key)[:100]} holds out "
+            f"{int(held.sum())} of {len(held)} rows or groups; use a key with more values, or another --split-seed."
+        )
+    return [each[held[each]] for each in strata], left
 
 
 def _rows(units: NDArray[Any], chosen: Sequence[Rows]) -> Rows:

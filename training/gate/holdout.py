@@ -5,16 +5,20 @@ users that may read a model, and a deletion request would have to find a person'
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
+from numpy.typing import NDArray
 
 from training.data import dataset as data
 from training.data import split
+from training.data.dataset import Matrix
+from training.data.row_hash import Hashes, fractions
 from training.errors import InputError
-from training.fitting.metrics import Truth
+from training.fitting.metrics import Numbers, Truth
 from training.tracking import manifest
 from training.tracking.manifest import Manifest
 from training.workers import shards
@@ -25,20 +29,57 @@ class HoldoutError(Exception):
 
 
 @dataclass(frozen=True)
+class Rule:
+    """How a run chose its held-out rows.
+
+    Args:
+        sha256: Digest of the rows.
+        key: Columns whose hash decided it. Empty if the rows were drawn.
+        seed: Seed of the split.
+        share: Share of the rows.
+    """
+
+    sha256: str
+    key: tuple[str, ...]
+    seed: int
+    share: float
+
+    def fair_to(self, other: "Rule") -> bool:
+        """Return whether the rows that both rules hold out were used to train neither model, in any table."""
+        return self.sha256 == other.sha256 or (bool(self.key) and (self.key, self.seed) == (other.key, other.seed))
+
+
+@dataclass(frozen=True)
 class Holdout:
-    """Held-out rows with the columns of a model, their true values, and the digest of the rows."""
+    """Held-out rows with the columns of a model and their true values.
+
+    Args:
+        frame: Features, shape (rows, columns).
+        truth: True values.
+        rule: How the rows were chosen.
+        fractions: Number of each row by the hash of its key, shape (rows,). None if the rows were drawn.
+    """
 
     frame: pd.DataFrame
     truth: Truth
-    sha256: str
+    rule: Rule
+    fractions: Numbers | None = None
+
+    def unseen_by(self, other: Rule) -> "Holdout":
+        """Return the rows that the model of a fair rule has not seen either: fewer, if its share is smaller."""
+        if self.fractions is None or other.share >= self.rule.share:
+            return self
+        kept = self.fractions < other.share
+        groups = None if self.truth.groups is None else self.truth.groups[kept]
+        return replace(self, frame=self.frame[kept], truth=Truth(self.truth.target[kept], groups), fractions=None)
 
 
-def digest(client: MlflowClient, run_id: str) -> str:
-    """Return the digest of the rows that a run held out, or "" if the run did not record them."""
+def rule(client: MlflowClient, run_id: str) -> Rule | None:
+    """Return how a run chose its held-out rows, or None if it did not record that."""
     try:
-        return _digest(manifest.read(client, run_id)) if run_id else ""
+        return _rule(manifest.read(client, run_id)) if run_id else None
     except InputError:
-        return ""
+        return None
 
 
 def reload(client: MlflowClient, run_id: str) -> Holdout:
@@ -52,27 +93,41 @@ def reload(client: MlflowClient, run_id: str) -> Holdout:
         raise HoldoutError("it has no run, and therefore no record of its held-out rows")
     try:
         known = manifest.read(client, run_id)
-        frame, truth, sha256 = _alone(known) if known.world_size == 1 else _sharded(known)
+        loaded = _alone(known) if known.world_size == 1 else _sharded(known)
     except InputError as error:
         raise HoldoutError(f"its held-out rows cannot be reloaded: {str(error).rstrip('.')}") from None
-    if sha256 != known.data.sha256:
-        now = f"{known.data.spec.source} now has the digest {sha256[:12]}"
+    if loaded.sha256 != known.data.sha256:
+        now = f"{known.data.spec.source} now has the digest {loaded.sha256[:12]}"
         raise HoldoutError(f"its data have changed: it was trained on {known.data.sha256[:12]}, {now}")
-    return Holdout(frame, truth, _digest(known))
+    hashes = None if loaded.key_hashes is None else fractions(loaded.key_hashes, known.split.spec.seed)
+    truth = Truth(loaded.target.astype(np.float64), loaded.groups)
+    return Holdout(loaded.frame, truth, _rule(known), hashes)
 
 
-def _alone(known: Manifest) -> tuple[pd.DataFrame, Truth, str]:
+class _Loaded(NamedTuple):
+    """Held-out rows, and the digest of all data."""
+
+    frame: pd.DataFrame
+    target: Matrix
+    groups: NDArray[np.int64] | None
+    key_hashes: Hashes | None
+    sha256: str
+
+
+def _alone(known: Manifest) -> _Loaded:
     loaded = data.load(known.data.spec)
     rows = split.split(loaded, known.split.spec).holdout
     groups = None if loaded.groups is None else loaded.groups[rows]
-    return loaded.frame.iloc[rows], Truth(loaded.target[rows].astype(np.float64), groups), loaded.sha256
+    hashes = None if loaded.key_hashes is None else loaded.key_hashes[rows]
+    return _Loaded(loaded.frame.iloc[rows], loaded.target[rows], groups, hashes, loaded.sha256)
 
 
-def _sharded(known: Manifest) -> tuple[pd.DataFrame, Truth, str]:
-    frame, target, sha256 = shards.held_out(known.data.spec, known.split.spec, known.world_size)
-    return frame, Truth(target.astype(np.float64), None), sha256
+def _sharded(known: Manifest) -> _Loaded:
+    frame, target, hashes, sha256 = shards.held_out(known.data.spec, known.split.spec, known.world_size)
+    return _Loaded(frame, target, None, hashes, sha256)
 
 
-def _digest(known: Manifest) -> str:
-    """Return the digest of the data and the row numbers, because equal numbers in different data are different rows."""
-    return hashlib.sha256(f"{known.data.sha256} {known.split.holdout_sha256}".encode()).hexdigest()
+def _rule(known: Manifest) -> Rule:
+    """Return the rule of a run. Its digest covers the data, because equal row numbers in other data are other rows."""
+    sha256 = hashlib.sha256(f"{known.data.sha256} {known.split.holdout_sha256}".encode()).hexdigest()
+    return Rule(sha256, known.split.key, known.split.spec.seed, known.split.spec.holdout_share)

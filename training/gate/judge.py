@@ -13,7 +13,7 @@ from training.gate.contract_changes import differences
 from training.gate.promotion import Promotion, Rules, Verification
 
 if TYPE_CHECKING:  # both import MLflow
-    from training.gate.holdout import Holdout
+    from training.gate.holdout import Holdout, Rule
     from training.tracking.registered import Registered
 
 
@@ -49,7 +49,7 @@ def judge(
     candidate: "Registered",
     champion: "Registered | None",
     holdout: "Holdout",
-    champion_holdout: str,
+    champion_rule: "Rule | None",
 ) -> Verdict:
     """Run every check that can run.
 
@@ -58,7 +58,7 @@ def judge(
         candidate: The version that is to become the champion.
         champion: None for the first promotion, where only the verification and the limits decide.
         holdout: Rows that the candidate was not trained on.
-        champion_holdout: Digest of the rows that the champion was not trained on.
+        champion_rule: How the champion's run chose the rows that it was not trained on. None if it is unknown.
     """
     rules = promotion.rules
     checks = [_verified(candidate, promotion.verification)]
@@ -69,13 +69,13 @@ def judge(
         return Verdict(tuple(checks), None)
     breaking = "; ".join(differences(champion.contract, candidate.contract))
     checks.append(Check("interface", not breaking, breaking or "it is compatible with the champion's clients"))
-    if rules.same_holdout and holdout.sha256 != champion_holdout:
-        detail = (
-            f"its held-out rows are {holdout.sha256[:12]}, those of version {champion.version} are "
-            f"{champion_holdout[:12] or 'unknown'}: only models with the same held-out rows are compared"
-        )
-        checks.append(Check("holdout", False, detail))
-        return Verdict(tuple(checks), None)
+    if rules.same_holdout:
+        if not champion_rule or not holdout.rule.fair_to(champion_rule):
+            checks.append(Check("holdout", False, _unfair(champion, holdout.rule, champion_rule)))
+            return Verdict(tuple(checks), None)
+        holdout = holdout.unseen_by(champion_rule)
+        answers = candidate.predict(holdout.frame)
+        checks.append(Check("holdout", True, f"{len(holdout.frame)} rows were not used to train either model"))
     if champion.contract.task != candidate.contract.task:
         return Verdict(tuple(checks), None)
     try:
@@ -101,6 +101,14 @@ def _verified(candidate: "Registered", verification: Verification | None) -> Che
         other = f"the verification belongs to a model with sha256 {verification.model.sha256}"
         return Check("verified", False, f"{other}, but the candidate has {candidate.sha256}")
     return Check("verified", True, f"verified by service {verification.service.get('version', '')}")
+
+
+def _unfair(champion: "Registered", rule: "Rule", champion_rule: "Rule | None") -> str:
+    theirs = champion_rule.sha256[:12] if champion_rule else "unknown"
+    return (
+        f"its held-out rows are {rule.sha256[:12]}, those of version {champion.version} are {theirs}: only models with "
+        "the same held-out rows are compared; for a growing table, train both models with the same --holdout-key"
+    )
 
 
 def _limits(truth: Truth, answers: Any, limits: dict[str, float]) -> Iterator[Check]:

@@ -77,9 +77,9 @@ def _decide(client: MlflowClient, promotion: Promotion, champion_version: str) -
         rows = holdout.reload(client, candidate.run_id)
     except HoldoutError as error:
         return replace(refused, reason=str(error))
-    champion_rows = holdout.digest(client, champion.run_id) if champion else ""
-    verdict = judge(promotion, candidate, champion, rows, champion_rows)
-    evidence = {**refused.evidence, "holdout_sha256": rows.sha256, **_measured(promotion, verdict)}
+    champion_rule = holdout.rule(client, champion.run_id) if champion else None
+    verdict = judge(promotion, candidate, champion, rows, champion_rule)
+    evidence = {**refused.evidence, "holdout_sha256": rows.rule.sha256, **_measured(promotion, verdict)}
     judged = replace(refused, reason=verdict.reason, checks=verdict.checks, evidence=evidence)
     return replace(judged, outcome="promoted", version=version, sha256=candidate.sha256) if verdict.passed else judged
 

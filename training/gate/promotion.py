@@ -21,8 +21,8 @@ class Rules:
         confidence: Confidence of the bootstrap's bounds.
         resamples: Number of bootstrap resamples.
         seed: Seed of the bootstrap.
-        same_holdout: Compare only models with the same held-out rows. Without it, both predict the candidate's rows,
-            which favours a champion that was trained on some of them.
+        same_holdout: Compare only on rows that neither model was trained on. Without it, both predict the candidate's
+            held-out rows, which favours a champion that was trained on some of them.
     """
 
     metric: str

@@ -84,6 +84,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
         split=SplitFacts(
             spec=options.split_spec,
             rule=split.rule,
+            key=data.key,
             holdout_sha256=identity.holdout_sha256,
             holdout_rows=len(split.holdout),
         ),

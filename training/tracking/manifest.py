@@ -39,6 +39,9 @@ class SplitFacts(BaseModel):
 
     spec: SplitSpec
     rule: str
+    key: tuple[str, ...] = Field(
+        default=(), description="Columns whose hash decides the holdout, if the rule is hashed."
+    )
     holdout_sha256: str = Field(description="Digest of the row numbers of the holdout.")
     holdout_rows: int
 

@@ -49,7 +49,7 @@ def load(spec: DataSpec, split_spec: SplitSpec, group: Group) -> ShardedData:
     # The workers exchange examples of their categories, because no worker reads the features of another one.
     data = shards.prepare(whole, shard, _everyones(group, whole.examples(shard)))
     digests = _everyones(group, data.sha256)
-    parts = split(dataclasses.replace(data, target=whole.target), split_spec)
+    parts = split(whole.all_rows(data), split_spec)
     mine = Split(
         parts.rule,
         _within(shard.rows, parts.rest),

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from app.model.contract import Task
-from training.data import preprocessing
+from training.data import preprocessing, row_hash
 from training.data.column_names import check_present
 from training.data.dataset import Data, DataSpec, Matrix, SplitSpec
 from training.data.null_words import without_words
@@ -53,6 +53,8 @@ class Labels:
         task: Task of the model.
         classes: Classes by number.
         target: Values to predict, shape (labelled rows,).
+        key: Columns whose hash decides the holdout, if any.
+        key_hashes: Hash of the key of each labelled row, shape (labelled rows,), or None.
     """
 
     source: ParquetTable
@@ -62,6 +64,8 @@ class Labels:
     task: Task
     classes: tuple[str, ...]
     target: Matrix
+    key: tuple[str, ...] = ()
+    key_hashes: row_hash.Hashes | None = None
 
     def shard(self, group: Group) -> Shard:
         """Read the features of the rows of one worker."""
@@ -70,6 +74,10 @@ class Labels:
         kept = self.labelled[own.rows]
         number = np.cumsum(self.labelled) - 1
         return Shard(group.rank, table.filter(pa.array(kept)), number[own.rows[kept]])
+
+    def all_rows(self, data: Data) -> Data:
+        """Return the data of a shard with the target and the key of all rows, which the split needs."""
+        return dataclasses.replace(data, target=self.target, key_hashes=self.key_hashes)
 
     def examples(self, shard: Shard) -> list[list[Any]]:
         """Return the values by column from which the other workers derive the same description of the column."""
@@ -93,13 +101,17 @@ def read_labels(spec: DataSpec) -> Labels:
     source = ParquetTable(place(spec.source))
     for option, given in {"target": (spec.target,), "drop": spec.drop, "categorical": spec.categorical}.items():
         check_present(source.schema.names, given, f"--{option} (TRAINING_{option.upper()})")
-    raw = row_groups.read(source, Group(), [spec.target]).table
-    raw = without_words(raw, spec.null_words or (), [spec.target])
+    if row_hash.ALL in spec.holdout_key:
+        raise InputError("--holdout-key (TRAINING_HOLDOUT_KEY): several workers need the names of the key columns.")
+    key = row_hash.key_columns(source.schema.names, spec.holdout_key)
+    names = list(dict.fromkeys([spec.target, *key]))
+    raw = without_words(row_groups.read(source, Group(), names).table, spec.null_words or (), names)
     labelled = ~pc.is_null(raw.column(spec.target), nan_is_null=True).to_numpy()
     known = preprocessing.labelled(raw, spec.target, skip=spec.skip_unlabelled)
     task, classes, target = preprocessing.target_of(known, spec.target, spec.task, (), spec.positive)
     features = tuple(name for name in source.schema.names if name not in {spec.target, *spec.drop})
-    return Labels(source, spec, features, labelled, task, classes, target)
+    hashes = row_hash.key_hashes(known, key) if key else None
+    return Labels(source, spec, features, labelled, task, classes, target, key, hashes)
 
 
 def prepare(known: Labels, shard: Shard, examples: Sequence[list[list[Any]]]) -> Data:
@@ -138,6 +150,7 @@ def prepare(known: Labels, shard: Shard, examples: Sequence[list[list[Any]]]) ->
         known.classes,
         None,
         "",
+        known.key,
     )
 
 
@@ -146,8 +159,10 @@ def digest(digests: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([row_groups.RULE, list(digests)]).encode()).hexdigest()
 
 
-def held_out(spec: DataSpec, split_spec: SplitSpec, workers: int) -> tuple[pd.DataFrame, Matrix, str]:
-    """Return the rows that this many workers hold out, their target, and the digest of the whole data.
+def held_out(
+    spec: DataSpec, split_spec: SplitSpec, workers: int
+) -> tuple[pd.DataFrame, Matrix, row_hash.Hashes | None, str]:
+    """Return the rows that this many workers hold out, their target and key hashes, and the digest of the whole data.
 
     Raises:
         InputError: The data can no longer be used.
@@ -162,13 +177,14 @@ def held_out(spec: DataSpec, split_spec: SplitSpec, workers: int) -> tuple[pd.Da
         shard = known.shard(group)
         data = prepare(known, shard, examples)
         if not digests:
-            held = split(dataclasses.replace(data, target=known.target), split_spec).holdout
+            held = split(known.all_rows(data), split_spec).holdout
         mine = np.isin(shard.rows, held)
         digests.append(data.sha256)
         frames.append(data.frame[mine])
         numbers.append(shard.rows[mine])
     order = np.argsort(np.concatenate(numbers))
-    return pd.concat(frames, ignore_index=True).iloc[order], known.target[held], digest(digests)
+    hashes = None if known.key_hashes is None else known.key_hashes[held]
+    return pd.concat(frames, ignore_index=True).iloc[order], known.target[held], hashes, digest(digests)
 
 
 def _examples(column: pa.ChunkedArray, categorical: bool) -> list[Any]:

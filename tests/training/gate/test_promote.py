@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pytest
 
 from tests.training.conftest import Server
+from training.data.dataset import DataSpec, SplitSpec, load
+from training.data.split import split
 from training.errors import InputError
 from training.gate.decision import Decision
 from training.gate.ledger import Entry, Ledger
@@ -162,6 +165,36 @@ def test_different_holdouts_are_compared_on_request(client: mlflow.MlflowClient,
 
     assert found.outcome == "promoted"
     assert tags(client, versions["other rows"])["compared_with"] == versions["poor"]
+
+
+def test_growing_table_is_compared_on_rows_that_neither_model_has_seen(
+    client: mlflow.MlflowClient, server: Server, trained: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    ages, noise = np.random.default_rng(0).integers([0, -3], [60, 4], (2000, 2)).T
+    pairs = enumerate(zip(ages, noise, strict=True))
+    lines = [f"{i},{age},{'yes' if age % 20 > 10 + off else 'no'}" for i, (age, off) in pairs]
+    options = ("--target=left", "--drop=id", "--early-stopping-rounds=0", "--max-depth=2")
+
+    def grown(rows: int, rounds: int, *more: str) -> Promotion:
+        table = tmp_path / f"{rows}.csv"
+        table.write_text("\n".join(["id,age,left", *lines[:rows]]))
+        given = (*options, f"--data={table}", f"--rounds={rounds}", *more)
+        return proposed(client, trained(server, "growing", *given)["version"], "growing")
+
+    key = "--holdout-key=id"
+    first = promote(client, grown(1000, 1, key, "--holdout-share=0.1"))
+    second = promote(client, grown(2000, 20, key, "--holdout-share=0.2"))
+    drawn, other_seed = (promote(client, grown(2000, 40, *more)) for more in ((), (key, "--split-seed=1")))
+
+    table = load(DataSpec(source=str(tmp_path / "2000.csv"), target="left", drop=("id",), holdout_key=("id",)))
+    fewer = len(split(table, SplitSpec(holdout_share=0.1)).holdout)
+    assert 150 < fewer < 250
+    assert (first.outcome, second.outcome) == ("promoted", "promoted")
+    assert f"{fewer} rows were not used to train either model" in second.reason
+    assert f"on {fewer} held-out rows" in second.reason
+    for refused in (drawn, other_seed):
+        assert refused.outcome == "refused"
+        assert "train both models with the same --holdout-key" in refused.reason
 
 
 def test_changed_data_are_refused(

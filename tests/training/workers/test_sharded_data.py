@@ -141,21 +141,25 @@ def test_folder_and_file_give_the_same_bytes(made: Callable[[Path], Made], data:
     assert of_folder.manifest["data"]["sha256"] == of_file.manifest["data"]["sha256"]
 
 
+@pytest.mark.parametrize("key", [(), ("a", "b")])
 @pytest.mark.parametrize("workers", [2, 3])
-def test_rows_without_a_target_do_not_change_the_holdout(workers: int, tmp_path: Path) -> None:
+def test_rows_without_a_target_do_not_change_the_holdout(workers: int, key: tuple[str, ...], tmp_path: Path) -> None:
     drawn = np.random.default_rng(1)
     made = frame(600)
     made["left"] = np.where(drawn.random(600) < 0.2, np.nan, drawn.random(600))
     columns = {name: pa.array(made[name].to_numpy()) for name in made}  # keeps NaN in the target instead of null
     parquet.write_table(pa.table(columns), tmp_path / "in.parquet", row_group_size=50)
-    spec = DataSpec(source=str(tmp_path / "in.parquet"), target="left", skip_unlabelled=True)
+    spec = DataSpec(source=str(tmp_path / "in.parquet"), target="left", skip_unlabelled=True, holdout_key=key)
 
-    found, target, digest = shards.held_out(spec, SplitSpec(), workers)
+    found, target, hashes, digest = shards.held_out(spec, SplitSpec(), workers)
 
     alone = load_alone(spec)
     rows = split(alone, SplitSpec()).holdout
     pd.testing.assert_frame_equal(found.reset_index(drop=True), alone.frame.iloc[rows].reset_index(drop=True))
     assert target.tolist() == alone.target[rows].tolist()
+    assert (hashes is None) == (alone.key_hashes is None) == (not key)
+    if hashes is not None and alone.key_hashes is not None:
+        assert hashes.tolist() == alone.key_hashes[rows].tolist()
     assert digest != alone.sha256, "it is made of another partition"
 
 
@@ -165,6 +169,7 @@ def test_rows_without_a_target_do_not_change_the_holdout(workers: int, tmp_path:
         ({"target": ""}, "name the column to predict"),
         ({"target": "left", "group": "a"}, "several workers would split groups"),
         ({"target": "left", "source": "breast_cancer"}, "is a built-in data set; several workers need the row groups"),
+        ({"target": "left", "holdout_key": ("*",)}, "several workers need the names of the key columns"),
         ({"target": "nobody"}, "column nobody does not exist"),
     ],
 )
