@@ -249,7 +249,7 @@ def test_service_monitor_scrapes_the_service() -> None:
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert monitor["spec"]["endpoints"] == [
-        {"port": "http", "path": "/metrics", "interval": "15s", "scrapeTimeout": "10s"}
+        {"port": "http", "path": "/metrics", "interval": "15s", "scheme": "http", "scrapeTimeout": "10s"}
     ]
     assert "namespaceSelector" not in monitor["spec"]
     assert monitor["spec"]["sampleLimit"] == 20_000

@@ -156,11 +156,41 @@ TRAIN_JOB: Values = {
 NULLS: Values = {"pod": {"securityContext": None}, "securityContext": None, "resources": {"limits": None}}
 
 
+PLATFORM: Values = {
+    "global": {"imageRegistry": "mirror.example", "imagePullSecrets": ["mirror"]},
+    "service": {
+        "type": "LoadBalancer",
+        "ipFamilyPolicy": "PreferDualStack",
+        "ipFamilies": ["IPv6", "IPv4"],
+        "nodePort": 30080,
+        "loadBalancerClass": "internal",
+        "externalTrafficPolicy": "Local",
+        "trafficDistribution": "PreferClose",
+        "labels": {"team": "risk"},
+    },
+    "ingress": {"enabled": True, "hosts": [{"host": "a.example"}], "labels": {"team": "risk"}},
+    "monitoring": {
+        "serviceMonitor": {
+            "enabled": True,
+            "scheme": "https",
+            "tlsConfig": {"insecureSkipVerify": True},
+            "podTargetLabels": ["team"],
+        }
+    },
+    "pod": {"schedulerName": "volcano"},
+    "tests": {
+        "pod": {"annotations": {"a": "b"}, "affinity": {"nodeAffinity": {}}},
+        "resources": {"limits": {"cpu": 1}},
+    },
+}
+
+
 SAMPLES = {
     "default": {},
     "everything": EVERYTHING,
     "keda": KEDA,
     "nulls": NULLS,
+    "platform": PLATFORM,
     "jobs": JOBS,
     "scheduled": SCHEDULED,
     "trainjob": TRAIN_JOB,
