@@ -144,7 +144,7 @@ def test_null_of_a_required_key_is_rejected_by_name() -> None:
         ("pod.preStopSleepSeconds", "preStop"),
         ("pod.terminationGracePeriodSeconds", "terminationGracePeriodSeconds"),
         ("pod.topologySpreadConstraints", "topologySpreadConstraints"),
-        ("pod.securityContext", "runAsUser"),
+        ("pod.securityContext", "runAsNonRoot"),
         ("securityContext", "readOnlyRootFilesystem"),
         ("resources", "512Mi"),
         ("prepare", "PREPARE_TIMEOUT_SECONDS"),

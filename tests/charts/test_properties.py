@@ -159,7 +159,7 @@ def test_null_of_a_required_key_is_rejected_by_name() -> None:
         ("securityContext", "readOnlyRootFilesystem"),
         ("deployment", "maxSurge"),
         ("deployment.revisionHistoryLimit", "revisionHistoryLimit"),
-        ("pod.securityContext", "runAsUser"),
+        ("pod.securityContext", "runAsNonRoot"),
         ("pod.preStopSleepSeconds", "preStop"),
         ("pod.terminationGracePeriodSeconds", "terminationGracePeriodSeconds"),
         ("pod.topologySpreadConstraints", "topologySpreadConstraints"),
