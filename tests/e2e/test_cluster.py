@@ -3,6 +3,7 @@ leaves nothing."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,19 @@ def containers() -> dict[str, str]:
     """Return when each running container started."""
     names = engine.docker("ps", "--format", "{{.Names}}").split()
     return {name: engine.docker("inspect", "--format", "{{.State.StartedAt}}", name) for name in names}
+
+
+def processes(word: str) -> list[int]:
+    """Return the numbers of the processes whose command contains a word, without this one."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes()
+        except OSError:  # it has ended
+            continue
+        if word.encode() in command and folder.name != str(os.getpid()):
+            found.append(int(folder.name))
+    return found
 
 
 def assert_ready(access: Access) -> None:
@@ -132,6 +146,19 @@ def test_start_replaces_a_cluster_that_is_half_made(access: Access) -> None:
 
 
 @pytest.mark.long
+def test_start_starts_an_engine_that_was_killed(access: Access) -> None:
+    """As after the kernel ended it for want of memory: its containerd and its bridges are still there."""
+    if not engine.ours():
+        pytest.skip("the engine is the user's")
+    (pid,) = processes(str(engine.SOCKET))
+    os.kill(pid, signal.SIGKILL)
+
+    subprocess.run([*CLUSTER, "up"], cwd=ROOT, check=True, timeout=900)
+
+    assert_ready(access)
+
+
+@pytest.mark.long
 def test_down_removes_everything_and_up_works_again() -> None:
     assert engine.running(), "with a user's engine there is less to remove"
     links = {path.name for path in Path("/sys/class/net").iterdir()}
@@ -143,15 +170,7 @@ def test_down_removes_everything_and_up_works_again() -> None:
     assert not engine.RUNTIME.exists()
     assert str(engine.STATE) not in Path("/proc/self/mountinfo").read_text()
     left = {path.name for path in Path("/sys/class/net").iterdir()}
-    assert engine.BRIDGE in links - left
+    assert {engine.BRIDGE, engine.KIND_BRIDGE} <= links - left
     assert not [name for name in left if name.startswith(("br-", "veth"))]
-    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if _readable(path)]
-    assert not [command for command in commands if str(engine.STATE).encode() in command]
+    assert not processes(str(engine.STATE))
     subprocess.run([*CLUSTER, "up"], cwd=ROOT, check=True, timeout=900)
-
-
-def _readable(path: Path) -> bool:
-    try:
-        return bool(path.read_bytes()) and path.parent.name != str(os.getpid())
-    except OSError:  # the process has ended
-        return False

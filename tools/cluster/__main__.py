@@ -46,6 +46,8 @@ def up() -> None:
     # Building the programs keeps the processors busy, building the images the network: side by side.
     with ThreadPoolExecutor() as pool:
         builds: list[Future[object]] = [pool.submit(cluster_programs)] if ours else []
+        if ours and cluster is kind:
+            builds.append(pool.submit(kind.prepare))
         builds.append(pool.submit(_build, images))
         for each in as_completed(builds):
             if each.exception():

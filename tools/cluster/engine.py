@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ SOCKET = STATE / "docker.sock"
 RUNTIME = Path("/run/model-service-engine")
 # TEST-NET-2 of RFC 5737, which no network routes: the bridge has the lower half, kind's network a quarter.
 NETWORK, BRIDGE_ADDRESS, KIND_NETWORK = "198.51.100.0/24", "198.51.100.1/25", "198.51.100.128/26"
-BRIDGE = "docker0"
+BRIDGE, KIND_BRIDGE = "docker0", "model-service0"
 OLDEST = (20, 10)  # the oldest that BuildKit and cgroup namespaces work on
 FREE_GIGABYTES = 5  # the nodes and the images of a first run
 RUNTIME_WRAPPER = Path(__file__).with_name("runc_within_bounds.py")
@@ -107,7 +108,8 @@ def start() -> None:
         return
     daemon = _daemon()
     if not daemon.running():
-        check_network(NETWORK, {BRIDGE})
+        _remove_remains()
+        check_network(NETWORK, {BRIDGE, KIND_BRIDGE})
     (STATE / "bin").mkdir(parents=True, exist_ok=True, mode=0o700)
     client = STATE / "bin" / "docker"
     client.unlink(missing_ok=True)
@@ -116,7 +118,23 @@ def start() -> None:
         daemon.start()
         wait_for("the Docker engine", lambda: docker("version"), timeout_seconds=60, remedy=f"See {daemon.log}.")
         if "kind" not in docker("network", "ls", "--format", "{{.Name}}").split():
-            docker("network", "create", "kind", "--subnet", KIND_NETWORK)
+            name = f"--opt=com.docker.network.bridge.name={KIND_BRIDGE}"
+            docker("network", "create", "kind", "--subnet", KIND_NETWORK, name)
+
+
+def _remove_remains() -> None:
+    """Remove what keeps the engine from starting after it was killed: its pid file, and its containerd, which lives."""
+    (STATE / "docker.pid").unlink(missing_ok=True)
+    record = RUNTIME / "containerd" / "containerd.pid"
+    try:
+        pid = int(record.read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return
+    if str(RUNTIME).encode() in command:  # else the number is another process's by now
+        os.kill(pid, signal.SIGKILL)
+        wait_for("the end of containerd", lambda: not Path(f"/proc/{pid}").exists(), timeout_seconds=10, remedy="")
+    record.unlink(missing_ok=True)
 
 
 def _daemon() -> Daemon:
@@ -147,5 +165,6 @@ def stop() -> None:
         docker("network", "prune", "--force")
     daemon.stop(seconds=30)
     SOCKET.unlink(missing_ok=True)
-    subprocess.run(["ip", "link", "delete", BRIDGE], capture_output=True, check=False)
+    for bridge in (BRIDGE, KIND_BRIDGE):
+        subprocess.run(["ip", "link", "delete", bridge], capture_output=True, check=False)
     shutil.rmtree(RUNTIME, ignore_errors=True)

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from tools.cluster import engine, node_image, registry
+from tools.cluster.access import Access
 from tools.cluster.cache import CACHE
 from tools.cluster.console import Failure, run, step, wait_for
 from tools.cluster.programs import NODE_PROGRAMS, find
@@ -33,23 +34,20 @@ def check() -> None:
     engine.check()
 
 
+def prepare() -> None:
+    """Start the engine and make the root of the node image, which can be done while its programs are built."""
+    engine.start()
+    node_image.root_image()
+
+
 def start() -> Path:
     """Create the cluster if it does not exist, repair it if it is incomplete, and return its kubeconfig."""
     engine.start()
     STATE.mkdir(parents=True, exist_ok=True, mode=0o700)
     wanted = _configuration()
     known = kind("get", "nodes", "--name", NAME).split()
-    if known and len(known) != len(wanted["nodes"]):
-        # A run that was killed, or a different NODES.
-        with step(f"remove the kind cluster, which has {len(known)} of {len(wanted['nodes'])} nodes"):
-            kind("delete", "cluster", "--name", NAME)
-        known = []
-    if known and not _wanted_image(known[0]):
-        with step("remove the kind cluster, which has a different node image than KIND_NODE_IMAGE"):
-            kind("delete", "cluster", "--name", NAME)
-        known = []
-    if known and not _running(known):
-        with step("remove the kind cluster, which did not start again"):
+    if known and (fault := _fault(known, wanted)):
+        with step(f"remove the kind cluster, which {fault}"):
             kind("delete", "cluster", "--name", NAME)
         known = []
     if not known:
@@ -59,15 +57,19 @@ def start() -> Path:
     if not engine.ours():
         _copy_kubectl(nodes[0])
     registry.start(nodes)
-    _use_local_volumes()
-    _install_metrics_server()
+    _use_local_volumes(Access(KUBECONFIG))
+    _install_metrics_server(Access(KUBECONFIG))
     return KUBECONFIG
 
 
-def _wanted_image(node: str) -> bool:
-    """Return whether a node has the image that KIND_NODE_IMAGE names, if it names one."""
-    wanted = os.environ.get("KIND_NODE_IMAGE")
-    return not wanted or wanted == engine.docker("inspect", "--format", "{{.Config.Image}}", node).strip()
+def _fault(nodes: list[str], wanted: dict[str, Any]) -> str:
+    """Return why a cluster cannot be used as it is ("" if it can); start the nodes that do not run."""
+    if len(nodes) != len(wanted["nodes"]):  # a run that was killed, or a different NODES
+        return f"has {len(nodes)} of {len(wanted['nodes'])} nodes"
+    image = os.environ.get("KIND_NODE_IMAGE")
+    if image and image != engine.docker("inspect", "--format", "{{.Config.Image}}", nodes[0]).strip():
+        return "has a different node image than KIND_NODE_IMAGE"
+    return "" if _running(nodes) else "did not start again"
 
 
 def _running(nodes: list[str]) -> bool:
@@ -79,9 +81,8 @@ def _running(nodes: list[str]) -> bool:
         try:
             engine.docker("start", *stopped)
             kind("export", "kubeconfig", "--name", NAME, "--kubeconfig", KUBECONFIG)
-            kubectl = [find("kubectl"), "--kubeconfig", KUBECONFIG]
-            ready = ["wait", "node", "--all", "--for=condition=Ready", "--timeout=5s"]
-            wait_for("the nodes", lambda: run([*kubectl, *ready]), timeout_seconds=120, remedy="")
+            ready = ("wait", "node", "--all", "--for=condition=Ready", "--timeout=5s")
+            wait_for("the nodes", lambda: Access(KUBECONFIG).kubectl(*ready), timeout_seconds=120, remedy="")
         except Failure:
             return False
     return True
@@ -117,17 +118,15 @@ def _copy_kubectl(node: str) -> None:
         engine.docker("cp", f"{node}:/usr/bin/kubectl", target)
 
 
-def _use_local_volumes() -> None:
+def _use_local_volumes(access: Access) -> None:
     """Let the default StorageClass create `local` volumes; the kubelet measures no hostPath volumes, kind's default."""
-    annotate = ["annotate", "storageclass", "standard", "defaultVolumeType=local", "--overwrite"]
-    run([find("kubectl"), "--kubeconfig", KUBECONFIG, *annotate])
+    access.kubectl("annotate", "storageclass", "standard", "defaultVolumeType=local", "--overwrite")
 
 
-def _install_metrics_server() -> None:
-    kubectl = [find("kubectl"), "--kubeconfig", KUBECONFIG]
+def _install_metrics_server(access: Access) -> None:
     with step("install metrics-server"):
-        run([*kubectl, "apply", "--server-side", "--force-conflicts", "-f", METRICS_SERVER])
-        run([*kubectl, "rollout", "status", "deployment/metrics-server", "--namespace=kube-system", "--timeout=180s"])
+        access.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(METRICS_SERVER))
+        access.kubectl("rollout", "status", "deployment/metrics-server", "--namespace=kube-system", "--timeout=180s")
 
 
 def status() -> str:

@@ -77,10 +77,11 @@ def _build_programs(context: Path) -> None:
         shutil.copy(source, context)
     for name in ENTRY_POINTS:
         (context / name).symlink_to("kubernetes")
-    _build_text(context, f"FROM {_root_image()}\nCOPY . /usr/local/bin/\n", PROGRAMS_IMAGE)
+    _build_text(context, f"FROM {root_image()}\nCOPY . /usr/local/bin/\n", PROGRAMS_IMAGE)
 
 
-def _root_image() -> str:
+def root_image() -> str:
+    """Return the image of Debian's packages that the nodes start from; make it when it is missing."""
     image = f"localhost/node-root:{key_of([], SUITE, *PACKAGES)}"
     if not has_image(image):
         with tempfile.TemporaryDirectory(dir=CACHE) as work:
