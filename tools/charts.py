@@ -15,6 +15,8 @@ from typing import Any
 
 import yaml
 
+from tools.cluster import programs
+
 CHARTS = Path(__file__).parents[1] / "charts"
 MODEL_SERVICE = CHARTS / "model-service"
 OBSERVABILITY = CHARTS / "observability"
@@ -29,7 +31,7 @@ class HelmError(Exception):
 
 
 def program(name: str) -> str:
-    """Return the path of a tool.
+    """Return the path of a tool; build it first if PATH leads to a launcher, whose callers have time limits.
 
     Raises:
         FileNotFoundError: neither its environment variable nor PATH leads to it.
@@ -38,7 +40,12 @@ def program(name: str) -> str:
     found = shutil.which(os.environ.get(variable) or name)
     if not found:
         raise FileNotFoundError(f"{name} is not on PATH: install it, or set {variable} to its path")
-    return found
+    return _built(name) if Path(found).parent.parent == programs.LAUNCHERS else found
+
+
+@functools.cache
+def _built(name: str) -> str:
+    return str(programs.program(name))
 
 
 def render(

@@ -3,6 +3,9 @@
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from tools import charts
 from tools.cluster import programs
 
 
@@ -30,3 +33,15 @@ def test_launcher_runs_in_the_folder_of_its_caller_and_becomes_a_link(tmp_path: 
         assert done.returncode == 0, done.stderr
         assert "0 rules found" in done.stdout
         assert launcher.resolve().parent == programs.promtool()
+
+
+def test_launcher_is_replaced_by_its_program_before_a_caller_with_a_time_limit_runs_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(programs, "LAUNCHERS", tmp_path)
+    monkeypatch.setenv("PATH", str(programs.launchers()))
+
+    found = Path(charts.program("actionlint"))
+
+    assert found == programs.tools() / "actionlint"
+    assert found.is_file()
