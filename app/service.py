@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,16 @@ from app.monitoring.drift import DISTRIBUTIONS, Drift, drift_of, predict
 from app.monitoring.feedback import Feedback
 from app.monitoring.model_metrics import ModelMetrics
 from app.monitoring.payload import PayloadLog
-from app.registry.obtain import obtain
+from app.registry.copies import Copy
+from app.registry.obtain import Obtained, confirm, obtain
+from app.registry.peer_server import PeerServer
+from app.registry.peers import token_of
 from app.settings import Settings
 from app.uri import ModelFolder
 
 FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 10.0  # short, so that a pod is ready soon after MLflow is back
+CONFIRM_SECONDS = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +40,18 @@ log = logging.getLogger(__name__)
 class Loaded:
     """A loaded model with everything that belongs to this version; all of it is replaced together."""
 
-    model: Model
+    obtained: Obtained
     metrics: ModelMetrics
     reader: Reader
     coalescer: Coalescer
     payloads: PayloadLog | None  # None: payloads are not logged
     feedback: Feedback | None  # None: predictions carry no tokens, and labels are not accepted
     drift: Drift | None  # None: the model has no reference profile, or counting is off
+
+    @property
+    def model(self) -> Model:
+        """The model itself."""
+        return self.obtained.model
 
     def predict(self, rows: Cells, parameters: Parameters = NO_PARAMETERS) -> list[Any]:
         """Return one JSON value per row, as Model.predict does, and count the rows and predictions for drift."""
@@ -95,12 +104,14 @@ class Service:
         log.info("loading", extra={"uri": settings.model_uri, "most_seconds": settings.load_timeout_seconds, **where})
         started = time.monotonic()
         deadline = started + settings.load_timeout_seconds
+        patient_until = started + settings.peers_patience_seconds
         wait = FIRST_WAIT_SECONDS
         attempt = 0
         while not self._stopping.is_set():
             attempt += 1
             try:
-                loaded = _load(settings, started, deadline)
+                loaded = _load(settings, started, patient_until, deadline)
+                self._offer(loaded.obtained)
             except LoadError as error:
                 problem = error
             except Exception as error:
@@ -113,8 +124,11 @@ class Service:
                 gc.freeze()
                 seconds = round(time.monotonic() - started, 2)
                 known = loaded.model.provenance
-                log.info("ready", extra={"uri": known.uri, "version": known.version, "seconds": seconds})
+                origin = loaded.obtained.origin
+                facts = {"uri": known.uri, "version": known.version, "origin": origin, "seconds": seconds}
+                log.info("ready", extra=facts)
                 self.loaded = loaded  # last, so that no request waits for the collector
+                self._confirm(loaded)
                 return
             self._last_problem = self._sentence(problem)
             left = deadline - time.monotonic()
@@ -122,10 +136,36 @@ class Service:
                 self._give_up()
                 return
             pause = min(wait, left - FIRST_WAIT_SECONDS / 2)  # leaves the last attempt time for a response
+            if (patience := patient_until - time.monotonic()) > 0:
+                pause = min(pause, patience)  # the next attempt may take a copy
             extra = {"attempt": attempt, "retry_in_seconds": round(pause, 1), "seconds_left": round(left)}
             log.warning(self._last_problem, extra=extra)
             self._stopping.wait(pause)
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+
+    def _offer(self, obtained: Obtained) -> None:
+        """Offer the model to the other pods of the release."""
+        settings, copy = self.settings, obtained.copy
+        if not settings.peers_host or copy is None:
+            return
+
+        def offered() -> Copy:
+            return (self.loaded and self.loaded.obtained.copy) or copy
+
+        try:
+            PeerServer(settings.peers_port, token_of(settings), obtained.folder, offered).start()
+        except OSError as error:
+            log.warning("other pods cannot copy the model from this one: port %s: %s", settings.peers_port, error)
+
+    def _confirm(self, loaded: Loaded) -> None:
+        """Ask the registry for the version of a copy, until it names the one that is served."""
+        while not loaded.obtained.confirmed and not self._stopping.wait(CONFIRM_SECONDS):
+            try:
+                loaded = replace(loaded, obtained=confirm(self.settings, loaded.obtained, time.monotonic() + 10))
+            except LoadError as error:
+                log.info("the registry does not confirm the model: %s", error)
+            loaded.metrics.confirmed.set(loaded.obtained.confirmed)
+            self.loaded = loaded
 
     def _give_up(self) -> None:
         log.error(self._last_problem)
@@ -139,23 +179,25 @@ class Service:
         return f"Cannot load {settings.model_uri}{where}: {error}."
 
 
-def _load(settings: Settings, started: float, deadline: float) -> Loaded:
+def _load(settings: Settings, started: float, patient_until: float, deadline: float) -> Loaded:
     """Load the model and build everything that belongs to it.
 
     Raises:
         LoadError: The model could not be loaded, or the settings do not suit it.
     """
-    model = obtain(settings, deadline)
+    obtained = obtain(settings, deadline, patient_until)
+    model = obtained.model
     sampled = settings.payload_sample_ratio > 0
     payloads = PayloadLog(settings, model.provenance, model.signature.names) if sampled else None
     feedback = Feedback(model, settings) if settings.feedback_keys_dir else None
     drift = drift_of(model, settings.drift_max_features)
-    metrics = ModelMetrics(model, time.monotonic() - started)
+    metrics = ModelMetrics(model, obtained.origin, time.monotonic() - started)
+    metrics.confirmed.set(obtained.confirmed)
     reader = Reader(model.signature, settings.max_rows)
     coalescer = Coalescer(partial(predict, model, drift), metrics.predict.observe)
     if drift:
         DISTRIBUTIONS.add(drift)
-    return Loaded(model, metrics, reader, coalescer, payloads, feedback, drift)
+    return Loaded(obtained, metrics, reader, coalescer, payloads, feedback, drift)
 
 
 def leave_message(path: Path, sentence: str) -> None:

@@ -61,6 +61,20 @@ class Settings(BaseSettings):
     cache_dir: Path = Field(
         default=Path("/var/cache/model-service"), description="Folder for downloads, used only by this process."
     )
+    peers_host: str = Field(
+        default="",
+        description="Host name that leads to the other pods of the release, which offer each other the model; empty: "
+        "pods obtain it from MLflow only.",
+    )
+    peers_port: int = Field(default=8001, ge=1, le=65535, description="Port on which pods offer each other the model.")
+    peers_patience_seconds: float = Field(
+        default=10,
+        ge=0,
+        description="Seconds without a response from MLflow after which a copy of an earlier rollout is served.",
+    )
+    revision: str = Field(
+        default="", description="ReplicaSet of the pod, whose pods serve one version; empty outside Kubernetes."
+    )
     load_timeout_seconds: float = Field(
         default=120, gt=0, description="Time limit for loading the model, in seconds, after which the process exits."
     )

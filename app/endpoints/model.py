@@ -27,4 +27,6 @@ async def describe_model(request: Request) -> dict[str, Any]:
         "image": settings.image,
         "packages": {"numpy": numpy.__version__, "xgboost": booster.version()},
     }
-    return service.loaded.model.document() | {"service": process}
+    obtained = service.loaded.obtained
+    origin = {"origin": obtained.origin, "confirmed": obtained.confirmed}
+    return obtained.model.document() | origin | {"service": process}

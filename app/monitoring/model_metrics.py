@@ -24,6 +24,12 @@ ROW_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _MODEL = ("model_name", "model_version")
 
 MODEL_INFO = Gauge("model_info", "Loaded model; always 1.", [*_MODEL, "run_id", "sha256"])
+CONFIRMED = Gauge(
+    "model_origin_confirmed",
+    "1 if the registry named this version to this process; 0 if it serves a copy, and the registry is unreachable or "
+    "names a different version.",
+    [*_MODEL, "origin"],
+)
 TRAINED = Gauge("model_trained_timestamp_seconds", "Unix time at which the model was logged.", _MODEL)
 LOADED = Gauge("model_loaded_timestamp_seconds", "Unix time at which this process loaded the model.", _MODEL)
 LOAD_SECONDS = Gauge("model_load_duration_seconds", "Time that loading the model took, in seconds.", _MODEL)
@@ -46,7 +52,7 @@ STAGE_SECONDS = Histogram(
 class ModelMetrics:
     """The children of one model's metrics, created once because a lookup costs more than an increment."""
 
-    def __init__(self, model: Model, load_seconds: float) -> None:
+    def __init__(self, model: Model, origin: str, load_seconds: float) -> None:
         labels = (model.provenance.name, model.provenance.version)
         self._predictions, self._rows = PREDICTIONS.labels(*labels), observations(ROWS.labels(*labels))
         self.explanations = EXPLANATIONS.labels(*labels)
@@ -57,6 +63,7 @@ class ModelMetrics:
             observations(STAGE_SECONDS.labels(*labels, stage)) for stage in STAGES
         )
         MODEL_INFO.labels(*labels, model.provenance.run_id, model.sha256).set(1)
+        self.confirmed = CONFIRMED.labels(*labels, origin)
         LOADED.labels(*labels).set(model.loaded_at.timestamp())
         LOAD_SECONDS.labels(*labels).set(load_seconds)
         if model.trained_at:

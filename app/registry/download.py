@@ -2,8 +2,6 @@
 
 import hashlib
 import logging
-import os
-import shutil
 import time
 from itertools import chain
 from pathlib import Path
@@ -14,10 +12,9 @@ from app.model.digest import DIGEST_TAG, EXAMPLE_FILE, FILES_TAG, MLMODEL_FILE, 
 from app.model.files import ModelFiles, Provenance, mlmodel_of, model_file_of, xgboost_flavor
 from app.registry.artifacts import PROXY, Artifacts, artifacts_of
 from app.registry.client import RegistryClient, UnknownError, too_large
+from app.registry.copies import MOST_FILES, File, folder_of, new_folder
 from app.registry.resolve import pairs, provenance_of, resolve
 from app.uri import RegisteredModel
-
-MOST_FILES = 10_000
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +27,8 @@ def fetch(
     *,
     most_bytes: int,
     whole: bool = False,
-) -> tuple[Path, Provenance]:
-    """Resolve `wanted`, download its files below `cache` and return their folder.
+) -> tuple[Path, Provenance, dict[str, File]]:
+    """Resolve `wanted`, download its files below `cache`, and return their folder, its origin and the files by path.
 
     Args:
         client: Client of the MLflow server.
@@ -50,29 +47,19 @@ def fetch(
     provenance = provenance_of(client, wanted, served_name, found)
     begin = time.monotonic()
     artifacts = artifacts_of(client, found | {"name": wanted.name})
-    target = cache / f"{wanted.name}-{version}"
-    partial = cache / f"{target.name}.partial"
-    try:
-        # Only this process uses the cache, so files that an earlier container left in it can be removed.
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    target = folder_of(cache, wanted.name, version)
+    with new_folder(target) as partial:  # the folder exists only once it is complete and verified
         download = _Download(artifacts, partial, most_bytes)
         save = _save_everything if whole else _save_deciding
         save(artifacts, download, version)
         digests = download.digests
         checked = _check(digests, ModelFiles(partial).model_file, pairs(found.get("tags")))
-        size = sum((partial / path).stat().st_size for path in digests)
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(partial, target)  # the folder exists only once it is complete and verified
-    except OSError as error:
-        cause = f"the download cannot be written to {cache} ({error.strerror})"
-        raise LoadError(cause, "set MODEL_SERVICE_CACHE_DIR to a writable folder with enough space") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    facts = {"files": list(digests), "bytes": size, "folder": str(target)}
+        files = {path: File((partial / path).stat().st_size, sha256) for path, sha256 in digests.items()}
+    size = sum(file.bytes for file in files.values())
+    facts = {"files": list(files), "bytes": size, "folder": str(target)}
     seconds = round(time.monotonic() - begin, 3)
     log.info("model downloaded", extra=facts | {"seconds": seconds, "digest": checked})
-    return target, provenance
+    return target, provenance, files
 
 
 class _Download:

@@ -129,7 +129,7 @@ def test_each_step_from_start_to_shutdown_is_one_log_line(saved: Path, tmp_path:
         else {"rows": 1, "rows_of": "missing values, because the model has no input example"}
     )
     assert 0 < ready.pop("seconds") < 10
-    assert ready == {"uri": saved.as_uri(), "version": digest[:12]}
+    assert ready == {"uri": saved.as_uri(), "version": digest[:12], "origin": "folder"}
     assert draining == {"connections": 0, "most_seconds": 30}
     assert 0 <= ended["seconds"] < 10
 

@@ -12,12 +12,17 @@ from tools.charts import MODEL_SERVICE, Values, render
 PREFIX = "MODEL_SERVICE_"
 # mypy does not know that the environment provides the required fields.
 NOTHING: dict[str, Any] = {}
+REGISTERED: dict[str, Any] = {
+    "model": {"uri": "models:/churn@champion"},
+    "mlflow": {"trackingUri": "https://mlflow.example"},
+}
 
 
 def settings(monkeypatch: pytest.MonkeyPatch, values: Values) -> Settings:
     """Return the settings that the service reads in a pod of the chart."""
     for name, value in environment(render(MODEL_SERVICE, values)).items():
-        monkeypatch.setenv(name, value)
+        if isinstance(value, str):  # else the kubelet provides it
+            monkeypatch.setenv(name, value)
     return Settings(**NOTHING)
 
 
@@ -34,6 +39,36 @@ def test_chart_and_service_have_the_same_defaults(monkeypatch: pytest.MonkeyPatc
     differing = {name for name, field in Settings.model_fields.items() if getattr(read, name) != field.default}
 
     assert differing == {"model_uri", "app_name", "image"}
+
+
+def test_pods_of_a_registered_model_find_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = render(MODEL_SERVICE, REGISTERED, release="churn", namespace="models")
+    (service,) = (each for each in objects if each["metadata"]["name"] == "churn-model-service-peers")
+    (port,) = service["spec"]["ports"]
+    pod = next(each for each in objects if each["kind"] == "Deployment")["spec"]["template"]
+    ports = {each["name"]: each["containerPort"] for each in pod["spec"]["containers"][0]["ports"]}
+
+    for name, value in environment(objects).items():
+        if isinstance(value, str):
+            monkeypatch.setenv(name, value)
+    read = Settings(**NOTHING)
+
+    assert read.peers_host == f"{service['metadata']['name']}.{service['metadata']['namespace']}"
+    assert (port["port"], ports[port["targetPort"]]) == (read.peers_port, read.peers_port)
+    assert service["spec"]["clusterIP"] == "None"
+    assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    revision = environment(objects)["MODEL_SERVICE_REVISION"]
+    assert revision == {"fieldRef": {"fieldPath": "metadata.labels['pod-template-hash']"}}
+
+
+@pytest.mark.parametrize(
+    "values", [MINIMAL, {**REGISTERED, "model": {**REGISTERED["model"], "peers": {"enabled": False}}}]
+)
+def test_pods_without_a_registry_or_peers_have_no_second_port(values: Values) -> None:
+    objects = render(MODEL_SERVICE, values)
+
+    assert not [each for each in objects if each["metadata"]["name"].endswith("-peers")]
+    assert not [name for name in environment(objects) if "PEERS" in name or "REVISION" in name]
 
 
 def test_values_reach_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,6 +150,8 @@ def table(objects: dict[str, list[dict[str, Any]]]) -> dict[str, tuple[Connectio
         "service to MLflow": (http(service, mlflow), True),
         "service to another port of MLflow's namespace": (tcp(service, pod(MONITORING, app="prometheus"), 9090), False),
         "service to the collector": (tcp(service, pod("tracing", app="collector"), 4318), True),
+        "service to the service's other pods": ((service, service, 8001, "peers", "TCP"), True),
+        "client to the port of the service's other pods": ((friend, service, 8001, "peers", "TCP"), False),
         "service to another pod": (tcp(service, other, 8000), False),
         "service to an address outside": (tcp(service, outside, 443), False),
         "pod without a policy to another": (tcp(other, friend, 8000), True),

@@ -64,7 +64,7 @@ def load(options: ModelOptions, work: Path) -> BoosterModel:
     except ValidationError as error:
         raise InputError(describe(error).replace("The service", "The model").replace("MODEL_SERVICE_", "")) from None
     try:
-        model = obtain(service, time.monotonic() + _LOAD_SECONDS)
+        model = obtain(service, time.monotonic() + _LOAD_SECONDS).model
     except LoadError as error:
         wrong = InputError if not error.retryable else TrackingError
         raise wrong(f"Cannot load {uri}: {error}.") from None

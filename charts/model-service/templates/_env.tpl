@@ -21,7 +21,7 @@ in: root context   out: YAML list
   "LOAD_TIMEOUT_SECONDS" .Values.model.loadTimeoutSeconds
   "MODEL_MAX_BYTES" .Values.model.maxBytes
 -}}
-{{- range $key, $value := omit .Values.model "categories" "loadTimeoutSeconds" "maxBytes" }}{{ $_ := set $settings (printf "MODEL_%s" (upper $key)) $value }}{{ end -}}
+{{- range $key, $value := omit .Values.model "categories" "loadTimeoutSeconds" "maxBytes" "peers" }}{{ $_ := set $settings (printf "MODEL_%s" (upper $key)) $value }}{{ end -}}
 {{- with .Values.model.categories }}{{ $_ := set $settings "MODEL_CATEGORIES" . }}{{ end -}}
 {{- range $key, $value := omit $api "auth" "feedback" "pages" }}{{ $_ := set $settings (snakecase $key | upper) $value }}{{ end -}}
 {{- if ($api.auth).existingSecret }}{{ $_ := set $settings "API_KEYS_DIR" "/etc/model-service/api-keys" }}{{ end -}}
@@ -33,11 +33,20 @@ in: root context   out: YAML list
 {{- $settings = merge $settings (dict "PAYLOAD_SAMPLE_RATIO" .sampleRatio "PAYLOAD_REDACT" .redact) -}}
 {{- end -}}
 {{- end -}}
+{{- with include "model-service.peers" . -}}
+{{- $settings = merge $settings (dict "PEERS_HOST" . "PEERS_PATIENCE_SECONDS" $.Values.model.peers.patienceSeconds) -}}
+{{- end -}}
 {{- range $name, $value := $settings }}
 {{- if not (kindIs "invalid" $value) }}
 - name: MODEL_SERVICE_{{ $name }}
   value: {{ kindIs "string" $value | ternary $value (toJson $value) | quote }}
 {{- end }}
+{{- end }}
+{{- if include "model-service.peers" . }}
+- name: MODEL_SERVICE_REVISION
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.labels['pod-template-hash']
 {{- end }}
 {{- with .Values.mlflow.caBundle }}
 {{- if .existingConfigMap }}

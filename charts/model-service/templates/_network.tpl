@@ -1,4 +1,14 @@
 {{/*
+model-service.peers: host name of the Service through which pods obtain the model from each other.
+in: root context   out: "<fullname>-peers.<namespace>", or "" if they do not
+*/}}
+{{- define "model-service.peers" -}}
+{{- if and (hasPrefix "models:/" .Values.model.uri) (.Values.model.peers).enabled -}}
+{{- printf "%s-peers.%s" (include "model-service.fullname" .) (include "model-service.namespace" .) -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
 model-service.egress: egress rules for DNS, for servers and from `networkPolicy.extraEgress`. Policies apply to pods, not
 Services: a host `<service>.<namespace>.svc…` allows that namespace, a bare name the release's own, any other all pods and
 addresses except link-local ones, where clouds serve credentials.

@@ -76,7 +76,9 @@ def server(
 def fetch(address: str, tmp_path: Path, seconds: float = 20, most_bytes: int = 10**7) -> tuple[Path, Provenance]:
     settings = settings_for("models:/m/1", tmp_path, mlflow_tracking_uri=address)
     client = RegistryClient(settings, time.monotonic() + seconds)
-    return registry.fetch(client, RegisteredModel("m", "1", ""), "m", settings.cache_dir, most_bytes=most_bytes)
+    wanted = RegisteredModel("m", "1", "")
+    folder, provenance, _ = registry.fetch(client, wanted, "m", settings.cache_dir, most_bytes=most_bytes)
+    return folder, provenance
 
 
 def refusal(prepared: Answers, tmp_path: Path) -> LoadError:

@@ -54,7 +54,7 @@ def test_registered_model_is_served(
     assert model["parameters"] == {"max_depth": "3"}
     assert model["metrics"] == {"auc": 0.9}
     assert model["environment"] == {"python": "3.13.0"}
-    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [f"{MODEL}-1"]
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [f"{MODEL}-1", "record.json"]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def test_folder_model_file_is_read_once(saved: Path, tmp_path: Path, flavor: str
     settings = settings_for(saved.as_uri(), tmp_path, model_flavor=flavor, model_name="m")
 
     with audited("open") as paths, warnings.catch_warnings(action="ignore"):
-        model = obtain(settings, time.monotonic() + 60)
+        model = obtain(settings, time.monotonic() + 60).model
 
     assert paths.count(str(saved / MODEL_FILE)) == 1
     assert (model.provenance.name, model.provenance.version) == ("m", model.sha256[:12])
