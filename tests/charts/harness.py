@@ -16,6 +16,12 @@ data:
 
 # The smallest values with which charts/model-service renders.
 MINIMAL: Values = {"model": {"uri": "file:///models/example"}}
+# Every pod and address, except those of the clouds' metadata servers, which serve credentials.
+ANYWHERE = [
+    {"namespaceSelector": {}},
+    {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
+    {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10", "fd00:ec2::/32", "fd20:ce::/32"]}},
+]
 
 
 def rendered(values: Values | None = None, release: str = "demo") -> list[Object]:

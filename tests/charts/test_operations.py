@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.charts.harness import container, environment, only, pod_specs, pod_template, rendered
+from tests.charts.harness import ANYWHERE, container, environment, only, pod_specs, pod_template, rendered
 from tools.charts import HelmError, Object, Values
 
 KEYS = "/etc/model-service/api-keys"
@@ -129,6 +129,8 @@ def test_network_policy_allows_egress_to_the_collector(endpoint: str, port: int,
     rule: Object = {"ports": [{"port": port}]}
     if namespace:
         rule["to"] = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}]
+    else:
+        rule["to"] = ANYWHERE
 
     assert egress({"monitoring": {"tracing": {"otlpEndpoint": endpoint}}}) == [rule]
 
@@ -138,7 +140,7 @@ def test_network_policy_allows_egress_to_mlflow_and_collector() -> None:
 
     found = egress({**mlflow, "monitoring": {"tracing": {"otlpEndpoint": COLLECTOR}}})
 
-    assert [rule["ports"][0]["port"] for rule in found] == [5000, 4318]
+    assert [rule["ports"][0]["port"] for rule in found] == [5000, 4318, 8001]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.charts.harness import environment, kinds, only, pod_template, rendered
+from tests.charts.harness import ANYWHERE, environment, kinds, only, pod_template, rendered
 from tools.charts import Object, Values
 
 GATEWAY: Values = {"enabled": True, "parentRefs": [{"name": "public", "namespace": "gateways"}]}
@@ -141,14 +141,6 @@ def test_policy_allows_only_dns_for_a_local_model() -> None:
     assert rules[0]["to"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}]
 
 
-# Every pod and address, except those of the clouds' metadata servers, which serve credentials.
-ANYWHERE = [
-    {"namespaceSelector": {}},
-    {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
-    {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10", "fd00:ec2::/32", "fd20:ce::/32"]}},
-]
-
-
 @pytest.mark.parametrize(
     ("uri", "namespace", "port"),
     [
@@ -174,7 +166,7 @@ def test_policy_takes_the_mlflow_port_and_extra_egress() -> None:
     rules = policy(tracked("http://mlflow:80"), mlflowPort=5000, extraEgress=[more])["egress"]
 
     assert rules[1]["ports"] == [{"port": 5000}]
-    assert rules[2:] == [more]
+    assert rules[2] == more
 
 
 def test_policy_denies_egress_without_dns() -> None:
