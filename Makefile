@@ -17,8 +17,12 @@ down: ## Remove the cluster, but keep the build cache
 status: ## Show what runs, and the cause of what does not
 	@$(PYTHON) -m tools.cluster status
 
+# What needs no cluster runs two at a time. The tests on the cluster measure requests under load, so they run alone.
 test: lint types up ## Run all tests
-	@$(RUN) python -m pytest -m "not long"
+	@failed=0; \
+	$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=line unit charts delivery || failed=1; \
+	$(RUN) python -m pytest -m "not long" tests/e2e || failed=1; \
+	exit $$failed
 
 test-long: up ## Run the long soaks and drills
 	@$(RUN) python -m pytest -m long

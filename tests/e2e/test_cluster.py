@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,8 +48,13 @@ def processes(word: str) -> list[int]:
 def assert_ready(access: Access) -> None:
     access.kubectl("wait", "node", "--all", "--for=condition=Ready", "--timeout=120s")
     access.kubectl("rollout", "status", "deployment", "--namespace", NAMESPACE, "--timeout=180s")
-    with access.forward(SERVICE, 80, NAMESPACE) as url:
-        assert http(f"{url}/predict", http(f"{url}/model")["input_example"])["predictions"]
+
+    def predicts() -> Any:
+        with access.forward(SERVICE, 80, NAMESPACE) as url:
+            return http(f"{url}/predict", http(f"{url}/model")["input_example"])["predictions"]
+
+    # A node is Ready until its kubelet is missed, so a kubelet that starts again may refuse the first connections.
+    wait_for("a prediction", predicts, timeout_seconds=60, remedy="See the pods' logs.")
 
 
 def test_kubeconfig_is_private() -> None:
