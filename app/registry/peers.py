@@ -19,6 +19,7 @@ from app.settings import Settings
 
 MODEL_PATH, FILES_PATH = "/v1/model", "/v1/files/"
 TOKEN_HEADER = "X-Model-Service-Token"  # noqa: S105 - the name of a header
+RESOLVER = Path("/etc/resolv.conf")
 MOST_ASKED = 8
 ANSWER_SECONDS = 2.0  # a pod of a lost node does not answer at all
 MOST_JSON_BYTES = 4 * 1024 * 1024
@@ -33,6 +34,21 @@ def token_of(settings: Settings) -> str:
     """
     secret = settings.tracking_token.get_secret_value() or "\n".join(settings.tracking_user).strip()
     return hmac.new(secret.encode(), settings.peers_host.encode(), "sha256").hexdigest() if secret else ""
+
+
+def full_name(host: str, resolver: str) -> str:
+    """Return the absolute name of a Service.
+
+    The resolver would try a relative name that does not exist in each of its search domains and then outside the
+    cluster, which takes seconds if no server answers there.
+
+    Args:
+        host: `<service>.<namespace>`; any other name is returned as it is.
+        resolver: Content of /etc/resolv.conf, whose search domains include `svc.<cluster domain>`.
+    """
+    words = [word for line in resolver.splitlines() if line.startswith("search") for word in line.split()[1:]]
+    domain = next((word for word in words if word.startswith("svc.")), "")
+    return f"{host}.{domain.rstrip('.')}." if domain and host.count(".") == 1 else host
 
 
 class Peers:
@@ -91,8 +107,11 @@ class Peers:
 
     def _addresses(self) -> list[str]:
         """Return the addresses of at most `MOST_ASKED` pods; without a ready pod the name does not exist."""
+        if not self._host:
+            return []
         try:
-            found = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM) if self._host else []
+            name = full_name(self._host, RESOLVER.read_text())
+            found = socket.getaddrinfo(name, self._port, type=socket.SOCK_STREAM)
         except OSError:
             return []
         addresses = sorted({str(each[4][0]) for each in found})

@@ -20,7 +20,7 @@ from app.model.contract import MODEL_FILE
 from app.registry import copies
 from app.registry.copies import Copy, read_copy
 from app.registry.peer_server import PeerServer
-from app.registry.peers import MODEL_PATH, TOKEN_HEADER, Peers, token_of
+from app.registry.peers import MODEL_PATH, TOKEN_HEADER, Peers, full_name, token_of
 from app.settings import Settings
 from tests.app.harness import MODEL, logged, settings_for
 from tests.app.registry.test_download import call
@@ -304,3 +304,21 @@ def test_four_slow_readers_do_not_keep_others_from_starting(offer: tuple[Setting
         document, _ = start(settings)
 
     assert document["origin"] == "registry"
+
+
+@pytest.mark.parametrize(
+    ("host", "search", "expected"),
+    [
+        (
+            "a-peers.models",
+            "models.svc.cluster.local svc.cluster.local cluster.local",
+            "a-peers.models.svc.cluster.local.",
+        ),
+        ("a-peers.models", "models.svc.k8s.example. svc.k8s.example.", "a-peers.models.svc.k8s.example."),
+        ("a-peers.models", "example.com", "a-peers.models"),
+        ("localhost", "models.svc.cluster.local svc.cluster.local", "localhost"),
+        ("10.0.0.7", "models.svc.cluster.local svc.cluster.local", "10.0.0.7"),
+    ],
+)
+def test_name_of_the_service_is_not_searched_outside_the_cluster(host: str, search: str, expected: str) -> None:
+    assert full_name(host, f"nameserver 10.96.0.10\nsearch {search}\noptions ndots:5\n") == expected
