@@ -80,10 +80,11 @@ def test_train_has_no_option_that_moves_an_alias(
 
     with pytest.raises(SystemExit) as flag:
         main(["train", URI, "--alias=champion"])
+    said = capsys.readouterr().err
     file = run(URI, f"--config={tmp_path}/options.yaml")
 
     assert flag.value.code == 2
-    assert "unrecognized arguments: --alias=champion" in capsys.readouterr().err
+    assert "unrecognized arguments: --alias=champion" in said
     assert (file.code, file.messages) == (2, ["alias is not an option of this command"])
 
 

@@ -170,7 +170,7 @@ def test_different_library_version_is_named(server: Server, version: dict[str, A
         ("models:/churn@champion", 2, "'models:/churn@champion' is not models:/<name>/<version>"),
         ("no/run", 2, "'no/run' is neither models:/<name>/<version> nor the ID of a run."),
         ("0123456789abcdef", 2, "The run 0123456789abcdef has no registered version."),
-        ("models:/nobody/1", 1, "nobody"),
+        ("models:/nobody/1", 2, "nobody"),
     ],
 )
 def test_bad_target_is_one_sentence(reproduce: Reproduce, target: str, code: int, problem: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from training.data.dataset import Data, DataSpec, SplitSpec, load
 from training.data.split import split
-from training.errors import InputError
+from training.errors import InputError, TrainingError
 
 CHURN = "age,plan,member,visits,churn\n" + "".join(
     f"{20 + i}.5,{('basic', 'plus', '')[i % 3]},{('true', 'false')[i % 2]},{i % 4},{('yes', 'no')[i % 2]}\n"
@@ -173,21 +173,22 @@ def test_text_among_numbers_may_be_a_category(table: Callable[..., Data]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("source", "problem"),
+    ("source", "code", "problem"),
     [
-        ("no/such/file.csv", "is not a file. The built-in data sets are breast_cancer"),
-        ("ftp://host/file.csv", "ftp:// is not supported"),
-        ("http://me:secret@host/x.csv", "credentials do not belong in the URI of host"),
-        ("http://127.0.0.1:9/x.csv", "cannot be read: [Errno 111] Connection refused"),
-        ("{web}/none.csv?signature=secret", "/none.csv cannot be read: the server answers 404"),
+        ("no/such/file.csv", 2, "is not a file. The built-in data sets are breast_cancer"),
+        ("ftp://host/file.csv", 2, "ftp:// is not supported"),
+        ("http://me:secret@host/x.csv", 2, "credentials do not belong in the URI of host"),
+        ("http://127.0.0.1:9/x.csv", 1, "cannot be read: Connection refused"),
+        ("{web}/none.csv?signature=secret", 2, "/none.csv cannot be read: the server answers 404"),
     ],
 )
-def test_missing_source_is_refused(web: str, source: str, problem: str) -> None:
-    with pytest.raises(InputError) as refused:
+def test_missing_source_is_refused(web: str, source: str, code: int, problem: str) -> None:
+    with pytest.raises(TrainingError) as refused:
         load(DataSpec(source=source.format(web=web), target="y"))
 
     assert problem in str(refused.value)
     assert "secret" not in str(refused.value)
+    assert refused.value.exit_code == code
 
 
 @pytest.mark.parametrize(
