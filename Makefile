@@ -1,5 +1,7 @@
 # The commands that people and CI use. Tools that are used less often have a --help of their own (CONTRIBUTING.md).
 .DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
 PYTHON := tools/python
 # The project's Python, Helm, kubectl and the linters on PATH, and the cluster's kubeconfig when it is up.
 RUN := $(PYTHON) -m tools.cluster exec
@@ -17,10 +19,13 @@ down: ## Remove the cluster, but keep the build cache
 status: ## Show what runs, and the cause of what does not
 	@$(PYTHON) -m tools.cluster status
 
-# What needs no cluster runs two at a time. The tests on the cluster measure requests under load, so they run alone.
+# What needs no cluster runs side by side, each line with its name. Tests on the cluster measure load and run alone.
+named = | while IFS= read -r line; do echo "$(1) | $$line"; done
 test: lint types up ## Run all tests
 	@failed=0; \
-	$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=line unit charts delivery || failed=1; \
+	$(MAKE) --no-print-directory unit 2>&1 $(call named,unit    ) & unit=$$!; \
+	$(MAKE) --no-print-directory --keep-going charts delivery 2>&1 $(call named,charts  ) || failed=1; \
+	wait $$unit || failed=1; \
 	$(RUN) python -m pytest -m "not long" tests/e2e || failed=1; \
 	exit $$failed
 
@@ -73,7 +78,8 @@ install-helm:
 generate: ## Write the generated files: schemas, chart READMEs, golden renders
 	@$(RUN) python -m tools.generate
 
-images-list: ## List the images of all charts, for a mirror
+# For a mirror of the images (docs/reference/platforms.md).
+images-list:
 	@$(RUN) python -m tools.image_list
 
 fmt: ## Format the Python code
