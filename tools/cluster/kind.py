@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +74,23 @@ def _fault(nodes: list[str], wanted: dict[str, Any]) -> str:
 
 
 def _running(nodes: list[str]) -> bool:
-    """Start the nodes that do not run, and return whether the API server answers then."""
+    """Start the nodes that do not run, and return whether the API server answers then.
+
+    It does not if an engine that was killed gave the nodes each other's addresses when it started them again.
+    """
     stopped = [node for node in nodes if node not in engine.docker("ps", "--format", "{{.Names}}").split()]
-    if not stopped:
-        return True
-    with step(f"start the nodes {' '.join(stopped)}"):
-        try:
-            engine.docker("start", *stopped)
-            kind("export", "kubeconfig", "--name", NAME, "--kubeconfig", KUBECONFIG)
+    access = Access(KUBECONFIG)
+    try:
+        if stopped:
+            with step(f"start the nodes {' '.join(stopped)}"):
+                engine.docker("start", *stopped)
+        kind("export", "kubeconfig", "--name", NAME, "--kubeconfig", KUBECONFIG)
+        wait_for("the API server", partial(access.kubectl, "get", "--raw=/readyz"), timeout_seconds=90, remedy="")
+        if stopped:
             ready = ("wait", "node", "--all", "--for=condition=Ready", "--timeout=5s")
-            wait_for("the nodes", lambda: Access(KUBECONFIG).kubectl(*ready), timeout_seconds=120, remedy="")
-        except Failure:
-            return False
+            wait_for("the nodes", partial(access.kubectl, *ready), timeout_seconds=120, remedy="")
+    except Failure:
+        return False
     return True
 
 
