@@ -60,7 +60,7 @@ def obtain(settings: Settings, deadline: float, patient_until: float = float("in
         provenance = Provenance(settings.served_name, version="", uri=settings.model_uri)
         return Obtained(_load(settings, source.path, provenance), "folder", source.path)
     cached, peers = remembered(settings.cache_dir, source.name), Peers(settings, deadline)
-    if settings.revision and (found := _first(_copies(settings, source, cached, peers, settings.revision))):
+    if settings.revision and (found := next(_copies(settings, source, cached, peers, settings.revision), None)):
         return found
     try:
         return _from_registry(settings, source, deadline)
@@ -69,7 +69,7 @@ def obtain(settings: Settings, deadline: float, patient_until: float = float("in
     except LoadError as error:
         if not error.retryable or time.monotonic() < patient_until:
             raise
-        if found := _first(_copies(settings, source, cached, peers, "")):
+        if found := next(_copies(settings, source, cached, peers, ""), None):
             log.warning("an earlier copy of the model is served, because the registry is unreachable: %s", error)
             return found
         raise
@@ -137,10 +137,6 @@ def _copies(
                 yield served(copy, folder, "peer")
             except LoadError as error:
                 log.warning("the model of a pod of this release is not used: %s", error, extra={"peer": address})
-
-
-def _first(found: Iterator[Obtained]) -> Obtained | None:
-    return next(found, None)
 
 
 def _load(settings: Settings, folder: Path, provenance: Provenance) -> Model:

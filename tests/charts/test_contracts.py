@@ -42,16 +42,13 @@ def test_chart_and_service_have_the_same_defaults(monkeypatch: pytest.MonkeyPatc
 
 
 def test_pods_of_a_registered_model_find_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    objects = render(MODEL_SERVICE, REGISTERED, release="churn", namespace="models")
-    (service,) = (each for each in objects if each["metadata"]["name"] == "churn-model-service-peers")
+    objects = render(MODEL_SERVICE, REGISTERED)
+    (service,) = (each for each in objects if each["metadata"]["name"] == "demo-model-service-peers")
     (port,) = service["spec"]["ports"]
     pod = next(each for each in objects if each["kind"] == "Deployment")["spec"]["template"]
     ports = {each["name"]: each["containerPort"] for each in pod["spec"]["containers"][0]["ports"]}
 
-    for name, value in environment(objects).items():
-        if isinstance(value, str):
-            monkeypatch.setenv(name, value)
-    read = Settings(**NOTHING)
+    read = settings(monkeypatch, REGISTERED)
 
     assert read.peers_host == f"{service['metadata']['name']}.{service['metadata']['namespace']}"
     assert (port["port"], ports[port["targetPort"]]) == (read.peers_port, read.peers_port)
