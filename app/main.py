@@ -21,8 +21,9 @@ from app.endpoints.explain import EXPLAIN, Explain
 from app.endpoints.feedback import FEEDBACK, FeedbackEndpoint
 from app.endpoints.predict import Predict
 from app.errors import ProblemError, problem_document, problem_response
-from app.http import auth, pages
+from app.http import auth, cors, pages
 from app.http.front import PREDICT, Front, PredictSeries
+from app.http.monitoring import MonitoringServer
 from app.http.server import make_server
 from app.http.tracing import Tracing
 from app.service import Service, leave_message
@@ -47,16 +48,23 @@ class Application(FastAPI):
             lifespan=_lifespan,
             docs_url=None,  # served by app.http.pages
             redoc_url=None,
+            redirect_slashes=False,  # a redirect would name http:// behind a proxy that terminates TLS
             telemetry={"tracing": False, "metrics": False, "logs": False},  # app.http.tracing covers more requests
         )
         self.state.service = service
         application: ASGIApp = super().__call__
         predict: ASGIApp = Predict(service)
         self.include_router(model.router)
-        self.include_router(health.router)
         if settings.pages_enabled:
             self.router.routes.extend(pages.routes())
-        self.add_route(metrics.METRICS, metrics.metrics, include_in_schema=False)
+        monitored: FastAPI = self
+        if settings.monitoring_port:
+            monitored = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+            monitored.state.service = service
+            monitored.add_exception_handler(HTTPException, _answer_http_error)
+        self.state.monitoring = MonitoringServer(monitored, service) if settings.monitoring_port else None
+        monitored.include_router(health.router)
+        monitored.add_route(metrics.METRICS, metrics.Metrics().answer, include_in_schema=False)
         # The front handles POST requests; the route rejects all other methods.
         self.router.routes.append(Route(PREDICT, predict, methods=["POST"], include_in_schema=False))
         self.router.routes.append(Route(EXPLAIN, Explain(service), methods=["POST"], include_in_schema=False))
@@ -70,6 +78,8 @@ class Application(FastAPI):
             known = auth.Keys(settings.api_keys_dir)
             application = auth.Guard(application, known, settings)
             predict = auth.Guard(predict, known, settings)
+        if settings.cors_origins:
+            application, predict = (cors.allowing(each, settings.cors_origins) for each in (application, predict))
         self.add_exception_handler(ProblemError, _answer_problem)
         self.add_exception_handler(HTTPException, _answer_http_error)
         self.add_exception_handler(Exception, _answer_bug)
@@ -113,9 +123,13 @@ def create_app(settings: Settings, on_failure: Callable[[str], None] | None = No
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    if app.state.monitoring:
+        app.state.monitoring.start()
     app.state.service.start()
     yield
     app.state.service.drain()
+    if app.state.monitoring:
+        app.state.monitoring.stop()
     if app.state.tracing:
         app.state.tracing.close()
 

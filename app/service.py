@@ -32,6 +32,7 @@ from app.uri import ModelFolder
 FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 10.0  # short, so that a pod is ready soon after MLflow is back
 CONFIRM_SECONDS = 30.0
+STUCK_SECONDS = 10.0  # without a turn of the event loop; a request holds it for milliseconds
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,17 @@ class Service:
         self._on_failure = on_failure
         self._last_problem = ""
         self._stopping = threading.Event()
+        self._turned: float | None = None
+
+    def note_loop(self) -> None:
+        """Note that the event loop of the API runs. Its server calls this several times a second."""
+        self._turned = time.monotonic()
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the event loop of the API has not run for `STUCK_SECONDS`."""
+        turned = self._turned
+        return turned is not None and not self._stopping.is_set() and time.monotonic() - turned > STUCK_SECONDS
 
     def start(self) -> None:
         """Start loading in the background."""
@@ -133,7 +145,7 @@ class Service:
             self._last_problem = self._sentence(problem)
             left = deadline - time.monotonic()
             if not problem.retryable or left <= FIRST_WAIT_SECONDS:
-                self._give_up()
+                self.fail(self._last_problem)
                 return
             pause = min(wait, left - FIRST_WAIT_SECONDS / 2)  # leaves the last attempt time for a response
             if (patience := patient_until - time.monotonic()) > 0:
@@ -167,11 +179,12 @@ class Service:
             loaded.metrics.confirmed.set(loaded.obtained.confirmed)
             self.loaded = loaded
 
-    def _give_up(self) -> None:
-        log.error(self._last_problem)
-        leave_message(self.settings.termination_message_path, self._last_problem)
+    def fail(self, sentence: str) -> None:
+        """End the process with the reason in the log and the termination message."""
+        log.error(sentence)
+        leave_message(self.settings.termination_message_path, sentence)
         if self._on_failure:
-            self._on_failure(self._last_problem)
+            self._on_failure(sentence)
 
     def _sentence(self, error: LoadError) -> str:
         settings = self.settings

@@ -17,6 +17,7 @@ from app.uri import GRAMMAR, ModelFolder, RegisteredModel, source_of
 # Dense below 10 ms, because a booster predicts one row in less than 1 ms; Prometheus' own default starts at 5 ms.
 LATENCY_BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
+_ORIGIN = re.compile(r"\*|https?://[a-z0-9.\[\]:-]+")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -152,12 +153,23 @@ class Settings(BaseSettings):
     termination_message_path: Path = Field(
         default=Path("/dev/termination-log"), description="File for the reason when the process exits with an error."
     )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Origins whose pages may call the API from a browser, as a JSON list such as "
+        '["https://shop.example.com"]; ["*"]: all; []: none.',
+    )
     api_keys_dir: Path | None = Field(
         default=None,
         description="Folder with one API key per file, one of which every client must send; empty: no key is required.",
     )
     host: str = Field(default="", description="Address to listen on; empty: all addresses, IPv4 and IPv6.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
+    monitoring_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port of /metrics and /health, which the other port then does not serve; empty: one port for all.",
+    )
     root_path: str = Field(default="", pattern="^(/[^/]+)*$", description="Path prefix that a proxy strips.")
 
     tracking_username: SecretStr = Field(
@@ -199,7 +211,14 @@ class Settings(BaseSettings):
             raise ValueError("; ".join(["the folder must contain at least one file with a usable key", *unusable]))
         return value
 
-    @field_validator("payload_redact", "model_categories", mode="before")
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_complete(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(_ORIGIN.fullmatch(each) for each in value):
+            raise ValueError('each must be "*" or an origin without a path, such as https://shop.example.com')
+        return value
+
+    @field_validator("payload_redact", "model_categories", "cors_origins", mode="before")
     @classmethod
     def _read_json(cls, value: Any) -> Any:
         return json.loads(value) if isinstance(value, str) else value
@@ -224,6 +243,13 @@ class Settings(BaseSettings):
     def _flavor_has_categories(self) -> Self:
         if self.model_categories and self.model_flavor != "xgboost":
             raise ValueError("MODEL_SERVICE_MODEL_CATEGORIES requires MODEL_SERVICE_MODEL_FLAVOR=xgboost")
+        return self
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        others = (self.port, self.peers_port) if self.peers_host else (self.port,)
+        if self.monitoring_port in others:
+            raise ValueError("MODEL_SERVICE_MONITORING_PORT must differ from the other ports")
         return self
 
     @model_validator(mode="after")

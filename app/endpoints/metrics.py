@@ -1,6 +1,9 @@
 """The endpoint GET /metrics for Prometheus."""
 
+import asyncio
 import gzip
+import time
+from collections.abc import Callable
 
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
@@ -8,17 +11,42 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 METRICS = "/metrics"
+REST = 20  # a pause after each build, as a multiple of its duration: scrapes take at most a twentieth of a CPU
 
 
-async def metrics(request: Request) -> Response:
-    """Return all metrics in the format that the scraper accepts.
+class Metrics:
+    """The metrics of this process, for use in one event loop.
 
-    The endpoint is async because sync endpoints wait for a thread: metrics would be missing during an overload.
+    Scrapes that arrive while a build has to wait share the next one, so that a flood of scrapes costs no more than a
+    few of them. Each response contains everything that was counted before its request.
     """
-    encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    content = encode(REGISTRY)
-    headers = {"Vary": "Accept, Accept-Encoding"}
-    if "gzip" in request.headers.get("accept-encoding", ""):
-        content = gzip.compress(content, compresslevel=1)
-        headers["Content-Encoding"] = "gzip"
-    return Response(content, headers=headers, media_type=content_type)
+
+    def __init__(self) -> None:
+        self._due = 0.0
+        self._next: dict[tuple[str, bool], asyncio.Task[bytes]] = {}
+
+    async def answer(self, request: Request) -> Response:
+        """Return all metrics in the format that the scraper accepts.
+
+        The endpoint is async because sync endpoints wait for a thread: metrics would be missing during an overload.
+        """
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        zipped = "gzip" in request.headers.get("accept-encoding", "")
+        key = (content_type, zipped)
+        if key not in self._next:
+            self._next[key] = asyncio.create_task(self._build(key, lambda: encode(REGISTRY)))
+        content = await asyncio.shield(self._next[key])  # one of several scrapers may disconnect
+        headers = {"Vary": "Accept, Accept-Encoding"} | ({"Content-Encoding": "gzip"} if zipped else {})
+        return Response(content, headers=headers, media_type=content_type)
+
+    async def _build(self, key: tuple[str, bool], encoded: Callable[[], bytes]) -> bytes:
+        while (left := self._due - time.monotonic()) > 0:
+            await asyncio.sleep(left)
+        del self._next[key]  # a later request needs a later build
+        begin = time.monotonic()
+        content = encoded()
+        if key[1]:
+            content = gzip.compress(content, compresslevel=1)
+        end = time.monotonic()
+        self._due = end + REST * (end - begin)
+        return content

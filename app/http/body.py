@@ -46,13 +46,17 @@ async def read(scope: Scope, receive: Receive, limit: int, seconds: float, media
         media: Accepted media types.
 
     Raises:
-        UnsupportedMediaError: The body is compressed, or its Content-Type is not accepted.
+        UnsupportedMediaError: The body is compressed, or its Content-Type is missing in a request of another site's
+            page, or not accepted.
         TooLargeError: The body exceeds the limit.
         SlowBodyError: The body did not arrive in time.
         ClientGoneError: The client closed the connection.
     """
+    host = origin = b""
+    typed = False
     for name, value in scope["headers"]:
         if name == b"content-type":
+            typed = True
             if value != b"application/json" and not media.pattern.fullmatch(value):
                 raise UnsupportedMediaError(media.remedy, media.listed)
         elif name == b"content-length":
@@ -62,6 +66,13 @@ async def read(scope: Scope, receive: Receive, limit: int, seconds: float, media
             raise UnsupportedMediaError(
                 "The body must not be compressed: send it without Content-Encoding.", media.listed
             )
+        elif name == b"host":
+            host = value
+        elif name == b"origin":
+            origin = value
+    # Browsers send such a request without asking first whether the service allows it (CORS).
+    if origin and not typed and origin.partition(b"://")[2].lower() != host.lower():
+        raise UnsupportedMediaError(f"A page of another site must send a Content-Type. {media.remedy}", media.listed)
     pieces, size = [], 0
     try:
         async with asyncio.timeout(seconds):

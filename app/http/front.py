@@ -1,4 +1,4 @@
-"""The first layer of the application: request IDs, unknown methods and the fast path of POST /predict.
+"""The first layer of the application: request IDs, Host headers, unknown methods and the fast path of POST /predict.
 
 The fast path bypasses routing and starlette-exporter, which cost more than a prediction. It updates the exporter's own
 series through children that are looked up once.
@@ -57,7 +57,7 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        identity = _identity(scope["headers"])
+        identity, hosts = _identity(scope["headers"])
         REQUEST_ID.set(identity.decode("ascii"))
         status = 500
 
@@ -69,6 +69,10 @@ class Front:
             return send(message)
 
         method = scope["method"]
+        if hosts != 1 and (hosts or scope["http_version"] != "1.0"):  # RFC 9112, 3.2
+            refusal = problem_document(HTTPStatus.BAD_REQUEST, "", f"The request has {hosts} Host headers; send one.")
+            await problem_response(refusal, {"Connection": "close"})(scope, receive, send_named)
+            return
         if method == "POST" and scope["path"] == self._path:
             begin = time.perf_counter()
             self._series.in_progress.inc()
@@ -112,11 +116,14 @@ class PredictSeries:
         duration.observe(seconds)
 
 
-def _identity(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Return the client's X-Request-ID if it has a valid form, otherwise a new one."""
+def _identity(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, int]:
+    """Return the client's X-Request-ID if it has a valid form, otherwise a new one, and the number of Host headers."""
+    identity, hosts = b"", 0
     for name, value in headers:
-        if name == b"x-request-id":
-            if _REQUEST_ID.fullmatch(value):
-                return value
-            break
-    return os.urandom(16).hex().encode("ascii")
+        if name == b"host":
+            hosts += 1
+        elif name == b"x-request-id" and not identity:
+            identity = value
+    if not _REQUEST_ID.fullmatch(identity):
+        identity = os.urandom(16).hex().encode("ascii")
+    return identity, hosts

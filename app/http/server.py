@@ -119,10 +119,12 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
 
-class Server(uvicorn.Server):
-    """uvicorn's server with timeouts for stalled clients, and an exit status of 0 after a graceful shutdown.
+class LimitedServer(uvicorn.Server):
+    """uvicorn's server with timeouts for stalled clients.
 
-    uvicorn itself raises the signal again, so that a drained pod looks like a killed one.
+    Args:
+        config: Configuration of uvicorn, whose protocol is Connection.
+        service: State of the process, with the settings.
     """
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
@@ -130,34 +132,11 @@ class Server(uvicorn.Server):
         self._service = service
         self._stalled: dict[Connection, tuple[object, float]] = {}
 
-    def handle_exit(self, sig: int, _: FrameType | None) -> None:
-        """Start draining; a second Ctrl-C does not wait for requests."""
-        self._service.drain()
-        self.force_exit = self.should_exit and sig == signal.SIGINT
-        self.should_exit = True
-
     async def on_tick(self, counter: int) -> bool:
         """Close stalled connections once a second; uvicorn calls this ten times a second."""
         if counter % 10 == 0:
             self._close_stalled()
         return await super().on_tick(counter)
-
-    async def shutdown(self, sockets: list[Any] | None = None) -> None:
-        """Announce the end of each connection with its next response, then close the idle ones."""
-        state, config = self.server_state, self.config
-        state.default_headers = [*state.default_headers, (b"connection", b"close")]
-        for connection in cast(set[Connection], state.connections):
-            if connection.cycle and not connection.cycle.response_complete:
-                connection.cycle.keep_alive = False
-        begin = time.monotonic()
-        total = self._service.settings.shutdown_seconds
-        # Logged here, because a signal handler may interrupt the writing of another line.
-        log.info("draining", extra={"connections": len(state.connections), "most_seconds": total})
-        while state.connections and time.monotonic() < begin + min(LINGER_SECONDS, total / 2) and not self.force_exit:
-            await asyncio.sleep(0.05)
-        config.timeout_graceful_shutdown = max(1, round(begin + total - time.monotonic()))
-        await super().shutdown(sockets)
-        log.info("ended", extra={"seconds": round(time.monotonic() - begin, 3)})
 
     def _close_stalled(self) -> None:
         settings, now = self._service.settings, time.monotonic()
@@ -177,6 +156,41 @@ class Server(uvicorn.Server):
                 connection.refuse(HTTPStatus.REQUEST_TIMEOUT, "The headers did not arrive in time.")
             else:
                 connection.transport.close()
+
+
+class Server(LimitedServer):
+    """The server of the API, with an exit status of 0 after a graceful shutdown.
+
+    uvicorn itself raises the signal again, so that a drained pod looks like a killed one.
+    """
+
+    def handle_exit(self, sig: int, _: FrameType | None) -> None:
+        """Start draining; a second Ctrl-C does not wait for requests."""
+        self._service.drain()
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Note that the event loop runs."""
+        self._service.note_loop()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[Any] | None = None) -> None:
+        """Announce the end of each connection with its next response, then close the idle ones."""
+        state, config = self.server_state, self.config
+        state.default_headers = [*state.default_headers, (b"connection", b"close")]
+        for connection in cast(set[Connection], state.connections):
+            if connection.cycle and not connection.cycle.response_complete:
+                connection.cycle.keep_alive = False
+        begin = time.monotonic()
+        total = self._service.settings.shutdown_seconds
+        # Logged here, because a signal handler may interrupt the writing of another line.
+        log.info("draining", extra={"connections": len(state.connections), "most_seconds": total})
+        while state.connections and time.monotonic() < begin + min(LINGER_SECONDS, total / 2) and not self.force_exit:
+            await asyncio.sleep(0.05)
+        config.timeout_graceful_shutdown = max(1, round(begin + total - time.monotonic()))
+        await super().shutdown(sockets)
+        log.info("ended", extra={"seconds": round(time.monotonic() - begin, 3)})
 
 
 def make_server(app: Any, service: Service) -> Server:

@@ -26,7 +26,12 @@ DELAY_BUCKETS_SECONDS = (60, 600, 3600, 21_600, 86_400, 259_200, 604_800, 1_209_
 
 _MODEL = ("model_name", "model_version")
 
-LABELS = Counter("model_feedback_labels_total", "Labels scored.", _MODEL)
+LABELS = Counter(
+    "model_feedback_labels_total",
+    "Labels scored. Each pod remembers only the tokens that it scored itself, until it ends: a label that is sent "
+    "again to a different pod is counted again.",
+    _MODEL,
+)
 SCORES = Counter("model_feedback_scores_total", "Labels by the bin of their score.", [*_MODEL, "outcome", "bin"])
 CUMULATIVE = Counter(
     "model_feedback_scores_cumulative_total",

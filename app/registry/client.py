@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
-from urllib.request import HTTPRedirectHandler, OpenerDirector, Request, build_opener
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request, build_opener
 
 from app.errors import LoadError
+from app.registry.timed import limited
 from app.settings import Settings
 
 API = "/api/2.0"
@@ -50,6 +51,38 @@ class _NoRedirects(HTTPRedirectHandler):
         """Return None, so that no redirect is followed."""
 
 
+class _Http(HTTPHandler):
+    """A handler whose connections end at the deadline."""
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def http_open(self, req: Request) -> http.client.HTTPResponse:
+        """Send the request, as urllib defines it."""
+
+        def connection(host: str, **others: Any) -> http.client.HTTPConnection:
+            return limited(http.client.HTTPConnection(host, **others), self._deadline)
+
+        return self.do_open(connection, req)
+
+
+class _Https(HTTPSHandler):
+    """The same over TLS."""
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def https_open(self, req: Request) -> http.client.HTTPResponse:
+        """Send the request, as urllib defines it."""
+
+        def connection(host: str, **others: Any) -> http.client.HTTPConnection:
+            return limited(http.client.HTTPSConnection(host, **others), self._deadline)
+
+        return self.do_open(connection, req)
+
+
 class RegistryClient:
     """Client of one MLflow server.
 
@@ -62,7 +95,7 @@ class RegistryClient:
         self.address = settings.tracking_address
         self._deadline = deadline
         self._headers = {"User-Agent": "model-service"} | _authorization(settings)
-        self._opener: OpenerDirector = build_opener(_NoRedirects)
+        self._opener: OpenerDirector = build_opener(_NoRedirects, _Http(deadline), _Https(deadline))
 
     def get(self, path: str, /, **query: str) -> dict[str, Any]:
         """Return the JSON object at `path` below the root of the API.
@@ -136,6 +169,7 @@ class RegistryClient:
             with error:
                 raise self._refusal(error) from None
         except (OSError, http.client.HTTPException) as error:
+            self._remaining()  # raises the error for the deadline if that is the cause
             raise self._silence(error) from None
 
     def _remaining(self) -> float:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from app.errors import LoadError
 from app.registry.client import too_large
 from app.registry.copies import Copy, folder_of, new_folder, read_copy
+from app.registry.timed import limited
 from app.settings import Settings
 
 MODEL_PATH, FILES_PATH = "/v1/model", "/v1/files/"
@@ -120,7 +121,8 @@ class Peers:
     def _get(self, address: str, path: str, most: int) -> Iterator[bytes]:
         """Yield the body of a pod's answer in pieces, at most `most` bytes."""
         left = self._deadline - time.monotonic()
-        connection = http.client.HTTPConnection(address, self._port, timeout=max(0.1, min(ANSWER_SECONDS, left)))
+        timeout = max(0.1, min(ANSWER_SECONDS, left))
+        connection = limited(http.client.HTTPConnection(address, self._port, timeout=timeout), self._deadline)
         with closing(connection):
             try:
                 connection.request("GET", path, headers=self._headers)
@@ -130,8 +132,8 @@ class Peers:
                 received = 0
                 while piece := answer.read(1 << 20):
                     received += len(piece)
-                    if received > most or time.monotonic() > self._deadline:
-                        raise _failed(f"the pod {address} sends more than it announced, or takes too long")
+                    if received > most:
+                        raise _failed(f"the pod {address} sends more than it announced")
                     yield piece
             except (OSError, http.client.HTTPException) as error:
                 raise _failed(f"the pod {address} does not answer ({error or type(error).__name__})") from None

@@ -58,6 +58,11 @@ def budget(replicas: int = 2, **rule: Any) -> Values:
             {**MINIMAL, "api": {"queueTimeoutSeconds": 31}},
             "api.queueTimeoutSeconds=31 is longer than api.requestTimeoutSeconds=30",
         ),
+        (
+            MODEL_SERVICE,
+            {**MINIMAL, "api": {"corsOrigins": ["https://shop.example/cart"]}},
+            "api.corsOrigins has https://shop.example/cart, which is not an origin: use a scheme and a host",
+        ),
         (MODEL_SERVICE, {**MINIMAL, "nameOverride": "a" * 51}, "has 51 characters: shorten it to 50"),
         (MODEL_SERVICE, {**MINIMAL, "fullnameOverride": "a" * 60}, "has 60 characters: shorten it to 55"),
         (

@@ -66,3 +66,20 @@ def test_stripped_root_path_does_not_hide_the_routes(saved: Path, tmp_path: Path
             return [(await here.ask(*each)).status for each in asked]
 
     assert asyncio.run(scenario()) == [200, 200, 405]
+
+
+@pytest.mark.parametrize("path", ["/predict/", "/invocations/", "/model/", "/health/live/"])
+def test_path_with_a_slash_at_its_end_is_unknown(client: TestClient, path: str) -> None:
+    """A redirect would send clients from https:// to http:// behind a proxy that terminates TLS."""
+    method = "POST" if path in ("/predict/", "/invocations/") else "GET"
+
+    answer = client.request(method, path, follow_redirects=False)
+
+    assert (answer.status_code, "location" in answer.headers) == (404, False)
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready", "/metrics"])
+def test_head_returns_the_status_of_get_without_a_body(client: TestClient, path: str) -> None:
+    head, get = client.head(path), client.get(path)
+
+    assert (head.status_code, head.headers["content-type"]) == (get.status_code, get.headers["content-type"])

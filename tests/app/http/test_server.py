@@ -213,3 +213,22 @@ def test_reset_connection_leaves_nothing_behind(saved: Path, tmp_path: Path) -> 
         return kept
 
     assert run(saved, tmp_path, scenario, keep_alive_seconds=60)() is None
+
+
+HOST = b"Host: x\r\n"
+
+
+@pytest.mark.parametrize(("hosts", "count"), [(b"", 0), (HOST * 2, 2), (HOST + b"HOST: y\r\n", 2)])
+@pytest.mark.parametrize("request_", [PING, POST + b"\r\n" + BODY], ids=["GET", "POST"])
+def test_request_needs_exactly_one_host(saved: Path, tmp_path: Path, request_: bytes, hosts: bytes, count: int) -> None:
+    answer = run(saved, tmp_path, lambda here: exchange(here, request_.replace(HOST, hosts) + PING))
+
+    assert answer.count(b"HTTP/1.1") == 1
+    assert problem(answer)["detail"] == f"The request has {count} Host headers; send one."
+
+
+def test_http_1_0_needs_no_host(saved: Path, tmp_path: Path) -> None:
+    """Health checks of load balancers send such requests."""
+    answer = run(saved, tmp_path, lambda here: exchange(here, PING.replace(b"1.1", b"1.0").replace(HOST, b"")))
+
+    assert answer.startswith(b"HTTP/1.1 200 OK")

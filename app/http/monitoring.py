@@ -1,0 +1,64 @@
+"""The second HTTP server, for probes and scrapes only, which is not meant for clients of the API.
+
+It has a thread and an event loop of its own, so that a flood of requests to it does not hold up predictions.
+"""
+
+import asyncio
+import sys
+import threading
+from functools import partial
+from typing import Any, cast
+
+import uvicorn
+
+from app.http.server import MOST_HEAD_BYTES, Connection, LimitedServer
+from app.service import Service
+
+STOP_SECONDS = 2
+# Two threads that need the interpreter take turns after this time, instead of Python's 5 ms.
+SWITCH_SECONDS = 0.0005
+
+
+class MonitoringServer(LimitedServer):
+    """The server on `monitoring_port`.
+
+    Args:
+        app: ASGI application with the endpoints of health and metrics.
+        service: State of the process, with the settings; it fails if the port cannot be used.
+    """
+
+    def __init__(self, app: Any, service: Service) -> None:
+        settings = service.settings
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=cast(int, settings.monitoring_port),
+            http=cast(type[asyncio.Protocol], partial(Connection, MOST_HEAD_BYTES)),
+            loop="uvloop",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=settings.keep_alive_seconds,
+            timeout_graceful_shutdown=STOP_SECONDS,
+        )
+        super().__init__(config, service)
+        self._thread = threading.Thread(target=self._run_in_thread, name="monitoring", daemon=True)
+
+    def start(self) -> None:
+        """Listen, in a thread of its own."""
+        sys.setswitchinterval(SWITCH_SECONDS)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop listening, after the requests in progress."""
+        self.should_exit = True
+        self._thread.join(2 * STOP_SECONDS)
+
+    def _run_in_thread(self) -> None:
+        try:
+            self.run()
+        except SystemExit:  # uvicorn has logged the reason
+            self._service.fail(f"The monitoring port {self.config.port} cannot be used: set a free MONITORING_PORT.")
