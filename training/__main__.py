@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from training.errors import RefusedError, ResourceError, Terminated, TrainingError
+from training.memory import enough_memory
 
 # The purpose of each command. The module of the same name contains the class `Options` and the function `run(options)`,
 # which returns the JSON to print. It is imported only when it is called, because importing MLflow takes a second.
@@ -47,7 +48,8 @@ def main(argv: Sequence[str]) -> int:
         command = importlib.import_module(f"training.commands.{argv[0]}")
         options = command.Options.load(argv[0], argv[1:])
         try:
-            code, answer = 0, command.run(options)
+            with enough_memory():
+                code, answer = 0, command.run(options)
         except RefusedError as error:
             log.error("%s", error)
             code, answer = error.exit_code, error.answer

@@ -1,9 +1,9 @@
 """Options of `train`, and the specifications of data and split that follow from them."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from app.model.contract import Task
 from training.data.dataset import DataSpec, SplitSpec
@@ -56,6 +56,16 @@ class TrainOptions(Settings):
         description="Columns whose hash assigns each row to the holdout, so that models of a growing table stay "
         "comparable. * uses all columns. Empty draws the holdout from the row numbers.",
     )
+    time_column: str = Field(
+        default="",
+        description="Column with the time of each row: a number, or a date or time in ISO 8601. The latest rows are the "
+        "holdout. The column is not a feature.",
+    )
+    time_gap: str = Field(
+        default="",
+        description="Duration before the holdout and the validation part whose rows are left out, such as 7d (units s, "
+        "m, h, d, w). For a time column of numbers, a number.",
+    )
     validation_share: float = Field(
         default=0.2, gt=0, lt=0.9, description="Share of the other rows that early stopping validates on."
     )
@@ -106,11 +116,19 @@ class TrainOptions(Settings):
             raise ValueError(f"{', '.join(taken)} cannot be given here; use the option of that name if there is one")
         return params
 
+    @model_validator(mode="after")
+    def _time_alone_splits(self) -> Self:
+        if self.time_column and (self.group or self.holdout_key):
+            raise ValueError("--time-column decides the holdout alone: remove --group or --holdout-key")
+        if self.time_gap and not self.time_column:
+            raise ValueError("--time-gap needs --time-column")
+        return self
+
     @property
     def data_spec(self) -> DataSpec:
         """The data to load."""
         names = {"target", "task", "group", "positive", "drop", "categorical", "skip_unlabelled"}
-        names |= {"null_words", "holdout_key"}
+        names |= {"null_words", "holdout_key", "time_column"}
         return DataSpec(source=self.data, **self.model_dump(include=names))
 
     @property
@@ -121,6 +139,7 @@ class TrainOptions(Settings):
             holdout_share=self.holdout_share,
             validation_share=self.validation_share,
             folds=self.folds,
+            time_gap=self.time_gap,
         )
 
     @property

@@ -110,6 +110,8 @@ class ChunkedData:
                         yield table, as_text
             except OSError as error:
                 raise failure(file.path, "read", error) from None
+            except MemoryError:  # Arrow's own is also an ArrowException
+                raise
             except pa.ArrowException as error:
                 raise InputError(f"{file.path} cannot be read: {' '.join(str(error).split())}") from None
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.model.contract import ContractColumn, Task
-from training.data import preprocessing, row_hash, training_table
+from training.data import preprocessing, row_hash, row_times, training_table
 from training.data.column_names import check_names, check_present, listed
 from training.errors import InputError
 
@@ -37,6 +37,7 @@ class DataSpec(BaseModel):
     skip_unlabelled: bool = False
     null_words: tuple[str, ...] | None = None
     holdout_key: tuple[str, ...] = ()
+    time_column: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Data:
         raw_sha256: Digest of the file.
         key: Columns whose hash assigns a row to the holdout. Empty for a split by row numbers.
         key_hashes: Hash of the key of each row, shape (rows,). None without a key.
+        times: Time of each row. None without a time column.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Data:
     raw_sha256: str
     key: tuple[str, ...] = ()
     key_hashes: row_hash.Hashes | None = None
+    times: row_times.RowTimes | None = None
 
     @property
     def features(self) -> Matrix:
@@ -125,8 +128,9 @@ def load(spec: DataSpec | None = None) -> Data:
             f"--target (TRAINING_TARGET): name the column to predict, one of {listed(known.column_names)}."
         )
     asked = {"target": (target_name,), "group": (spec.group,) if spec.group else ()}
+    asked |= {"time-column": (spec.time_column,) if spec.time_column else ()}
     for option, names in (asked | {"drop": spec.drop, "categorical": spec.categorical}).items():
-        check_present(known.column_names, names, f"--{option} (TRAINING_{option.upper()})")
+        check_present(known.column_names, names, f"--{option} (TRAINING_{option.upper().replace('-', '_')})")
     if spec.task == "ranking" and not spec.group:
         raise InputError("--group (TRAINING_GROUP): a ranking needs the column that groups the rows.")
     known = preprocessing.labelled(known, target_name, skip=spec.skip_unlabelled)
@@ -138,18 +142,21 @@ def load(spec: DataSpec | None = None) -> Data:
         raise InputError("--holdout-key (TRAINING_HOLDOUT_KEY): the key of a ranking must be the column of --group.")
     hashes = row_hash.key_hashes(known, key) if key else None
     task, classes, target = preprocessing.target_of(known, target_name, spec.task, raw.classes, spec.positive)
-    features = [name for name in known.column_names if name not in {target_name, spec.group, *spec.drop}]
+    times = row_times.times_of(known, spec.time_column) if spec.time_column else None
+    others = {target_name, spec.group, spec.time_column, *spec.drop}
+    features = [name for name in known.column_names if name not in others]
     if not features:
-        raise InputError(f"{spec.source} has no feature: all columns are the target, the group or dropped.")
+        raise InputError(f"{spec.source} has no feature: all columns are the target, the group, the time or dropped.")
     columns, series = zip(
         *(preprocessing.feature(known, name, name in spec.categorical) for name in features), strict=True
     )
     frame = pd.DataFrame(dict(zip(features, series, strict=True)))
-    return Data(raw.name, spec, frame, columns, target, target_name, task, classes, groups, raw.sha256, key, hashes)
+    facts = (target, target_name, task, classes, groups, raw.sha256, key, hashes, times)
+    return Data(raw.name, spec, frame, columns, *facts)
 
 
 class SplitSpec(BaseModel):
-    """How rows are split: stratified by class, by whole groups, at random, or the holdout by a hash of a key."""
+    """How rows are split: stratified by class, by whole groups, at random, by a hash of a key, or by time."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -159,3 +166,4 @@ class SplitSpec(BaseModel):
     folds: int = Field(
         default=1, ge=1, description="Number of validation parts. 1 uses one part of `validation_share`."
     )
+    time_gap: str = Field(default="", description="Duration before each part of a split by time that is left out.")

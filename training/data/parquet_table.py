@@ -103,6 +103,8 @@ def _opened(file: TableFile) -> Iterator[ParquetFile]:
             yield reader
     except OSError as error:
         raise failure(file.path, "read", error) from None
+    except MemoryError:  # Arrow's own is also an ArrowException
+        raise
     except pa.ArrowException as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(

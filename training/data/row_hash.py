@@ -68,6 +68,8 @@ def _cells(column: pa.ChunkedArray, name: str) -> Hashes:
     try:
         encoded = cells if pa.types.is_dictionary(kind) else pc.dictionary_encode(cells)
         texts = encoded.dictionary.cast(pa.string()).to_pylist()
+    except MemoryError:  # Arrow's own is also an ArrowException
+        raise
     except pa.ArrowException:
         raise InputError(f"--holdout-key (TRAINING_HOLDOUT_KEY): column {name} has the type {kind}.") from None
     known = np.array([*(_MISSING if text is None else _text_hash(text) for text in texts), _MISSING], dtype=np.uint64)

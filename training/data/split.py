@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from training.data.dataset import Data, SplitSpec
 from training.data.row_hash import fractions
+from training.data.row_times import RowTimes, Time
 from training.errors import InputError
 
 Rows = NDArray[np.int64]
@@ -20,12 +21,21 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """Sorted row numbers by part. `folds` are pairs of training and validation rows."""
+    """Sorted row numbers by part.
 
-    rule: Literal["stratified", "grouped", "random", "hashed"]
+    Args:
+        rule: How the holdout is chosen.
+        rest: Rows to train on.
+        holdout: Rows to measure the model on.
+        folds: Pairs of training and validation rows.
+        time_from: First time of the holdout of a split by time.
+    """
+
+    rule: Literal["stratified", "grouped", "random", "hashed", "timed"]
     rest: Rows
     holdout: Rows
     folds: tuple[tuple[Rows, Rows], ...]
+    time_from: str = ""
 
     @property
     def holdout_sha256(self) -> str:
@@ -53,11 +63,13 @@ def identity(data: Data, parts: Split) -> Identity:
 def split(data: Data, spec: SplitSpec) -> Split:
     """Split rows by groups if there are any, otherwise stratified by class or at random.
 
-    If the data have a key, its hash alone decides the holdout.
+    If the data have a key, its hash alone decides the holdout. If they have times, the latest rows are the holdout.
 
     Raises:
         InputError: There are too few rows or groups for the parts.
     """
+    if data.times is not None:
+        return _by_time(data, data.times, spec)
     random = np.random.RandomState(spec.seed)
     rows = np.arange(len(data.target), dtype=np.int64)
     units: NDArray[Any] = rows if data.groups is None else data.groups
@@ -90,7 +102,7 @@ def split(data: Data, spec: SplitSpec) -> Split:
         validations += [_rows(units, [each[k :: spec.folds] for each in left]) for k in range(spec.folds)]
     folds = tuple((rest[~_chosen(len(rows), [validation])[rest]], validation) for validation in validations)
     if data.groups is not None and data.classes:
-        _all_classes(data, [rest, *(train for train, _ in folds)])
+        _all_classes(data, [rest, *(train for train, _ in folds)], "in too few groups", "another --split-seed")
     return Split(rule if data.key_hashes is None else "hashed", rest, holdout, folds)
 
 
@@ -114,6 +126,48 @@ def _by_key(
     return [each[held[each]] for each in strata], left
 
 
+def _by_time(data: Data, times: RowTimes, spec: SplitSpec) -> Split:
+    """Hold out the latest rows, and validate on the latest of the others. Rows of the same time stay together.
+
+    Several folds validate on consecutive periods, and train on the rows before each.
+    """
+    gap = times.gap(spec.time_gap)
+    rows = np.arange(len(times.values), dtype=np.int64)
+    start = _latest(times, rows, spec.holdout_share)
+    holdout, rest = rows[times.values >= start], rows[times.values < start - gap]
+    folds = []
+    if spec.folds == 1:
+        begin = _latest(times, rest, spec.validation_share)
+        folds.append(_period(times, rest, begin, None, gap))
+    else:
+        shares = [1 - k / (spec.folds + 1) for k in range(1, spec.folds + 1)]
+        begins = [_latest(times, rest, share) for share in shares]
+        folds += [_period(times, rest, begin, end, gap) for begin, end in zip(begins, [*begins[1:], None], strict=True)]
+    parts = [rest, *(train for train, _ in folds)]
+    if not all(map(len, [*parts, *(validation for _, validation in folds)])):
+        raise InputError(
+            f"--time-column (TRAINING_TIME_COLUMN): {data.spec.time_column} does not have enough different times for "
+            f"{spec.folds} fold(s); use fewer --folds or a shorter --time-gap."
+        )
+    if data.classes:
+        _all_classes(data, parts, "too late", "a smaller --holdout-share")
+    return Split("timed", rest, holdout, tuple(folds), times.text(start))
+
+
+def _latest(times: RowTimes, rows: Rows, share: float) -> Time:
+    """Return the time from which on this share of the rows lies, at least one row."""
+    ordered = np.sort(times.of(rows).values)
+    found: Time = ordered[max(0, len(ordered) - max(1, round(len(ordered) * share)))] if len(ordered) else np.int64(0)
+    return found
+
+
+def _period(times: RowTimes, rows: Rows, begin: Time, end: Time | None, gap: Time) -> tuple[Rows, Rows]:
+    """Return the rows before a period and its gap, and the rows of the period."""
+    values = times.of(rows).values
+    inside = values >= begin if end is None else (values >= begin) & (values < end)
+    return rows[values < begin - gap], rows[inside]
+
+
 def _rows(units: NDArray[Any], chosen: Sequence[Rows]) -> Rows:
     return np.flatnonzero(_chosen(int(units.max()) + 1, chosen)[units]).astype(np.int64)
 
@@ -125,11 +179,9 @@ def _chosen(count: int, numbers: Sequence[Rows]) -> NDArray[np.bool_]:
     return found
 
 
-def _all_classes(data: Data, parts: Sequence[Rows]) -> None:
+def _all_classes(data: Data, parts: Sequence[Rows], why: str, remedy: str) -> None:
     for part in parts:
         missing = set(range(len(data.classes))) - set(np.unique(data.target[part]).astype(int).tolist())
         if missing:
             name = data.classes[min(missing)]
-            raise InputError(
-                f"The class {name} is in too few groups: a training part does not contain it; try another --split-seed."
-            )
+            raise InputError(f"The class {name} is {why}: a training part does not contain it; try {remedy}.")

@@ -120,6 +120,8 @@ def _table(file: TableFile, uri: str, null_words: tuple[str, ...] | None) -> pa.
         words = NULL_WORDS if null_words is None else null_words
         table = file.table(CsvOptions(words, null_text=True, newlines_in_values=True))
         return without_words(table, null_words or (), table.column_names) if file.is_parquet else table
+    except MemoryError:  # Arrow's own is also an ArrowException
+        raise
     except (pa.ArrowException, OSError) as error:
         what = " ".join(str(error).split())[:300]
         raise InputError(f"{_public(uri)} is not a CSV or Parquet table: {what}") from None

@@ -70,6 +70,7 @@ def checkpoints_of(
         rounds=rounds,
         data=data.sha256,
         holdout=data.holdout_sha256,
+        time_gap=options.time_gap,  # decides the other rows
         workers=group.size,
         xgboost=version("xgboost-cpu"),
     )

@@ -10,7 +10,8 @@ from typing import Any
 import xgboost as xgb
 from xgboost.core import _LIB  # type: ignore[attr-defined] # the only access to its log
 
-from training.errors import InputError
+from training.errors import InputError, TrainingError
+from training.memory import is_lack_of_memory, lack_of_memory
 from training.train_options import TREE_PARAMS
 
 _UNUSED = "} are not used"
@@ -49,8 +50,10 @@ def _configured(params: dict[str, Any], matrix: xgb.DMatrix) -> tuple[list[str],
     return lines, json.loads(xgb.Booster(params, [matrix]).save_config())
 
 
-def refusal(error: Exception) -> InputError:
-    """Return the error for parameters that XGBoost refuses, without its C++ stack trace."""
+def refusal(error: Exception) -> TrainingError:
+    """Return the error for parameters that XGBoost refuses, without its C++ stack trace, or for lack of memory."""
+    if is_lack_of_memory(error):
+        return lack_of_memory(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return InputError(f"XGBoost refuses these parameters for this data: {lines[0][:300]}")
 

@@ -17,6 +17,7 @@ from training.data import dataset as data
 from training.data import split
 from training.data.dataset import Matrix
 from training.data.row_hash import Hashes, fractions
+from training.data.row_times import RowTimes, parsed
 from training.errors import InputError
 from training.fitting.metrics import Numbers, Truth
 from training.tracking import manifest
@@ -37,16 +38,25 @@ class Rule:
         key: Columns whose hash decided it. Empty if the rows were drawn.
         seed: Seed of the split.
         share: Share of the rows.
+        time_column: Column of a split by time. Empty for other splits.
+        time_from: First time of the holdout of a split by time.
     """
 
     sha256: str
     key: tuple[str, ...]
     seed: int
     share: float
+    time_column: str = ""
+    time_from: str = ""
 
     def fair_to(self, other: "Rule") -> bool:
         """Return whether the rows that both rules hold out were used to train neither model, in any table."""
-        return self.sha256 == other.sha256 or (bool(self.key) and (self.key, self.seed) == (other.key, other.seed))
+        if self.sha256 == other.sha256:
+            return True
+        if self.time_column:
+            alike = self.time_column == other.time_column
+            return alike and parsed(self.time_from)[0] == parsed(other.time_from)[0]
+        return bool(self.key) and (self.key, self.seed) == (other.key, other.seed)
 
 
 @dataclass(frozen=True)
@@ -57,21 +67,30 @@ class Holdout:
         frame: Features, shape (rows, columns).
         truth: True values.
         rule: How the rows were chosen.
-        fractions: Number of each row by the hash of its key, shape (rows,). None if the rows were drawn.
+        fractions: Number of each row by the hash of its key, shape (rows,). None if there is no key.
+        times: Time of each row. None if the split is not by time.
     """
 
     frame: pd.DataFrame
     truth: Truth
     rule: Rule
     fractions: Numbers | None = None
+    times: RowTimes | None = None
 
     def unseen_by(self, other: Rule) -> "Holdout":
-        """Return the rows that the model of a fair rule has not seen either: fewer, if its share is smaller."""
-        if self.fractions is None or other.share >= self.rule.share:
+        """Return the rows that the model of a fair rule has not seen either, which may be fewer."""
+        if self.rule.sha256 == other.sha256:
             return self
-        kept = self.fractions < other.share
+        if self.times is not None:
+            kept = self.times.values >= parsed(other.time_from)[1]
+        elif self.fractions is not None and other.share < self.rule.share:
+            kept = self.fractions < other.share
+        else:
+            return self
         groups = None if self.truth.groups is None else self.truth.groups[kept]
-        return replace(self, frame=self.frame[kept], truth=Truth(self.truth.target[kept], groups), fractions=None)
+        return replace(
+            self, frame=self.frame[kept], truth=Truth(self.truth.target[kept], groups), fractions=None, times=None
+        )
 
 
 def rule(client: MlflowClient, run_id: str) -> Rule | None:
@@ -101,7 +120,7 @@ def reload(client: MlflowClient, run_id: str) -> Holdout:
         raise HoldoutError(f"its data have changed: it was trained on {known.data.sha256[:12]}, {now}")
     hashes = None if loaded.key_hashes is None else fractions(loaded.key_hashes, known.split.spec.seed)
     truth = Truth(loaded.target.astype(np.float64), loaded.groups)
-    return Holdout(loaded.frame, truth, _rule(known), hashes)
+    return Holdout(loaded.frame, truth, _rule(known), hashes, loaded.times)
 
 
 class _Loaded(NamedTuple):
@@ -111,6 +130,7 @@ class _Loaded(NamedTuple):
     target: Matrix
     groups: NDArray[np.int64] | None
     key_hashes: Hashes | None
+    times: RowTimes | None
     sha256: str
 
 
@@ -119,15 +139,19 @@ def _alone(known: Manifest) -> _Loaded:
     rows = split.split(loaded, known.split.spec).holdout
     groups = None if loaded.groups is None else loaded.groups[rows]
     hashes = None if loaded.key_hashes is None else loaded.key_hashes[rows]
-    return _Loaded(loaded.frame.iloc[rows], loaded.target[rows], groups, hashes, loaded.sha256)
+    times = None if loaded.times is None else loaded.times.of(rows)
+    return _Loaded(loaded.frame.iloc[rows], loaded.target[rows], groups, hashes, times, loaded.sha256)
 
 
 def _sharded(known: Manifest) -> _Loaded:
-    frame, target, hashes, sha256 = shards.held_out(known.data.spec, known.split.spec, known.world_size)
-    return _Loaded(frame, target, None, hashes, sha256)
+    frame, target, hashes, times, sha256 = shards.held_out(known.data.spec, known.split.spec, known.world_size)
+    return _Loaded(frame, target, None, hashes, times, sha256)
 
 
 def _rule(known: Manifest) -> Rule:
     """Return the rule of a run. Its digest covers the data, because equal row numbers in other data are other rows."""
     sha256 = hashlib.sha256(f"{known.data.sha256} {known.split.holdout_sha256}".encode()).hexdigest()
-    return Rule(sha256, known.split.key, known.split.spec.seed, known.split.spec.holdout_share)
+    spec = known.split.spec
+    return Rule(
+        sha256, known.split.key, spec.seed, spec.holdout_share, known.data.spec.time_column, known.split.time_from
+    )

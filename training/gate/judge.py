@@ -74,6 +74,10 @@ def judge(
             checks.append(Check("holdout", False, _unfair(champion, holdout.rule, champion_rule)))
             return Verdict(tuple(checks), None)
         holdout = holdout.unseen_by(champion_rule)
+        if not len(holdout.frame):
+            detail = f"version {champion.version} was trained on all held-out rows; train on a table with newer rows"
+            checks.append(Check("holdout", False, detail))
+            return Verdict(tuple(checks), None)
         answers = candidate.predict(holdout.frame)
         checks.append(Check("holdout", True, f"{len(holdout.frame)} rows were not used to train either model"))
     if champion.contract.task != candidate.contract.task:
@@ -107,7 +111,8 @@ def _unfair(champion: "Registered", rule: "Rule", champion_rule: "Rule | None") 
     theirs = champion_rule.sha256[:12] if champion_rule else "unknown"
     return (
         f"its held-out rows are {rule.sha256[:12]}, those of version {champion.version} are {theirs}: only models with "
-        "the same held-out rows are compared; for a growing table, train both models with the same --holdout-key"
+        "the same held-out rows are compared; for a growing table, train both models with the same --holdout-key or "
+        "--time-column"
     )
 
 

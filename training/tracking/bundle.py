@@ -85,6 +85,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
             spec=options.split_spec,
             rule=split.rule,
             key=data.key,
+            time_from=split.time_from,
             holdout_sha256=identity.holdout_sha256,
             holdout_rows=len(split.holdout),
         ),

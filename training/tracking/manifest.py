@@ -42,6 +42,7 @@ class SplitFacts(BaseModel):
     key: tuple[str, ...] = Field(
         default=(), description="Columns whose hash decides the holdout, if the rule is hashed."
     )
+    time_from: str = Field(default="", description="First time of the holdout, if the rule is timed.")
     holdout_sha256: str = Field(description="Digest of the row numbers of the holdout.")
     holdout_rows: int
 

@@ -14,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from training.errors import Terminated, TrainingError
+from training.memory import enough_memory
 from training.tracking.mlflow_errors import mlflow_at
 from training.train_options import TrainOptions
 
@@ -30,6 +31,7 @@ def started(options: TrainOptions) -> Iterator[str]:
 
     Raises:
         TrackingError: MLflow is unreachable or refuses, here or in the body.
+        ResourceError: There is not enough memory for the body.
     """
     where = options.mlflow_tracking_uri
     try:
@@ -40,7 +42,8 @@ def started(options: TrainOptions) -> Iterator[str]:
             run_id = str(run.info.run_id)
             log.info("run %s started in %s", run_id, where)
             _close_stale(MlflowClient(), experiment.experiment_id, run_id, run.data.tags.get(JOB_TAG, ""))
-            yield run_id
+            with enough_memory():
+                yield run_id
             mlflow.end_run("FINISHED")
     except (KeyboardInterrupt, Terminated):
         _end("KILLED", "stopped by a signal")

@@ -55,6 +55,7 @@ def load(spec: DataSpec, split_spec: SplitSpec, group: Group) -> ShardedData:
         _within(shard.rows, parts.rest),
         _within(shard.rows, parts.holdout),
         tuple((_within(shard.rows, a), _within(shard.rows, b)) for a, b in parts.folds),
+        parts.time_from,
     )
     identity = Identity(
         raw_sha256="",  # only the first worker reads all bytes, in `gather`

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from app.model.contract import Task
-from training.data import preprocessing, row_hash
+from training.data import preprocessing, row_hash, row_times
 from training.data.column_names import check_present
 from training.data.dataset import Data, DataSpec, Matrix, SplitSpec
 from training.data.null_words import without_words
@@ -55,6 +55,7 @@ class Labels:
         target: Values to predict, shape (labelled rows,).
         key: Columns whose hash decides the holdout, if any.
         key_hashes: Hash of the key of each labelled row, shape (labelled rows,), or None.
+        times: Time of each labelled row, or None.
     """
 
     source: ParquetTable
@@ -66,6 +67,7 @@ class Labels:
     target: Matrix
     key: tuple[str, ...] = ()
     key_hashes: row_hash.Hashes | None = None
+    times: row_times.RowTimes | None = None
 
     def shard(self, group: Group) -> Shard:
         """Read the features of the rows of one worker."""
@@ -76,8 +78,8 @@ class Labels:
         return Shard(group.rank, table.filter(pa.array(kept)), number[own.rows[kept]])
 
     def all_rows(self, data: Data) -> Data:
-        """Return the data of a shard with the target and the key of all rows, which the split needs."""
-        return dataclasses.replace(data, target=self.target, key_hashes=self.key_hashes)
+        """Return the data of a shard with the target, key and time of all rows, which the split needs."""
+        return dataclasses.replace(data, target=self.target, key_hashes=self.key_hashes, times=self.times)
 
     def examples(self, shard: Shard) -> list[list[Any]]:
         """Return the values by column from which the other workers derive the same description of the column."""
@@ -99,19 +101,22 @@ def read_labels(spec: DataSpec) -> Labels:
     if spec.source in BUILT_IN:
         raise InputError(f"{spec.source} is a built-in data set; several workers need the row groups of Parquet files.")
     source = ParquetTable(place(spec.source))
+    if spec.time_column:
+        check_present(source.schema.names, (spec.time_column,), row_times.OPTION)
     for option, given in {"target": (spec.target,), "drop": spec.drop, "categorical": spec.categorical}.items():
         check_present(source.schema.names, given, f"--{option} (TRAINING_{option.upper()})")
     if row_hash.ALL in spec.holdout_key:
         raise InputError("--holdout-key (TRAINING_HOLDOUT_KEY): several workers need the names of the key columns.")
     key = row_hash.key_columns(source.schema.names, spec.holdout_key)
-    names = list(dict.fromkeys([spec.target, *key]))
+    names = list(dict.fromkeys(filter(None, [spec.target, *key, spec.time_column])))
     raw = without_words(row_groups.read(source, Group(), names).table, spec.null_words or (), names)
     labelled = ~pc.is_null(raw.column(spec.target), nan_is_null=True).to_numpy()
     known = preprocessing.labelled(raw, spec.target, skip=spec.skip_unlabelled)
     task, classes, target = preprocessing.target_of(known, spec.target, spec.task, (), spec.positive)
-    features = tuple(name for name in source.schema.names if name not in {spec.target, *spec.drop})
+    features = tuple(name for name in source.schema.names if name not in {spec.target, spec.time_column, *spec.drop})
     hashes = row_hash.key_hashes(known, key) if key else None
-    return Labels(source, spec, features, labelled, task, classes, target, key, hashes)
+    times = row_times.times_of(known, spec.time_column) if spec.time_column else None
+    return Labels(source, spec, features, labelled, task, classes, target, key, hashes, times)
 
 
 def prepare(known: Labels, shard: Shard, examples: Sequence[list[list[Any]]]) -> Data:
@@ -161,8 +166,8 @@ def digest(digests: Sequence[str]) -> str:
 
 def held_out(
     spec: DataSpec, split_spec: SplitSpec, workers: int
-) -> tuple[pd.DataFrame, Matrix, row_hash.Hashes | None, str]:
-    """Return the rows that this many workers hold out, their target and key hashes, and the digest of the whole data.
+) -> tuple[pd.DataFrame, Matrix, row_hash.Hashes | None, row_times.RowTimes | None, str]:
+    """Return the rows that this many workers hold out, their target, key hashes and times, and the digest of all data.
 
     Raises:
         InputError: The data can no longer be used.
@@ -184,7 +189,8 @@ def held_out(
         numbers.append(shard.rows[mine])
     order = np.argsort(np.concatenate(numbers))
     hashes = None if known.key_hashes is None else known.key_hashes[held]
-    return pd.concat(frames, ignore_index=True).iloc[order], known.target[held], hashes, digest(digests)
+    times = None if known.times is None else known.times.of(held)
+    return pd.concat(frames, ignore_index=True).iloc[order], known.target[held], hashes, times, digest(digests)
 
 
 def _examples(column: pa.ChunkedArray, categorical: bool) -> list[Any]:

@@ -7,13 +7,22 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import xgboost as xgb
 from mlflow.entities import Run
+from xgboost.core import XGBoostError
 
+from tests.app.kinds import KINDS
 from tests.training.conftest import Result, Server
+from training.errors import ResourceError
+from training.fitting.parameter_check import refusal
 from training.tracking.runs import started
 from training.train_options import TrainOptions
 
@@ -158,3 +167,47 @@ def test_next_run_of_a_job_marks_a_killed_run_failed(
     marked = server.client.get_run(killed.info.run_id)
     assert (result.code, marked.info.status) == (0, "FAILED")
     assert marked.data.tags["failure"].startswith("its process was killed")
+
+
+@contextmanager
+def memory_for(more: int) -> Iterator[None]:
+    """Limit this process to its present memory and this number of bytes, as a container does."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (used + more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+@pytest.mark.parametrize("command_name", ["train", "score"])
+def test_lack_of_memory_fails_the_command_at_once(
+    server: Server, command: Callable[..., Result], tmp_path: Path, command_name: str
+) -> None:
+    numbers = np.zeros(8_000_000)
+    pq.write_table(pa.table(dict.fromkeys("abcdefgy", numbers)), tmp_path / "a.parquet")
+    more = ("--model-name=large", "--target=y", "--task=regression")
+    if command_name == "score":
+        KINDS["regression"].save(tmp_path / "model")
+        columns = KINDS["regression"].frame.columns
+        pq.write_table(pa.table(dict.fromkeys(columns, numbers)), tmp_path / "a.parquet")
+        model = (tmp_path / "model").as_uri()
+        more = (f"--model-uri={model}", f"--output={tmp_path}/out", "--part-rows=8000000")
+
+    with memory_for(200_000_000):
+        result = command(command_name, f"--mlflow-tracking-uri={server.uri}", f"--data={tmp_path}/a.parquet", *more)
+
+    assert result.code == 2
+    assert result.messages[-1].startswith("There is not enough memory (")
+    if command_name == "train":
+        (found,) = runs(server, "large")
+        assert (found.info.status, found.data.tags["failure"]) == ("FAILED", result.messages[-1])
+
+
+def test_lack_of_memory_of_xgboost_is_not_taken_for_a_parameter() -> None:
+    features, target = np.zeros((1_000_000, 30), dtype=np.float32), np.zeros(1_000_000)
+    with memory_for(30_000_000), pytest.raises(XGBoostError) as found:
+        xgb.train({"nthread": 1}, xgb.DMatrix(features, label=target, nthread=1), 2)
+
+    assert isinstance(refusal(found.value), ResourceError)
