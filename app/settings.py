@@ -56,6 +56,11 @@ class Settings(BaseSettings):
         description="Categories of each categorical feature that the model does not name, in the order of training, as "
         "a JSON object of lists. XGBoost before 3.1 does not save them.",
     )
+    model_unknown_category: Literal["", "error", "missing"] = Field(
+        default="",
+        description="How to take a category that is not in the training data: error refuses the request, missing "
+        "predicts it as a missing value. Empty: as the contract of the model says, which refuses by default.",
+    )
     mlflow_tracking_uri: str = Field(
         default="", description="Address of the MLflow server; required for models:/ URIs."
     )
@@ -243,6 +248,8 @@ class Settings(BaseSettings):
     def _flavor_has_categories(self) -> Self:
         if self.model_categories and self.model_flavor != "xgboost":
             raise ValueError("MODEL_SERVICE_MODEL_CATEGORIES requires MODEL_SERVICE_MODEL_FLAVOR=xgboost")
+        if self.model_unknown_category and self.model_flavor != "xgboost":
+            raise ValueError("MODEL_SERVICE_MODEL_UNKNOWN_CATEGORY requires MODEL_SERVICE_MODEL_FLAVOR=xgboost")
         return self
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from app.model.contract import Task
+from app.model.contract import Task, UnknownCategory
 from training.data.dataset import DataSpec, SplitSpec
 from training.data.null_words import NULL_WORDS
 from training.environment import cpu_limit
@@ -37,6 +37,11 @@ class TrainOptions(Settings):
     )
     drop: tuple[str, ...] = Field(default=(), description="Columns to leave out.")
     categorical: tuple[str, ...] = Field(default=(), description="Integer columns that are categories.")
+    unknown_category: UnknownCategory = Field(
+        default="error",
+        description="How the service and scoring take a category that is not in the training data: error refuses it, "
+        "missing predicts it as a missing value.",
+    )
     skip_unlabelled: bool = Field(default=False, description="Leave out rows without a target, instead of failing.")
     null_words: tuple[str, ...] = Field(
         default=NULL_WORDS,
@@ -58,8 +63,8 @@ class TrainOptions(Settings):
     )
     time_column: str = Field(
         default="",
-        description="Column with the time of each row: a number, or a date or time in ISO 8601. The latest rows are the "
-        "holdout. The column is not a feature.",
+        description="Column with the time of each row: a number, or a date or time in ISO 8601. The latest rows are "
+        "the holdout. The column is not a feature.",
     )
     time_gap: str = Field(
         default="",

@@ -104,5 +104,7 @@ async def _coalesced(loaded: Loaded, rows: Rows, read: float) -> list[Any]:
 def _validated(loaded: Loaded, rows: Rows, read: float) -> Cells:
     begin = time.perf_counter() - read
     matrix = rows.matrix()
+    if rows.unseen and loaded.drift:
+        loaded.drift.count_unseen(rows.unseen)
     took(loaded.metrics.validate, "validate", begin)
     return matrix

@@ -129,7 +129,10 @@ def _prediction(output: Output) -> Json:
 
 def _cell(column: Column) -> Json:
     if column.categories:
-        return {"enum": [*column.categories, *([None] if column.nullable else [])]}
+        known: Json = {"enum": [*column.categories, *([None] if column.nullable else [])]}
+        other = {"type": "string" if column.type == "string" else "integer"}
+        text = "A different category is a missing value."
+        return {"anyOf": [known, other], "description": text} if column.unknown == "missing" else known
     if column.shape:
         return _tensor(replace(column, shape=()), column.shape)
     if (schema := _OTHER_TYPES.get(column.type)) is None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from app.model.booster import Category
+from app.model.contract import UnknownCategory
 from app.model.json_values import binary_problem, datetime_problem, moment
 
 REALS = frozenset({"double", "float"})
@@ -36,6 +37,7 @@ class Column:
         shape: Shape of a cell of a tensor, with -1 for any length; empty for a single value.
         dtype: NumPy's name of a tensor's type; empty for a column of a data frame.
         missing: Whether real numbers and categories may be missing.
+        unknown: How to take a category that is not in `categories`: refuse it, or as a missing value.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Column:
     shape: tuple[int, ...] = ()
     dtype: str = ""
     missing: bool = True
+    unknown: UnknownCategory = "error"
 
     @property
     def nullable(self) -> bool:
@@ -78,8 +81,9 @@ class Column:
         if value is None:
             return "" if self.nullable else f"must not be null: the type {self.type} has no missing values"
         if self.categories:
-            known = not isinstance(value, list | dict) and (type(value), value) in self.codes
-            return "" if known else f"{UNKNOWN_CATEGORY}: {self._listed()}"
+            if not isinstance(value, list | dict) and (type(value), value) in self.codes:
+                return ""
+            return self._stranger(value) if self.unknown == "missing" else f"{UNKNOWN_CATEGORY}: {self._listed()}"
         if self.type == "boolean":
             return "" if isinstance(value, bool) else f"must be true or false, not {kind(value)}"
         if self.type in NESTED:
@@ -100,6 +104,13 @@ class Column:
         # A larger number would be infinite as float32. The comparison also works for integers beyond any float.
         bits = 32 if self.largest == FLOAT32_MAX else 64
         return "" if -self.largest <= value <= self.largest else f"must be finite as a {bits}-bit number"
+
+    def _stranger(self, value: Any) -> str:
+        """Return the problem of an unknown category that is taken as missing: it must have the type of the others."""
+        if self.type == "string":
+            return "" if isinstance(value, str) else f"must be a string, not {kind(value)}"
+        whole = isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
+        return "" if whole else "must be a whole number"
 
     def _nested(self, value: Any, shape: Sequence[int]) -> str:
         """Return the first problem of a cell of a tensor, which must be nested lists in its shape."""
@@ -127,6 +138,7 @@ class Column:
         return (
             known
             | ({"categories": list(self.categories)} if self.categories else {})
+            | ({"unknown_category": self.unknown} if self.categories and self.unknown != "error" else {})
             | ({"shape": list(self.shape)} if self.shape else {})
             | ({"dtype": self.dtype} if self.dtype else {})
         )

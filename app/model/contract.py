@@ -18,6 +18,7 @@ MOST_BINS = 10  # per variable, because each bin is two series in every pod
 SCORE_BINS = 20  # of scores with labels: AUC is 0.004 too low with ten bins, and 0.001 with twenty
 
 Task = Literal["binary", "multiclass", "regression", "ranking"]
+UnknownCategory = Literal["error", "missing"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -120,6 +121,10 @@ class Contract(BaseModel):
     columns: tuple[ContractColumn, ...] = Field(default=(), description="Inputs in the order of the features.")
     null_words: tuple[str, ...] | None = Field(
         default=None, description="Words that stand for a missing value in tables. null: those of CSV files by default."
+    )
+    unknown_category: UnknownCategory = Field(
+        default="error",
+        description="How to take a category that is not in the training data: refuse it, or as missing.",
     )
     example_output: tuple[tuple[float, ...], ...] = Field(
         default=(), description="The booster's predictions for the input example after training, as numbers per row."

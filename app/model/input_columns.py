@@ -3,14 +3,14 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from app.errors import LoadError
 from app.model.booster import CATEGORICAL, Category, Feature
 from app.model.columns import FLOAT32_MAX, INTEGER_BITS, REALS, Column, column_name
-from app.model.contract import CONTRACT_FILE, Contract
+from app.model.contract import CONTRACT_FILE, Contract, UnknownCategory
 
 UNNAMED = "inputs"  # name of a tensor that has no name and is not a matrix
 _TYPES = REALS | INTEGER_BITS.keys() | {"boolean", "string"}
@@ -33,6 +33,7 @@ def columns_of(
     contract: Contract | None,
     features: tuple[Feature, ...],
     categories: Mapping[str, tuple[Category, ...]],
+    unknown: UnknownCategory | Literal[""] = "",
 ) -> tuple[Column, ...]:
     """Return the columns in the order of the booster's features.
 
@@ -41,6 +42,7 @@ def columns_of(
         contract: Contract with the columns of a model without a signature, and with categories the booster lacks.
         features: Features of the booster.
         categories: Categories by column from the settings, for a model that has them nowhere else.
+        unknown: How to take an unknown category, from the settings; "": as the contract says, which refuses by default.
 
     Raises:
         LoadError: The columns are unknown, do not fit the booster, or cannot be checked.
@@ -59,7 +61,9 @@ def columns_of(
             "number, name or order",
             "log the model with the signature of its training data",
         )
-    return _with_categories(columns, contract, features, categories)
+    rule = unknown or (contract.unknown_category if contract else "error")
+    found = _with_categories(columns, contract, features, categories)
+    return tuple(replace(column, unknown=rule) if column.categories else column for column in found)
 
 
 def inputs_of(mlmodel: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ in a quarter of the time. All other bodies take the full path, which reports eve
 """
 
 from collections.abc import Callable, Iterable, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -31,12 +31,14 @@ class Rows:
         matrix: Validates and returns the rows, shape (count, columns).
         payload: Returns the body as Python objects.
         parameters: Parameters of the model, checked and completed with defaults.
+        unseen: Column of each unknown category that `matrix` has taken as a missing value.
     """
 
     count: int
     matrix: Callable[[], Cells]
     payload: Callable[[], dict[str, Any]]
     parameters: Parameters = NO_PARAMETERS
+    unseen: list[str] = field(default_factory=list)
 
 
 class Reader:
@@ -78,9 +80,10 @@ class Reader:
         self._check(len(rows))
         signature = self._signature
         parameters = checked(signature.parameters, payload["params"]) if "params" in payload else signature.defaults
+        unseen: list[str] = []
         if columns is None:
-            return Rows(len(rows), lambda: signature.from_records(rows), lambda: payload, parameters)
-        return Rows(len(rows), lambda: signature.from_split(columns, rows), lambda: payload, parameters)
+            return Rows(len(rows), lambda: signature.from_records(rows, unseen), lambda: payload, parameters, unseen)
+        return Rows(len(rows), lambda: signature.from_split(columns, rows, unseen), lambda: payload, parameters, unseen)
 
     def _check(self, count: int) -> None:
         if count > self._most:

@@ -48,8 +48,12 @@ class Signature:
         """Return the columns as JSON, in MLflow's terms."""
         return [column.document() for column in self.columns]
 
-    def from_records(self, records: Sequence[Any]) -> Cells:
+    def from_records(self, records: Sequence[Any], unseen: list[str] | None = None) -> Cells:
         """Return the rows of `[{column: value}]`, shape (rows, columns). Missing values are NaN.
+
+        Args:
+            records: Rows.
+            unseen: Receives the name of the column for each unknown category that is taken as missing.
 
         Raises:
             InvalidInputError: A value is invalid; the error lists the first problems.
@@ -69,13 +73,13 @@ class Signature:
                         errors.add(number, name, "is not a column of this model")
             rows.append([record.get(name) for name in self.names])
         errors.raise_if_any()
-        return self._matrix(rows)
+        return self._matrix(rows, unseen)
 
-    def from_split(self, columns: Sequence[Any], data: Sequence[Any]) -> Cells:
+    def from_split(self, columns: Sequence[Any], data: Sequence[Any], unseen: list[str] | None = None) -> Cells:
         """Return the rows of `{"columns": [..], "data": [[..]]}`, as `from_records` does."""
         width = len(columns)
         if columns == self._in_order and all(type(row) is list and len(row) == width for row in data):
-            return self._matrix(data)
+            return self._matrix(data, unseen)
         errors = _Errors()
         columns = [column_name(name) for name in columns]
         given = set(columns)
@@ -100,7 +104,7 @@ class Signature:
         errors.raise_if_any()
         place = {name: i for i, name in enumerate(columns)}
         order = [place.get(name) for name in self.names]
-        return self._matrix([[None if i is None else row[i] for i in order] for row in data])
+        return self._matrix([[None if i is None else row[i] for i in order] for row in data], unseen)
 
     def from_numbers(self, wide: NDArray[np.float64]) -> NDArray[np.float32] | None:
         """Return rows of numbers as float32, shape (rows, columns), or None if one may not fit its column.
@@ -111,9 +115,9 @@ class Signature:
         infinite = np.abs(wide) > FLOAT32_MAX  # false for NaN, which is null
         return None if infinite.any() or not self._whole(wide) else wide.astype(np.float32)
 
-    def _matrix(self, rows: Sequence[list[Any]]) -> Cells:
+    def _matrix(self, rows: Sequence[list[Any]], unseen: list[str] | None) -> Cells:
         """Convert rows of the right length, all at once if the types of their cells allow it."""
-        cells = self._encoded(rows) if self._codes else rows
+        cells = self._encoded(rows, [] if unseen is None else unseen) if self._codes else rows
         types = set(map(type, chain.from_iterable(cells)))
         if cells and self._fast and types <= (_NUMBERS if self._integers else _NUMBERS_OR_NULL):
             try:
@@ -143,11 +147,13 @@ class Signature:
                     errors.add(number, column.name, problem)
         errors.raise_if_any()
 
-    def _encoded(self, rows: Sequence[list[Any]]) -> Sequence[list[Any]]:
-        """Return the rows with the booster's codes instead of categories, or an empty list if a category is unknown."""
+    def _encoded(self, rows: Sequence[list[Any]], unseen: list[str]) -> Sequence[list[Any]]:
+        """Return the rows with the booster's codes instead of categories, or an empty list if a category is refused."""
         encoded = [row.copy() for row in rows]
         try:
             for i, codes in self._codes.items():
+                if self.columns[i].unknown == "missing":
+                    _without_strangers(self.columns[i], i, encoded, unseen)
                 for row in encoded:
                     row[i] = codes[type(row[i]), row[i]]
         except (KeyError, TypeError):  # TypeError: a list or an object
@@ -160,6 +166,14 @@ class Signature:
             return True
         whole = wide[:, self._integers]
         return bool((np.abs(whole) < 2**31).all() and (whole == np.trunc(whole)).all())
+
+
+def _without_strangers(column: Column, place: int, rows: Sequence[list[Any]], unseen: list[str]) -> None:
+    """Replace unknown categories, which the column takes as missing values, by null."""
+    for row in rows:
+        if (type(row[place]), row[place]) not in column.codes and not column.problem(row[place]):
+            row[place] = None
+            unseen.append(column.name)
 
 
 class _Errors:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from app.model import booster as xgboost
 from app.model.base import Model
 from app.model.booster import Booster, BoosterError, Category, Matrix
 from app.model.compatibility import Mode, booster_mismatches, enforce
-from app.model.contract import CONTRACT_FILE, Contract
+from app.model.contract import CONTRACT_FILE, Contract, UnknownCategory
 from app.model.digest import coverage, digest_of, refusal
 from app.model.files import (
     LOG_AGAIN,
@@ -87,6 +87,7 @@ def load(
     pinned: str = "",
     compatibility: Mode = "warn",
     categories: Mapping[str, tuple[Category, ...]] = _NO_CATEGORIES,
+    unknown_category: UnknownCategory | Literal[""] = "",
 ) -> BoosterModel:
     """Load the model, and predict its input example or, without one, a row of missing values.
 
@@ -96,6 +97,7 @@ def load(
         pinned: Required digest of the model's deciding files, or of the model file alone; empty: any.
         compatibility: What to do if the model was trained with a different XGBoost version.
         categories: Categories by column, in the order of the booster's codes, which the model does not contain.
+        unknown_category: How to take an unknown category; "": as the contract says.
 
     Raises:
         LoadError: A file is missing or damaged, or parts of the model contradict each other.
@@ -119,7 +121,7 @@ def load(
     booster = _booster(file, content, str(flavor.get("model_class", "")), provenance.parameters)
     facts = {"objective": booster.objective, "features": len(booster.features), "xgboost_version": xgboost.version()}
     log.info("booster built", extra=facts | {"seconds": round(time.monotonic() - begin, 3)})
-    signature = Signature(columns_of(mlmodel, contract, booster.features, categories))
+    signature = Signature(columns_of(mlmodel, contract, booster.features, categories, unknown_category))
     example = example_of(files, signature.names)
     begin = time.monotonic()
     try:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from app.errors import LoadError
 from app.model.base import Model
@@ -143,6 +143,7 @@ def _load(settings: Settings, folder: Path, provenance: Provenance) -> Model:
     whole = settings.model_flavor == "pyfunc"
     # Only the module of the configured flavor is imported, because pyfunc's imports are expensive.
     flavor = importlib.import_module("app.model.pyfunc" if whole else "app.model.xgboost")
-    extra = {} if whole else {"categories": settings.model_categories}
+    own = {"categories": settings.model_categories, "unknown_category": settings.model_unknown_category}
+    extra: dict[str, Any] = {} if whole else own
     model: Model = flavor.load(folder, provenance, settings.model_sha256, settings.model_compatibility, **extra)
     return model

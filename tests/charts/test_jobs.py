@@ -455,7 +455,9 @@ def test_pinned_digest_applies_to_the_served_model_only() -> None:
 
 def test_categories_apply_to_the_served_model_only() -> None:
     categories = {"colour": ["blue", "red"], "floor": [1, 2]}
-    served: Values = {"model": {"uri": "file:///models/example", "categories": categories}}
+    served: Values = {
+        "model": {"uri": "file:///models/example", "categories": categories, "unknownCategory": "missing"}
+    }
     other = merged(merged(SCORED, served), {"batch": {"model": "file:///models/other"}})
 
     own, not_ours = (
@@ -464,7 +466,8 @@ def test_categories_apply_to_the_served_model_only() -> None:
     )
 
     assert json.loads(own["TRAINING_MODEL_CATEGORIES"]) == categories
-    assert "TRAINING_MODEL_CATEGORIES" not in not_ours
+    assert own["TRAINING_UNKNOWN_CATEGORY"] == "missing"
+    assert not {"TRAINING_MODEL_CATEGORIES", "TRAINING_UNKNOWN_CATEGORY"} & not_ours.keys()
 
 
 def test_networkpolicy_admits_only_workers() -> None:

@@ -76,6 +76,14 @@ def test_categories_are_rendered_as_json_if_there_are_any() -> None:
     assert name not in environment(rendered({}))
 
 
+def test_rule_for_unknown_categories_is_rendered_if_there_is_one() -> None:
+    name = "MODEL_SERVICE_MODEL_UNKNOWN_CATEGORY"
+    values: Values = {"model": {"uri": "file:///models/example", "unknownCategory": "missing"}}
+
+    assert environment(rendered(values))[name] == "missing"
+    assert name not in environment(rendered({}))
+
+
 def test_every_object_has_recommended_and_common_labels() -> None:
     objects = rendered({**EVERYTHING, "commonLabels": {"team": "risk", "app.kubernetes.io/instance": "mine"}})
 

@@ -43,6 +43,11 @@ def budget(replicas: int = 2, **rule: Any) -> Values:
         (MODEL_SERVICE, model("file://models"), "model.uri=file://models is not supported: use"),
         (
             MODEL_SERVICE,
+            {"model": {"uri": "file:///models/a", "flavor": "pyfunc", "unknownCategory": "missing"}},
+            "model.unknownCategory=missing requires model.flavor=xgboost",
+        ),
+        (
+            MODEL_SERVICE,
             {**MINIMAL, "mlflow": {"trackingUri": "http://me:secret@mlflow"}},
             "mlflow.trackingUri contains credentials",
         ),

@@ -76,7 +76,8 @@ def _run(options: Options, work: Path) -> dict[str, Any]:
             "version": model.provenance.version,
             "sha256": model.sha256,
         }
-        | ({"categories": options.model_categories} if options.model_categories else {}),
+        | ({"categories": options.model_categories} if options.model_categories else {})
+        | ({"unknown_category": options.unknown_category} if options.unknown_category else {}),
         "part_rows": options.part_rows,
         "keep": list(options.keep),
         "on_error": options.on_error,

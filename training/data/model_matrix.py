@@ -4,6 +4,7 @@ The service reads a row at a time, this module a column at a time. Both call `Co
 request are validated by the same rules.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,7 +33,12 @@ class Bad:
 
 
 def encode(
-    table: pa.Table, columns: Sequence[Column], *, text: bool, null_words: Sequence[str] = ()
+    table: pa.Table,
+    columns: Sequence[Column],
+    *,
+    text: bool,
+    null_words: Sequence[str] = (),
+    unseen: Counter[str] | None = None,
 ) -> tuple[Matrix, Mask, Iterator[Bad]]:
     """Return the matrix of the rows, a mask of the bad rows, and their cells in the order of the columns.
 
@@ -41,7 +47,9 @@ def encode(
         columns: Columns of the model.
         text: The cells are the text of a CSV file, and become numbers if they look like numbers.
         null_words: Words that stand for a missing value.
+        unseen: Receives the number of unknown categories that are taken as missing, by column.
     """
+    unseen = Counter() if unseen is None else unseen
     table = without_words(table, null_words, {column.name for column in columns})
     matrix = np.full((table.num_rows, len(columns)), np.nan, dtype=np.float32)
     bad = np.zeros(table.num_rows, dtype=np.bool_)
@@ -50,7 +58,8 @@ def encode(
         if column.name not in table.column_names:
             continue  # optional, therefore missing in every row
         cells = _joined(table.column(column.name))
-        values, wrong = _from_text(cells, column) if text and pa.types.is_string(cells.type) else _values(cells, column)
+        as_text = text and pa.types.is_string(cells.type)
+        values, wrong = (_from_text if as_text else _values)(cells, column, unseen)
         matrix[:, i] = values
         if wrong.any():
             bad |= wrong
@@ -67,10 +76,10 @@ def _reasons(places: list[tuple[Column, pa.Array, Mask]], text: bool) -> Iterato
             yield Bad(row, column.name, column.problem(value) or "cannot be read")
 
 
-def _values(cells: pa.Array, column: Column) -> tuple[NDArray[Any], Mask]:
+def _values(cells: pa.Array, column: Column, unseen: Counter[str]) -> tuple[NDArray[Any], Mask]:
     """Return the numbers of a column, and a mask of its bad cells."""
     if column.categories:
-        return _codes(cells, column)
+        return _codes(cells, column, unseen)
     kind = cells.type
     fits = pa.types.is_boolean(kind) if column.type == "boolean" else _is_number(kind)
     if not fits and not pa.types.is_null(kind):
@@ -96,16 +105,21 @@ def _values(cells: pa.Array, column: Column) -> tuple[NDArray[Any], Mask]:
     return narrow, wrong
 
 
-def _codes(cells: pa.Array, column: Column) -> tuple[Matrix, Mask]:
+def _codes(cells: pa.Array, column: Column, unseen: Counter[str]) -> tuple[Matrix, Mask]:
     """Return the codes of a categorical column, looked up once per distinct value, and a mask of its bad cells."""
     encoded = cells if pa.types.is_dictionary(cells.type) else pc.dictionary_encode(cells)
-    known = [column.codes.get((type(value), value), -1.0) for value in encoded.dictionary.to_pylist()]
+    distinct = encoded.dictionary.to_pylist()
+    known = [
+        column.codes.get((type(value), value), np.nan if not column.problem(value) else -1.0) for value in distinct
+    ]
     indices = encoded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
     values = np.array([*known, np.nan], dtype=np.float32)[indices]
+    if strangers := int((np.isnan(values) & (indices < len(known))).sum()):
+        unseen[column.name] += strangers
     return values, values == -1
 
 
-def _from_text(cells: pa.Array, column: Column) -> tuple[Matrix, Mask]:
+def _from_text(cells: pa.Array, column: Column, unseen: Counter[str]) -> tuple[Matrix, Mask]:
     """Return the numbers of a column of text, cell by cell, and a mask of its bad cells."""
     values = np.full(len(cells), np.nan, dtype=np.float32)
     wrong = np.zeros(len(cells), dtype=np.bool_)
@@ -116,7 +130,10 @@ def _from_text(cells: pa.Array, column: Column) -> tuple[Matrix, Mask]:
         if column.problem(parsed):
             wrong[row] = True
         elif parsed is not None and column.categories:
-            values[row] = column.codes[type(parsed), parsed]
+            if (code := column.codes.get((type(parsed), parsed))) is None:
+                unseen[column.name] += 1
+            else:
+                values[row] = code
         elif parsed is not None:
             exact = np.int64(parsed) if column.type in INTEGER_BITS else np.float64(parsed)
             values[row] = exact.astype(np.float32)

@@ -23,6 +23,8 @@ def differences(champion: Contract, candidate: Contract) -> Iterator[str]:
         yield f"its task is {candidate.task}, the champion's is {champion.task}"
     elif set(champion.classes) != set(candidate.classes):
         yield f"its classes are {_listed(candidate.classes)}, the champion's are {_listed(champion.classes)}"
+    if candidate.unknown_category == "error" != champion.unknown_category:
+        yield "it refuses unknown categories, which the champion takes as missing values"
     known = {column.name: column for column in champion.columns}
     new = {column.name: column for column in candidate.columns}
     for name, column in known.items():

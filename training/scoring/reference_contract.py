@@ -73,6 +73,8 @@ def describe(options: ReferenceOptions, work: Path) -> tuple[Contract, Profile, 
         contract = model.contract or Contract(
             task=cast(Task, output.task), target=options.target or "target", classes=output.classes
         )
+        if options.unknown_category:
+            contract = contract.model_copy(update={"unknown_category": options.unknown_category})
         profile = profile_of(
             [Feature(column.name, column.categories) for column in model.signature.columns],
             rows,

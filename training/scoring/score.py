@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -50,22 +51,33 @@ def score(
     before = sum(each["rows"] for each in done)
     begin = said = time.monotonic()
     rows: int = before
+    unseen: Counter[str] = Counter()
     if not done or done[-1]["rows"] == part_rows:  # only the last part is shorter
         for chunk in data.chunks(part_rows, before):
-            done.append(parts.write(len(done), _predicted(model, chunk, more, data.null_words, skip=skip)))
+            done.append(parts.write(len(done), _predicted(model, chunk, more, data.null_words, unseen, skip=skip)))
             rows += chunk.table.num_rows
             if (now := time.monotonic()) - said > _LOG_SECONDS:
                 said = now
                 log.info("%d rows, %.0f rows/s", rows, (rows - before) / (now - begin))
+    for name, count in sorted(unseen.items()):
+        log.warning("column %s: %d unknown categories were scored as missing values", name, count)
     parts.finish({"rows": rows, "parts": done})
     return rows
 
 
 def _predicted(
-    model: BoosterModel, chunk: Chunk, more: tuple[str, ...], null_words: tuple[str, ...], *, skip: bool
+    model: BoosterModel,
+    chunk: Chunk,
+    more: tuple[str, ...],
+    null_words: tuple[str, ...],
+    unseen: Counter[str],
+    *,
+    skip: bool,
 ) -> pa.Table:
     """Return the table of a part: row number, copied columns, prediction and model."""
-    matrix, bad, reasons = encode(chunk.table, model.signature.columns, text=chunk.text, null_words=null_words)
+    matrix, bad, reasons = encode(
+        chunk.table, model.signature.columns, text=chunk.text, null_words=null_words, unseen=unseen
+    )
     if bad.any() and not skip:
         raise InputError(_sentence(islice(reasons, LISTED_ERRORS), int(bad.sum()), chunk.first_row))
     output = model.booster.predict(matrix)

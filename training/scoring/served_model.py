@@ -2,10 +2,12 @@
 
 import time
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, StrictInt, StrictStr, ValidationError, field_validator
 
 from app.errors import LoadError
+from app.model.contract import UnknownCategory
 from app.model.xgboost import BoosterModel
 from app.registry.obtain import obtain
 from app.settings import Settings as ServiceSettings
@@ -38,6 +40,12 @@ class ModelOptions(Settings):
         description="Categories of each categorical feature that the model does not name, as a JSON object of lists.",
     )
 
+    unknown_category: UnknownCategory | Literal[""] = Field(
+        default="",
+        description="How to take a category that is not in the training data: error refuses its row, missing scores it "
+        "as a missing value. Empty: as the model records it.",
+    )
+
     @field_validator("mlflow_tracking_uri")
     @classmethod
     def _is_a_server(cls, uri: str) -> str:
@@ -58,6 +66,7 @@ def load(options: ModelOptions, work: Path) -> BoosterModel:
             model_uri=uri,
             model_sha256=options.model_sha256,
             model_categories=options.model_categories,
+            model_unknown_category=options.unknown_category,
             mlflow_tracking_uri=options.mlflow_tracking_uri,
             cache_dir=work,
         )

@@ -106,6 +106,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
         classes=data.classes,
         columns=data.columns,
         null_words=data.spec.null_words,
+        unknown_category=options.unknown_category,
         example_output=tuple(tuple(map(float, np.atleast_1d(each))) for each in answer),
         metrics={name.removeprefix("holdout_"): value for name, value in measured.items()},
         profile=profile_of(

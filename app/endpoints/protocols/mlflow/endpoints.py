@@ -76,8 +76,9 @@ class Invocations(Predict):
         parameters = signature.defaults
         if signature.parameters and params is not None:
             parameters = picked(signature.parameters, params)
-        matrix = partial(signature.from_split, known.columns, known.rows)
-        return Rows(len(known.rows), matrix, lambda: payload, parameters)
+        unseen: list[str] = []
+        matrix = partial(signature.from_split, known.columns, known.rows, unseen)
+        return Rows(len(known.rows), matrix, lambda: payload, parameters, unseen)
 
     def write(self, loaded: Loaded, predictions: list[Any], rows: Rows) -> bytes:
         """Return the response body with pyfunc's predictions."""

@@ -93,8 +93,9 @@ class Infer(Predict):
         signature = loaded.model.signature
         columns = columns_of(found, signature)
         given = picked(signature.parameters, request.get("parameters") or {})
-        matrix, payload = matrix_of(columns, signature), payload_of(columns)
-        return InferRows(found[0].shape[0], matrix, payload, given, identity, wanted)
+        unseen: list[str] = []
+        matrix, payload = matrix_of(columns, signature, unseen), payload_of(columns)
+        return InferRows(found[0].shape[0], matrix, payload, given, unseen, identity, wanted)
 
     def write(self, loaded: Loaded, predictions: list[Any], rows: Rows) -> bytes:
         """Return the response body with the requested outputs."""

@@ -41,8 +41,14 @@ def columns_of(found: Sequence[Tensor], signature: Signature) -> list[Tensor]:
     return list(found)
 
 
-def matrix_of(columns: Sequence[Tensor], signature: Signature) -> Callable[[], Matrix]:
-    """Return a callable for the matrix. It uses NumPy if all values are numbers, and otherwise checks every cell."""
+def matrix_of(columns: Sequence[Tensor], signature: Signature, unseen: list[str]) -> Callable[[], Matrix]:
+    """Return a callable for the matrix. It uses NumPy if all values are numbers, and otherwise checks every cell.
+
+    Args:
+        columns: Tensors of the request.
+        signature: Signature of the model.
+        unseen: Receives the name of the column for each unknown category that is taken as missing.
+    """
     names = [each.name for each in columns]
 
     def matrix() -> Matrix:
@@ -53,7 +59,7 @@ def matrix_of(columns: Sequence[Tensor], signature: Signature) -> Callable[[], M
                 narrow = signature.from_numbers(np.column_stack(ordered).astype(np.float64))
                 if narrow is not None:
                     return narrow
-        return signature.from_split(names, payload_of(columns)()["data"])
+        return signature.from_split(names, payload_of(columns)()["data"], unseen)
 
     return matrix
 
