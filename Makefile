@@ -38,7 +38,7 @@ lint: ## Check Python, imports, shell, YAML, Dockerfiles, workflows, charts and 
 	@.venv/bin/lint-imports --no-logo --no-cache
 	@$(PYTHON) -m yamllint --strict .github .yamllint .hadolint.yaml ct.yaml charts docs/how-to/gitops tests tools
 	@$(RUN) shellcheck tools/python .ci/run tools/cluster/rootfs/usr/local/bin/*
-	@$(RUN) hadolint docker/*.Dockerfile tools/cluster/dockerfiles/*.Dockerfile docs/how-to/custom-image/Dockerfile
+	@$(RUN) hadolint docker/*.Dockerfile tools/cluster/dockerfiles/*.Dockerfile
 	@$(RUN) actionlint
 	@$(RUN) zizmor --offline .github
 	@$(RUN) ct lint

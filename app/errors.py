@@ -15,6 +15,7 @@ ServiceError
     ├── ModelFaultError   500   reveals nothing about the payload or the code
     ├── NotExplainableError 501 the model does not support explanations
     ├── NotReadyError     503   with Retry-After
+    ├── ModelUnavailableError 503 with Retry-After
     ├── OverloadedError   503   with Retry-After
     └── TimedOutError     504   with Retry-After
 """
@@ -215,6 +216,21 @@ class NotReadyError(ProblemError):
 
     def __init__(self) -> None:
         super().__init__("No model is loaded yet; GET /health returns the reasons.")
+
+
+class ModelUnavailableError(ProblemError):
+    """The process that runs the model ended or restarts.
+
+    Remedy: Retry after the seconds in `Retry-After`. `GET /health` shows the reason.
+    """
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "model-unavailable"
+    headers: Mapping[str, str] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    reason = "model_unavailable"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"The model cannot predict now: {why}.")
 
 
 class OverloadedError(ProblemError):

@@ -26,7 +26,8 @@ from app.http.front import PREDICT, Front, PredictSeries
 from app.http.monitoring import MonitoringServer
 from app.http.server import make_server
 from app.http.tracing import Tracing
-from app.service import Service, leave_message
+from app.loading import leave_message
+from app.service import Service
 from app.settings import Settings, describe
 
 log = logging.getLogger(__name__)

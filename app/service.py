@@ -5,15 +5,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from app.coalescing import Coalescer
 from app.errors import LoadError
 from app.limits import Limits
+from app.loading import Times, keep_trying, leave_message
 from app.model.base import Model
 from app.model.parameters import NO_PARAMETERS, Parameters
 from app.model.rows import Reader
@@ -23,14 +22,12 @@ from app.monitoring.feedback import Feedback
 from app.monitoring.model_metrics import ModelMetrics
 from app.monitoring.payload import PayloadLog
 from app.registry.copies import Copy
-from app.registry.obtain import Obtained, confirm, obtain
+from app.registry.load import load_model
+from app.registry.obtain import Obtained, confirm
 from app.registry.peer_server import PeerServer
 from app.registry.peers import token_of
 from app.settings import Settings
-from app.uri import ModelFolder
 
-FIRST_WAIT_SECONDS = 1.0
-LONGEST_WAIT_SECONDS = 10.0  # short, so that a pod is ready soon after MLflow is back
 CONFIRM_SECONDS = 30.0
 STUCK_SECONDS = 10.0  # without a turn of the event loop; a request holds it for milliseconds
 
@@ -41,7 +38,7 @@ log = logging.getLogger(__name__)
 class Loaded:
     """A loaded model with everything that belongs to this version; all of it is replaced together."""
 
-    obtained: Obtained
+    obtained: Obtained[Model]
     metrics: ModelMetrics
     reader: Reader
     coalescer: Coalescer
@@ -105,57 +102,41 @@ class Service:
             found.append("shutting down")
         if self.loaded is None:
             found.append(self._last_problem or f"loading {self.settings.model_uri}")
+        elif problem := self.loaded.model.problem:
+            found.append(problem)
         if self.limits.saturated:
             found.append("saturated: all slots are in use and requests are rejected")
         return found
 
     def _run(self) -> None:
         """Load the model, and retry until it is loaded, the deadline passes or the process shuts down."""
-        settings = self.settings
-        where = {} if isinstance(settings.source, ModelFolder) else {"tracking_address": settings.tracking_address}
-        log.info("loading", extra={"uri": settings.model_uri, "most_seconds": settings.load_timeout_seconds, **where})
-        started = time.monotonic()
-        deadline = started + settings.load_timeout_seconds
-        patient_until = started + settings.peers_patience_seconds
-        wait = FIRST_WAIT_SECONDS
-        attempt = 0
-        while not self._stopping.is_set():
-            attempt += 1
-            try:
-                loaded = _load(settings, started, patient_until, deadline)
-                self._offer(loaded.obtained)
-            except LoadError as error:
-                problem = error
-            except Exception as error:
-                log.error("unexpected failure while loading", exc_info=True)
-                # Not retryable: it is a defect of the service or of the model, and neither changes by itself.
-                problem = LoadError(f"unexpected {type(error).__name__}", "see the log")
-            else:
-                # These objects stay for the lifetime of the process, so exclude them from garbage collection.
-                gc.collect()
-                gc.freeze()
-                seconds = round(time.monotonic() - started, 2)
-                known = loaded.model.provenance
-                origin = loaded.obtained.origin
-                facts = {"uri": known.uri, "version": known.version, "origin": origin, "seconds": seconds}
-                log.info("ready", extra=facts)
-                self.loaded = loaded  # last, so that no request waits for the collector
-                self._confirm(loaded)
-                return
-            self._last_problem = self._sentence(problem)
-            left = deadline - time.monotonic()
-            if not problem.retryable or left <= FIRST_WAIT_SECONDS:
-                self.fail(self._last_problem)
-                return
-            pause = min(wait, left - FIRST_WAIT_SECONDS / 2)  # leaves the last attempt time for a response
-            if (patience := patient_until - time.monotonic()) > 0:
-                pause = min(pause, patience)  # the next attempt may take a copy
-            extra = {"attempt": attempt, "retry_in_seconds": round(pause, 1), "seconds_left": round(left)}
-            log.warning(self._last_problem, extra=extra)
-            self._stopping.wait(pause)
-            wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+        try:
+            loaded = keep_trying(self.settings, self._attempt, self._note, self._stopping)
+        except LoadError:
+            if self._on_failure:
+                self._on_failure(self._last_problem)
+            return
+        if loaded is None:
+            return
+        # These objects stay for the lifetime of the process, so exclude them from garbage collection.
+        gc.collect()
+        gc.freeze()
+        self.loaded = loaded  # last, so that no request waits for the collector
+        self._confirm(loaded)
 
-    def _offer(self, obtained: Obtained) -> None:
+    def _attempt(self, times: Times) -> Loaded:
+        loaded = _load(self.settings, times)
+        self._offer(loaded.obtained)
+        seconds = round(time.monotonic() - times.started, 2)
+        known = loaded.model.provenance
+        origin = loaded.obtained.origin
+        log.info("ready", extra={"uri": known.uri, "version": known.version, "origin": origin, "seconds": seconds})
+        return loaded
+
+    def _note(self, sentence: str) -> None:
+        self._last_problem = sentence
+
+    def _offer(self, obtained: Obtained[Model]) -> None:
         """Offer the model to the other pods of the release."""
         settings, copy = self.settings, obtained.copy
         if not settings.peers_host or copy is None:
@@ -186,34 +167,23 @@ class Service:
         if self._on_failure:
             self._on_failure(sentence)
 
-    def _sentence(self, error: LoadError) -> str:
-        settings = self.settings
-        where = "" if isinstance(settings.source, ModelFolder) else f" from {settings.tracking_address}"
-        return f"Cannot load {settings.model_uri}{where}: {error}."
 
-
-def _load(settings: Settings, started: float, patient_until: float, deadline: float) -> Loaded:
+def _load(settings: Settings, times: Times) -> Loaded:
     """Load the model and build everything that belongs to it.
 
     Raises:
         LoadError: The model could not be loaded, or the settings do not suit it.
     """
-    obtained = obtain(settings, deadline, patient_until)
+    obtained = load_model(settings, times.deadline, times.patient_until)
     model = obtained.model
     sampled = settings.payload_sample_ratio > 0
     payloads = PayloadLog(settings, model.provenance, model.signature.names) if sampled else None
     feedback = Feedback(model, settings) if settings.feedback_keys_dir else None
     drift = drift_of(model, settings.drift_max_features)
-    metrics = ModelMetrics(model, obtained.origin, time.monotonic() - started)
+    metrics = ModelMetrics(model, obtained.origin, time.monotonic() - times.started)
     metrics.confirmed.set(obtained.confirmed)
     reader = Reader(model.signature, settings.max_rows)
     coalescer = Coalescer(partial(predict, model, drift), metrics.predict.observe)
     if drift:
         DISTRIBUTIONS.add(drift)
     return Loaded(obtained, metrics, reader, coalescer, payloads, feedback, drift)
-
-
-def leave_message(path: Path, sentence: str) -> None:
-    """Write the sentence to the file that the kubelet reads; outside Kubernetes the folder may not exist."""
-    with suppress(OSError):
-        path.write_text(sentence + "\n", encoding="utf-8")

@@ -46,7 +46,22 @@ class Settings(BaseSettings):
         default=536_870_912, ge=1, description="Maximum size of the downloaded model, in bytes, all files together."
     )
     model_flavor: Literal["xgboost", "pyfunc"] = Field(
-        default="xgboost", description="With pyfunc, MLflow loads the model and runs the code that it contains."
+        default="xgboost", description="With pyfunc, a worker loads the model with MLflow in the model's own Python."
+    )
+    worker_socket: Path = Field(
+        default=Path("/run/model-service/socket"),
+        description="Unix socket of the worker that runs a model of the flavor pyfunc.",
+    )
+    worker_python: str = Field(
+        default="",
+        description="Minor version of Python in the worker's container, such as 3.12; a model that was logged with a "
+        "different one is refused. Empty: any.",
+    )
+    worker_batch_rows: int = Field(
+        default=256,
+        ge=1,
+        description="Maximum number of rows of several requests that the worker predicts in one call; 1: each request "
+        "on its own, for models whose rows depend on each other.",
     )
     model_compatibility: Literal["off", "warn", "fail"] = Field(
         default="warn", description="What to do if the package versions differ from those the model was logged with."

@@ -1,5 +1,6 @@
-"""The endpoint POST /predict: small requests run together on the event loop, large ones alone in a thread."""
+"""The endpoint POST /predict: small requests are predicted together, large ones are validated in a thread."""
 
+import asyncio
 import os
 import time
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from typing import Any
 import orjson
 from starlette.types import Scope
 
-from app.endpoints.base import Endpoint, Work, fault, took
+from app.endpoints.base import Endpoint, Work, fault, timed_out, took
 from app.errors import CellError, ProblemError
 from app.http.tracing import note
 from app.model.columns import UNKNOWN_CATEGORY
+from app.model.pyfunc import PyfuncModel
 from app.model.rows import Rows
 from app.model.signature import Cells
 from app.monitoring.model_metrics import ModelMetrics
@@ -38,9 +40,13 @@ class Predict(Endpoint):
         rows = self.read(loaded, content, scope)
         read = time.perf_counter() - start
         note("rows", rows.count)
-        if rows.count <= INLINE_ROWS and loaded.model.inline:
-            return self._content(loaded, await _coalesced(loaded, rows, read), rows)
-        return partial(self._alone, loaded, rows, read)
+        if rows.count > INLINE_ROWS:
+            return partial(self._alone, loaded, rows, read)
+        if isinstance(loaded.model, PyfuncModel):
+            predictions = await self._by_worker(loaded, loaded.model, rows, read)
+        else:
+            predictions = await _coalesced(loaded, rows, read)
+        return self._content(loaded, predictions, rows)
 
     def read(self, loaded: Loaded, content: bytes, scope: Scope) -> Rows:
         """Parse the body. Other protocols override this method."""
@@ -64,6 +70,24 @@ class Predict(Endpoint):
         loaded.metrics.errors[reason].inc()
         if loaded.drift and cells:
             loaded.drift.count_unseen(cell.column for cell in cells if cell.problem.startswith(UNKNOWN_CATEGORY))
+
+    async def _by_worker(self, loaded: Loaded, model: PyfuncModel, rows: Rows, read: float) -> list[Any]:
+        """Validate the rows, and let the worker predict them together with other requests."""
+        matrix = _validated(loaded, rows, read)
+        begin = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._settings.request_timeout_seconds):
+                answer = await asyncio.wrap_future(model.submit(matrix, rows.parameters))
+            predictions = model.values(answer)
+        except TimeoutError:
+            raise timed_out(self._settings) from None
+        except ProblemError:  # the worker restarts, or an error of the client that only MLflow can detect
+            raise
+        except Exception as error:
+            raise fault(error, rows.count) from error
+        loaded.metrics.predict.observe(answer.seconds)
+        note("predict_seconds", time.perf_counter() - begin)
+        return predictions
 
     def _alone(self, loaded: Loaded, rows: Rows, read: float) -> bytes:
         """Validate and predict the rows in a thread, and return the response body."""

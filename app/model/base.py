@@ -21,7 +21,6 @@ class Model(ABC):
     """A model that has predicted its own input example, with its metadata."""
 
     flavor: ClassVar[str]
-    inline: ClassVar[bool]  # fast enough to predict small requests on the event loop
     explainable: ClassVar[bool]  # supports explanations per column
 
     provenance: Provenance
@@ -50,6 +49,11 @@ class Model(ABC):
         Raises:
             Exception: The model failed, or its output cannot be represented in JSON.
         """
+
+    @property
+    def problem(self) -> str:
+        """Why the model cannot predict now, or "" if it can."""
+        return ""
 
     @property
     @abstractmethod

@@ -1,7 +1,7 @@
-"""Inputs of pyfunc models: data frames and tensors, made from validated JSON values."""
+"""Inputs of pyfunc models: validated JSON values, as the blocks that the worker makes a data frame or tensors from."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,67 +9,102 @@ from numpy.typing import NDArray
 from app.errors import InvalidInputError
 from app.model.columns import INTEGER_BITS, REALS, Column
 from app.model.input_columns import UNNAMED
-from app.model.json_values import moment, octets
+from app.model.json_values import moment
+from app.model.parameters import Parameters
 from app.model.signature import Cells
+from app.worker.wire import Block
 
-Cell = Any  # input of a pyfunc model, for which MLflow has no type
+Form = Literal["frame", "array", "arrays"]  # a data frame, one tensor, or tensors by name
 
 _DTYPES = {"double": "float64", "float": "float32", "long": "int64", "integer": "int32", "boolean": "bool"}
+_TEXT = ("str", "object")
 
 
-def frame_of(rows: Cells, columns: Sequence[Column]) -> Any:
-    """Return a data frame with these columns, in the types of MLflow's signature.
-
-    An optional column is omitted if no row has a value.
+class Inputs:
+    """The input of one model.
 
     Args:
-        rows: Validated values, shape (rows, columns).
         columns: Columns of the signature.
+        form: What the model gets.
     """
-    import pandas as pd
 
-    found = {
-        column.name: pd.Series(_series(rows[:, place], column))
-        for place, column in enumerate(columns)
-        if column.required or any(value is not None for value in rows[:, place])
-    }
-    return pd.DataFrame(found, index=range(len(rows)))
+    def __init__(self, columns: Sequence[Column], form: Form) -> None:
+        self._columns = tuple(columns)
+        self._form = form
+        first = columns[0]
+        # A matrix has one column per feature here.
+        self._matrix = form == "array" and not first.shape and first.name != UNNAMED
+
+    def request(self, rows: Cells, parameters: Parameters) -> tuple[dict[str, Any], tuple[Block, ...]]:
+        """Return the header and the blocks of a call.
+
+        Raises:
+            InvalidInputError: The rows of a tensor differ in length.
+        """
+        blocks = self._frame(rows) if self._form == "frame" else self._tensors(rows)
+        present = {name for block in blocks for name in block.names}
+        return {
+            "do": "predict",
+            "rows": len(rows),
+            "input": self._form,
+            "order": [column.name for column in self._columns if column.name in present],
+            "parameters": {name: _parameter(value) for name, value in parameters.items()},
+        }, blocks
+
+    def _frame(self, rows: Cells) -> tuple[Block, ...]:
+        """Return the columns of a data frame, without optional columns that have no value in any row."""
+        numbers: dict[str, list[int]] = {}
+        blocks = []
+        for place, column in enumerate(self._columns):
+            values = rows[:, place]
+            gaps = not column.required or column.type not in REALS
+            empty = gaps and any(value is None for value in values)
+            if empty and not column.required and all(value is None for value in values):
+                continue
+            # MLflow's validation rejects the nullable integers and booleans of pandas, but accepts a column of objects.
+            if column.type in REALS or (column.type in _DTYPES and not empty):
+                numbers.setdefault(_DTYPES[column.type], []).append(place)
+            else:
+                blocks.append(_block(column, values))
+        found = [
+            Block([self._columns[place].name for place in places], rows[:, places].astype(dtype))
+            for dtype, places in numbers.items()
+        ]
+        return (*found, *blocks)
+
+    def _tensors(self, rows: Cells) -> tuple[Block, ...]:
+        if self._matrix:
+            names = [column.name for column in self._columns]
+            return (_tensor(names, rows.tolist(), self._columns[0].dtype),)
+        found = []
+        for place, column in enumerate(self._columns):
+            try:
+                found.append(_tensor([column.name], list(rows[:, place]), column.dtype))
+            except ValueError:
+                raise InvalidInputError(
+                    f"The rows of {column.name} have different lengths; in a tensor they must have the same."
+                ) from None
+        return tuple(found)
 
 
-def tensors_of(rows: Cells, columns: Sequence[Column], *, one: bool) -> Any:
-    """Return the tensors by name, or the only unnamed tensor, each of shape (rows, …).
-
-    Raises:
-        InvalidInputError: The rows of a tensor differ in length.
-    """
-    if one and not columns[0].shape and columns[0].name != UNNAMED:  # a matrix, which has one column per feature here
-        return np.array(rows.tolist(), dtype=_dtype(columns[0]))
-    found = {}
-    for place, column in enumerate(columns):
-        try:
-            found[column.name] = np.array(list(rows[:, place]), dtype=_dtype(column))
-        except ValueError:
-            raise InvalidInputError(
-                f"The rows of {column.name} have different lengths; in a tensor they must have the same."
-            ) from None
-    return found[columns[0].name] if one else found
-
-
-def _dtype(column: Column) -> str:
-    return {"str": "str_", "object": "object"}.get(column.dtype, column.dtype)
-
-
-def _series(values: NDArray[Any], column: Column) -> NDArray[Any]:
+def _block(column: Column, values: NDArray[Any]) -> Block:
+    """Return a column that does not consist of numbers, or that has missing ones."""
     if column.type == "datetime":
-        return np.array([np.datetime64("NaT") if v is None else moment(v) for v in values], dtype="datetime64[ns]")
-    if column.type == "binary":
-        values = np.array([None if value is None else octets(value) for value in values], dtype=object)
-    if column.type in REALS:
-        return np.array(list(values), dtype=_DTYPES[column.type])
-    if column.type not in _DTYPES:
-        return values
-    if any(value is None for value in values):
-        # MLflow's validation rejects the nullable integers and booleans of pandas, but accepts a column of objects.
-        whole = column.type in INTEGER_BITS
-        return np.array([None if v is None else int(v) if whole else v for v in values], dtype=object)
-    return np.array(list(values), dtype=_DTYPES[column.type])
+        moments = [np.datetime64("NaT") if value is None else moment(value) for value in values]
+        return Block([column.name], np.array(moments, dtype="datetime64[ns]"))
+    if column.type in INTEGER_BITS:
+        return Block([column.name], [None if value is None else int(value) for value in values])
+    return Block([column.name], values.tolist(), "binary" if column.type == "binary" else "")
+
+
+def _tensor(names: list[str], values: list[Any], dtype: str) -> Block:
+    if dtype in _TEXT:
+        np.array(values, dtype=object if dtype == "object" else "str_")  # raises ValueError if the lengths differ
+        return Block(names, values, f"tensor:{dtype}")
+    return Block(names, np.array(values, dtype=dtype))
+
+
+def _parameter(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_parameter(each) for each in value]
+    return {"datetime": str(value)} if isinstance(value, np.datetime64) else value

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from app.errors import LoadError
 from app.model.contract import CONTRACT_FILE, Contract
 from app.model.output import Form, Output
+from app.worker.wire import Block
 
 _REMEDY = "make it return one number, one string or one row of numbers for each input row"
 
@@ -21,23 +22,18 @@ class Table:
     values: NDArray[Any]
 
 
-def table_of(answer: Any, count: int) -> Table:
-    """Convert the output for `count` rows, which may be a data frame, a series, arrays or a list.
+def table_of(blocks: tuple[Block, ...], count: int) -> Table:
+    """Return the output for `count` rows, from the blocks that the worker returned.
 
     Raises:
-        ValueError: The output has a different type, or does not have one row per input row.
+        ValueError: The output does not have one row per input row.
     """
-    names: tuple[str, ...] = ()
-    if isinstance(answer, dict):
-        names, values = tuple(map(str, answer)), _side_by_side([np.asarray(each) for each in answer.values()])
-    elif hasattr(answer, "columns"):
-        names = tuple(map(str, answer.columns))
-        values = _side_by_side([answer.iloc[:, place].to_numpy() for place in range(len(names))])
-    else:
-        values = np.asarray(answer)
-    if values.ndim == 1:
-        values = values[:, None]
-    if values.ndim != 2 or len(values) != count or not values.shape[1]:
+    names = tuple(name for block in blocks for name in block.names)
+    columns = [_column(block, count) for block in blocks]
+    if len({each.dtype.kind for each in columns}) > 1:
+        columns = [each.astype(object) for each in columns]
+    values = np.concatenate(columns, axis=1) if columns else np.empty((count, 0))
+    if not values.shape[1] or len(names) not in (0, values.shape[1]):
         raise ValueError(f"its output for {count} rows has the shape {values.shape}")
     return Table(names, values)
 
@@ -93,11 +89,18 @@ def values_of(table: Table, output: Output) -> list[Any]:
     return output.values(values)
 
 
-def _side_by_side(columns: list[NDArray[Any]]) -> NDArray[Any]:
-    flat = [each[:, 0] if each.ndim == 2 and each.shape[1] == 1 else each for each in columns]
-    if len({each.dtype.kind for each in flat}) > 1:
-        flat = [each.astype(object) for each in flat]
-    return np.stack(flat, axis=1) if flat else np.empty((0, 0))
+def _column(block: Block, count: int) -> NDArray[Any]:
+    """Return the values of a block, shape (rows, columns)."""
+    values = block.values
+    if isinstance(values, list):
+        found = np.empty((len(values), 1), dtype=object)
+        found[:, 0] = values
+        values = (
+            found if not all(isinstance(each, str) for each in values) else np.array(values, dtype=np.str_)[:, None]
+        )
+    if values.ndim != 2 or len(values) != count:
+        raise ValueError(f"its output for {count} rows has the shape {values.shape}")
+    return values
 
 
 def _kind(value: Any) -> str:

@@ -55,7 +55,6 @@ class BoosterModel(Model):
     """An XGBoost model, predicted by XGBoost's library alone."""
 
     flavor = "xgboost"
-    inline = True
     explainable = True
 
     booster: Booster

@@ -10,9 +10,10 @@ rejects unknown methods before they are counted.
 from prometheus_client import Counter, Gauge, Histogram
 
 from app.model.base import Model
+from app.model.pyfunc import PyfuncModel
 from app.monitoring.observations import observations
 
-REASONS = ("invalid_input", "too_large", "overloaded", "timeout", "cancelled", "model_error")
+REASONS = ("invalid_input", "too_large", "overloaded", "timeout", "cancelled", "model_error", "model_unavailable")
 STAGES = ("validate", "queue", "predict", "respond")
 # Dense in the range of boosters, from half a millisecond to a tenth of a second.
 STAGE_BUCKETS_SECONDS = (
@@ -47,6 +48,15 @@ STAGE_SECONDS = Histogram(
     [*_MODEL, "stage"],
     buckets=STAGE_BUCKETS_SECONDS,
 )
+WORKER_SECONDS = Histogram(
+    "model_worker_call_duration_seconds",
+    "Duration of one call of the model's own process, in seconds.",
+    _MODEL,
+    buckets=STAGE_BUCKETS_SECONDS,
+)
+WORKER_LOSSES = Counter("model_worker_restarts_total", "Restarts of the model's own process.", _MODEL)
+WORKER_MEMORY = Gauge("model_worker_memory_bytes", "Memory of the model's own process, in bytes.", _MODEL)
+WORKER_READY = Gauge("model_worker_ready", "1 if the model's own process can predict, 0 while it restarts.", _MODEL)
 
 
 class ModelMetrics:
@@ -70,6 +80,12 @@ class ModelMetrics:
             TRAINED.labels(*labels).set(model.trained_at.timestamp())
         for name, value in (model.contract.metrics if model.contract else {}).items():
             REFERENCE_METRIC.labels(*labels, name).set(value)
+        if isinstance(model, PyfuncModel):
+            worker = model.worker
+            worker.observe = observations(WORKER_SECONDS.labels(*labels)).observe
+            worker.lost = WORKER_LOSSES.labels(*labels).inc
+            WORKER_MEMORY.labels(*labels).set_function(lambda: worker.memory)
+            WORKER_READY.labels(*labels).set_function(lambda: not worker.problem)
 
     def predicted(self, rows: int) -> None:
         """Count the rows of a successful request."""

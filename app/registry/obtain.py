@@ -1,20 +1,18 @@
-"""Obtaining the model that the settings name, by the module of its flavor: from a folder, a registry or a copy.
+"""Obtaining the model that the settings name: from a folder, a registry or a copy.
 
 All pods of a ReplicaSet serve one version: a pod takes it from its own cache or from another pod of its ReplicaSet
 before it asks the registry what an alias names now. Those of other ReplicaSets are asked
 only while the registry is unreachable.
 """
 
-import importlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from app.errors import LoadError
-from app.model.base import Model
 from app.model.files import Provenance
 from app.registry.client import RegistryClient, UnknownError
 from app.registry.copies import Copy, folder_of, remember, remembered
@@ -27,12 +25,15 @@ from app.uri import ModelFolder, RegisteredModel
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Obtained:
-    """A loaded model and its origin."""
+Origin = Literal["folder", "registry", "peer", "cache"]
 
-    model: Model
-    origin: Literal["folder", "registry", "peer", "cache"]
+
+@dataclass(frozen=True)
+class Obtained[T]:
+    """A loaded or checked model and its origin."""
+
+    model: T
+    origin: Origin
     folder: Path
     copy: Copy | None = None  # None: the model is not from a registry
 
@@ -42,11 +43,17 @@ class Obtained:
         return self.copy is None or self.copy.confirmed
 
 
-def obtain(settings: Settings, deadline: float, patient_until: float = float("inf")) -> Obtained:
+def obtain[T](
+    settings: Settings,
+    load: Callable[[Path, Provenance], T],
+    deadline: float,
+    patient_until: float = float("inf"),
+) -> Obtained[T]:
     """Return the model that the settings name.
 
     Args:
         settings: Settings of the service.
+        load: Loads or checks the model in a folder; raises LoadError if it cannot.
         deadline: Time by time.monotonic(), in seconds, at which all calls to MLflow end.
         patient_until: Time by time.monotonic(), in seconds, from which a copy of an earlier ReplicaSet will do if the
             registry does not answer.
@@ -58,24 +65,28 @@ def obtain(settings: Settings, deadline: float, patient_until: float = float("in
     if isinstance(source, ModelFolder):
         log.info("model found", extra={"folder": str(source.path)})
         provenance = Provenance(settings.served_name, version="", uri=settings.model_uri)
-        return Obtained(_load(settings, source.path, provenance), "folder", source.path)
+        return Obtained(load(source.path, provenance), "folder", source.path)
     cached, peers = remembered(settings.cache_dir, source.name), Peers(settings, deadline)
-    if settings.revision and (found := next(_copies(settings, source, cached, peers, settings.revision), None)):
+
+    def copies(revision: str) -> Iterator[Obtained[T]]:
+        return _copies(settings, load, source, cached, peers, revision)
+
+    if settings.revision and (found := next(copies(settings.revision), None)):
         return found
     try:
-        return _from_registry(settings, source, deadline)
+        return _from_registry(settings, load, source, deadline)
     except UnknownError:  # the registry answers
         raise
     except LoadError as error:
         if not error.retryable or time.monotonic() < patient_until:
             raise
-        if found := next(_copies(settings, source, cached, peers, ""), None):
+        if found := next(copies(""), None):
             log.warning("an earlier copy of the model is served, because the registry is unreachable: %s", error)
             return found
         raise
 
 
-def confirm(settings: Settings, obtained: Obtained, deadline: float) -> Obtained:
+def confirm[T](settings: Settings, obtained: Obtained[T], deadline: float) -> Obtained[T]:
     """Return the same model, confirmed if the registry names its version now.
 
     Raises:
@@ -93,29 +104,36 @@ def confirm(settings: Settings, obtained: Obtained, deadline: float) -> Obtained
     return replace(obtained, copy=copy)
 
 
-def _from_registry(settings: Settings, source: RegisteredModel, deadline: float) -> Obtained:
+def _from_registry[T](
+    settings: Settings, load: Callable[[Path, Provenance], T], source: RegisteredModel, deadline: float
+) -> Obtained[T]:
     client, whole = RegistryClient(settings, deadline), settings.model_flavor == "pyfunc"
     name, cache, most_bytes = settings.served_name, settings.cache_dir, settings.model_max_bytes
     folder, provenance, files = fetch(client, source, name, cache, most_bytes=most_bytes, whole=whole)
-    model = _load(settings, folder, provenance)
+    model = load(folder, provenance)
     copy = Copy(settings.model_uri, settings.revision, True, provenance, files)
     remember(cache, copy)
     return Obtained(model, "registry", folder, copy)
 
 
-def _copies(
-    settings: Settings, source: RegisteredModel, cached: Copy | None, peers: Peers, revision: str
-) -> Iterator[Obtained]:
+def _copies[T](
+    settings: Settings,
+    load: Callable[[Path, Provenance], T],
+    source: RegisteredModel,
+    cached: Copy | None,
+    peers: Peers,
+    revision: str,
+) -> Iterator[Obtained[T]]:
     """Yield the loaded copies of the same URI, and of one ReplicaSet if `revision` names one, that can be loaded."""
 
     def fits(copy: Copy) -> bool:
         return copy.uri == settings.model_uri and revision in ("", copy.revision)
 
-    def served(copy: Copy, folder: Path, origin: Literal["peer", "cache"]) -> Obtained:
+    def served(copy: Copy, folder: Path, origin: Origin) -> Obtained[T]:
         confirmed = copy.confirmed and copy.revision == settings.revision
         provenance = replace(copy.provenance, name=settings.served_name)
         ours = Copy(copy.uri, settings.revision, confirmed, provenance, copy.files)
-        model = _load(settings, folder, provenance)
+        model = load(folder, provenance)
         remember(settings.cache_dir, ours)
         return Obtained(model, origin, folder, ours)
 
@@ -137,13 +155,3 @@ def _copies(
                 yield served(copy, folder, "peer")
             except LoadError as error:
                 log.warning("the model of a pod of this release is not used: %s", error, extra={"peer": address})
-
-
-def _load(settings: Settings, folder: Path, provenance: Provenance) -> Model:
-    whole = settings.model_flavor == "pyfunc"
-    # Only the module of the configured flavor is imported, because pyfunc's imports are expensive.
-    flavor = importlib.import_module("app.model.pyfunc" if whole else "app.model.xgboost")
-    own = {"categories": settings.model_categories, "unknown_category": settings.model_unknown_category}
-    extra: dict[str, Any] = {} if whole else own
-    model: Model = flavor.load(folder, provenance, settings.model_sha256, settings.model_compatibility, **extra)
-    return model

@@ -43,10 +43,11 @@ def settings_for(uri: str, tmp_path: Path, **changes: Any) -> Settings:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[TestClient]:
-    """Yield a client of the service once its model is loaded."""
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
-        until(lambda: client.get("/health/ready").status_code == 200)
+def serving(settings: Settings, seconds: float = 30) -> Iterator[TestClient]:
+    """Yield a client of the service once its model is loaded, which may take some seconds."""
+    app = create_app(settings)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        until(lambda: not app.state.service.reasons, seconds)
         yield client
 
 

@@ -42,15 +42,12 @@ class Image:
     inputs: tuple[Path, ...]
     programs: tuple[str, ...] = ()
     folder: Callable[[], Path] = cluster_programs
-    base: "Image | None" = None  # another of ours that it is made FROM
-    context: Path = ROOT
 
     @cached_property
     def tag(self) -> str:
         """Hash of everything that the image is made of, when first used: files may change during a run."""
         base = "" if self.programs else PYTHON_PACKAGES
-        ours = (self.base.tag,) if self.base else ()
-        return key_of([self.dockerfile, *self.inputs], base, *ours, *BUILD_OPTIONS)
+        return key_of([self.dockerfile, *self.inputs], base, *BUILD_OPTIONS)
 
     @property
     def local(self) -> str:
@@ -72,11 +69,8 @@ APP = _product("model-service", "app.Dockerfile", "app")
 TRAINING = _product("model-service-training", "training.Dockerfile", "app", "training")
 MLFLOW = _product("model-service-mlflow", "mlflow.Dockerfile", "mlflow_server")
 PRODUCTS = (APP, TRAINING, MLFLOW)
-# The example of docs/how-to/custom-image.md.
-_CUSTOM = ROOT / "docs" / "how-to" / "custom-image"
-CUSTOM = Image(
-    "model-service-sklearn", _CUSTOM / "Dockerfile", (_CUSTOM / "requirements.txt",), base=APP, context=_CUSTOM
-)
+# Python without packages, in which models of other flavors run.
+MODEL_PYTHON = Image("model-python", LOCAL / "model-python.Dockerfile", ())
 
 _PROGRAMS = ROOT / "tools" / "cluster" / "kubernetes"
 PROMETHEUS = Image("prometheus", LOCAL / "prometheus.Dockerfile", ())
@@ -163,10 +157,7 @@ def build_again(image: Image, reference: str, *options: str) -> None:
     """Build an image under a name, whether it exists or not."""
     arguments: list[object] = ["--layers", *options, *BUILD_OPTIONS, "-f", image.dockerfile, "-t", reference]
     arguments += ["--build-arg", f"GIT_COMMIT={git_commit()}"]
-    if image.base:
-        build_with_buildah(image.base)
-        arguments += ["--build-arg", f"SERVICE_IMAGE={image.base.local}"]
-    elif not image.programs:
+    if not image.programs:
         arguments += ["--build-arg", f"PYTHON_IMAGE={python_image()}"]
     if CERTIFICATES.exists():
         folder = os.path.realpath(CERTIFICATES.parent)
@@ -175,7 +166,7 @@ def build_again(image: Image, reference: str, *options: str) -> None:
     with step(f"build image {image.name}", log), tempfile.TemporaryDirectory(dir=CACHE) as work:
         for program in image.programs:
             shutil.copy(image.folder() / program, work)
-        context = work if image.programs else image.context
+        context = work if image.programs else ROOT
         buildah("build", *arguments, context, log=log)
 
 
@@ -194,10 +185,7 @@ def build_with_docker(image: Image) -> None:
     log = LOGS / f"image-{image.name}.log"
     with step(f"build image {image.name}", log):
         command = ["docker", "build", *_load_option(), "-f", image.dockerfile, "-t", image.local]
-        context = image.folder() if image.programs else image.context
-        if image.base:
-            build_with_docker(image.base)
-            command += ["--build-arg", f"SERVICE_IMAGE={image.base.local}"]
+        context = image.folder() if image.programs else ROOT
         # kind cannot load an image with a provenance attestation, which Docker's containerd image store adds.
         env = {**os.environ, "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
         command += ["--build-arg", f"GIT_COMMIT={git_commit()}"]

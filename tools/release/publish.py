@@ -61,7 +61,7 @@ def _push_with_buildx(image: Image, target: str, revision: str) -> str:
         labels = {"version": target.rpartition(":")[2], "source": f"https://github.com/{repository}"}
         for name, value in labels.items():
             command += ["--label", f"org.opencontainers.image.{name}={value}"]
-        command += ["--build-arg", f"GIT_COMMIT={revision}", "--file", str(image.dockerfile), str(image.context)]
+        command += ["--build-arg", f"GIT_COMMIT={revision}", "--file", str(image.dockerfile), str(ROOT)]
         run(command, timeout_seconds=5400, remedy="Is `docker login` done? Run the same verb again: layers are kept.")
         return str(json.loads(metadata.read_text())["containerimage.digest"])
 

@@ -9,7 +9,7 @@ from pydantic import Field, StrictInt, StrictStr, ValidationError, field_validat
 from app.errors import LoadError
 from app.model.contract import UnknownCategory
 from app.model.xgboost import BoosterModel
-from app.registry.obtain import obtain
+from app.registry.load import load_model
 from app.settings import Settings as ServiceSettings
 from app.settings import describe
 from training.data.storage import Place, download, place
@@ -73,7 +73,7 @@ def load(options: ModelOptions, work: Path) -> BoosterModel:
     except ValidationError as error:
         raise InputError(describe(error).replace("The service", "The model").replace("MODEL_SERVICE_", "")) from None
     try:
-        model = obtain(service, time.monotonic() + _LOAD_SECONDS).model
+        model = load_model(service, time.monotonic() + _LOAD_SECONDS).model
     except LoadError as error:
         wrong = InputError if not error.retryable else TrackingError
         raise wrong(f"Cannot load {uri}: {error}.") from None

@@ -27,7 +27,7 @@ def changed(text: str, model: str, version: str, sha256: str) -> tuple[str, str]
         raise Refused(f"model={model!r} is not a valid name of a registered model.")
     if sha256 and not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise Refused(
-            "sha256 is not a digest of 64 hexadecimal digits. Copy it from GET /model (docs/how-to/custom-image.md)."
+            "sha256 is not a digest of 64 hexadecimal digits. Copy it from GET /model (docs/reference/digest.md)."
         )
     uri = re.compile(rf"(\buri:\s*[\"']?models:/{re.escape(model)}[/@])([\w.-]+)")
     pin = re.compile(r"(\bsha256:\s*[\"']?)[0-9a-f]{64}\b")

@@ -21,9 +21,15 @@ in: root context   out: YAML list
   "LOAD_TIMEOUT_SECONDS" .Values.model.loadTimeoutSeconds
   "MODEL_MAX_BYTES" .Values.model.maxBytes
 -}}
-{{- range $key, $value := omit .Values.model "categories" "loadTimeoutSeconds" "maxBytes" "peers" "unknownCategory" }}{{ $_ := set $settings (printf "MODEL_%s" (upper $key)) $value }}{{ end -}}
+{{- range $key, $value := omit .Values.model "categories" "environment" "loadTimeoutSeconds" "maxBytes" "peers" "unknownCategory" "worker" }}{{ $_ := set $settings (printf "MODEL_%s" (upper $key)) $value }}{{ end -}}
 {{- with .Values.model.categories }}{{ $_ := set $settings "MODEL_CATEGORIES" . }}{{ end -}}
 {{- with .Values.model.unknownCategory }}{{ $_ := set $settings "MODEL_UNKNOWN_CATEGORY" . }}{{ end -}}
+{{- if eq .Values.model.flavor "pyfunc" -}}
+{{- $settings = merge $settings (dict "WORKER_BATCH_ROWS" .Values.model.worker.batchRows) -}}
+{{- with .Values.model.environment -}}
+{{- if and .install (not .image.tag) (not .image.digest) }}{{ $_ := set $settings "WORKER_PYTHON" .python }}{{ end -}}
+{{- end -}}
+{{- end -}}
 {{- range $key, $value := omit $api "auth" "feedback" "pages" }}{{ $_ := set $settings (snakecase $key | upper) $value }}{{ end -}}
 {{- if ($api.auth).existingSecret }}{{ $_ := set $settings "API_KEYS_DIR" "/etc/model-service/api-keys" }}{{ end -}}
 {{- if ($api.feedback).existingSecret -}}

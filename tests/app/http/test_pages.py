@@ -19,6 +19,7 @@ from tests.app.browser import chromium, proxy, visiting
 from tests.app.harness import COLUMNS, Running, running_service, serving, settings_for
 from tests.app.kinds import KINDS, Kind
 from tests.app.model.test_pyfunc import SUM, save_code
+from tests.app.workers import pyfunc_settings, staged, worker
 
 NASTY = '<img src=x onerror="document.title=1">'
 KEY = "a-key-of-the-page-0123"
@@ -238,8 +239,16 @@ def test_pyfunc_model_has_no_explanation_and_takes_lists_as_json(browser: Browse
     example = {"image": np.ones((2, 2, 2)), "scale": np.array([1, 2])}
     folder = save_code(tmp_path / "model", SUM, signature=infer_signature(example, np.array([4.0, 8.0])))
     (folder / "input_example.json").write_text(json.dumps({name: it.tolist() for name, it in example.items()}))
+    settings = pyfunc_settings(folder.as_uri(), tmp_path)
+    staged(settings)
+    variables = {
+        "MODEL_SERVICE_MODEL_FLAVOR": "pyfunc",
+        "MODEL_SERVICE_WORKER_SOCKET": str(settings.worker_socket),
+        "MODEL_SERVICE_CACHE_DIR": str(settings.cache_dir),
+    }
     with (
-        running_service(folder.as_uri(), tmp_path, MODEL_SERVICE_MODEL_FLAVOR="pyfunc") as it,
+        worker(settings),
+        running_service(folder.as_uri(), tmp_path, **variables) as it,
         visiting(browser, it.address + "/") as page,
     ):
         expect(page.get_by_label("image")).to_have_value("[[1,1],[1,1]]")

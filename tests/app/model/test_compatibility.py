@@ -36,9 +36,9 @@ def test_different_version_is_rejected_in_mode_fail(copied: Path) -> None:
         load(copied, "1.7.6", "fail")
 
     assert str(refusal.value) == (
-        "it was logged with package versions that differ from this image: "
+        "it was logged with package versions that differ from those installed: "
         f"xgboost 1.7.6 (installed: {booster.version()}); "
-        "train with the image's versions, build an image with the model's versions, or set model.compatibility=warn"
+        "train with these versions, install the model's versions, or set model.compatibility=warn"
     )
 
 

@@ -2,9 +2,10 @@
 
 import json
 import subprocess
-import sys
+import time
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,11 @@ from app.model import pyfunc
 from app.model.digest import digest_of
 from app.model.files import ModelFiles, Provenance
 from app.model.pyfunc import PyfuncModel
+from app.model.worker import WorkerOptions
+from app.registry.load import load_model
 from app.settings import Settings
-from tests.app.harness import ROOT, serving, settings_for, write_contract
-from tools.loopback import free_port
+from tests.app.harness import write_contract
+from tests.app.workers import PATIENCE_SECONDS, pyfunc_settings, serving_model, staged, worker
 
 # Returns its input, so that tests see the values and types that the model gets.
 ECHO = """
@@ -74,14 +77,22 @@ def save_code(folder: Path, source: str, **extra: Any) -> Path:
     return folder
 
 
-def load(folder: Path, pinned: str = "", compatibility: Any = "warn") -> PyfuncModel:
-    provenance = Provenance("m", "", folder.as_uri())
-    with warnings.catch_warnings(action="ignore"):
-        return pyfunc.load(folder, provenance, pinned, compatibility)
+@contextmanager
+def loaded(folder: Path, place: Path, compatibility: Any = "warn") -> Iterator[PyfuncModel]:
+    """Yield a model that a worker in this environment has loaded."""
+    chosen = settings(folder, place, model_compatibility=compatibility)
+    staged(chosen)
+    with worker(chosen):
+        model = load_model(chosen, time.monotonic() + PATIENCE_SECONDS).model
+        assert isinstance(model, PyfuncModel)
+        try:
+            yield model
+        finally:
+            model.worker.close()
 
 
 def settings(folder: Path, place: Path, **changes: Any) -> Settings:
-    return settings_for(folder.as_uri(), place, model_flavor="pyfunc", **changes)
+    return pyfunc_settings(folder.as_uri(), place, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +130,7 @@ def saved_pipeline(tmp_path_factory: pytest.TempPathFactory, flowers: pd.DataFra
 def served(saved_pipeline: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     with (
         warnings.catch_warnings(action="ignore"),
-        serving(settings(saved_pipeline, tmp_path_factory.mktemp("served"))) as client,
+        serving_model(settings(saved_pipeline, tmp_path_factory.mktemp("served"))) as client,
     ):
         yield client
 
@@ -136,7 +147,7 @@ def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         )
         # MLflow's example does not encode bytes as base64, so it is replaced by a request.
         (folder / "input_example.json").write_text(json.dumps({"columns": list(TYPED), "data": [GOOD]}))
-        with serving(settings(folder, tmp_path_factory.mktemp("served"))) as client:
+        with serving_model(settings(folder, tmp_path_factory.mktemp("served"))) as client:
             yield client
 
 
@@ -265,7 +276,7 @@ def test_named_tensors_reach_the_model(tmp_path: Path) -> None:
         signature = infer_signature(example, np.array([6.0, 12.0]))
         folder = save_code(tmp_path / "model", SUM, signature=signature)
         (folder / "input_example.json").write_text(json.dumps({name: v.tolist() for name, v in example.items()}))
-        with serving(settings(folder, tmp_path)) as client:
+        with serving_model(settings(folder, tmp_path)) as client:
             good = client.post("/predict", json={"instances": [{"image": [[1, 2, 3], [4, 5, 6]], "scale": 10}]})
             short = client.post("/predict", json={"instances": [{"image": [[1, 2], [4, 5]], "scale": 10}]})
 
@@ -288,23 +299,24 @@ def test_matrix_becomes_one_column_per_feature(tmp_path: Path, flowers: pd.DataF
         mlflow.sklearn.save_model(
             plain, str(folder), signature=signature, input_example=rows[:2], pip_requirements=REQUIREMENTS
         )
-    loaded = load(folder)
+    with loaded(folder, tmp_path) as model:
+        names = model.signature.names
+        found = model.predict(model.signature.from_split(["0", "1"], rows.tolist()))
 
-    assert loaded.signature.names == ("0", "1")
-    found = loaded.predict(loaded.signature.from_split(["0", "1"], rows.tolist()))
+    assert names == ("0", "1")
     assert [each["label"] for each in found] == [str(each).lower() for each in plain.predict(rows)]
 
 
 def test_wrong_digest_is_rejected_before_code_runs(saved_pipeline: Path) -> None:
     digest = digest_of(ModelFiles(saved_pipeline).all_digests())
     with pytest.raises(LoadError, match=f"its files have the sha256 {digest}, but {'0' * 64} is pinned"):
-        load(saved_pipeline, "0" * 64)
+        pyfunc.check(saved_pipeline, "0" * 64)
 
 
 def test_digest_of_some_files_is_rejected(saved_pipeline: Path) -> None:
     """A pin that covers less than the model's code must not be accepted."""
     with pytest.raises(LoadError, match="is pinned"):
-        load(saved_pipeline, digest_of(ModelFiles(saved_pipeline).digests()))
+        pyfunc.check(saved_pipeline, digest_of(ModelFiles(saved_pipeline).digests()))
 
 
 def test_digest_equals_that_of_sha256sum(saved_pipeline: Path) -> None:
@@ -314,37 +326,27 @@ def test_digest_equals_that_of_sha256sum(saved_pipeline: Path) -> None:
     assert found.stdout.split()[0] == digest_of(ModelFiles(saved_pipeline).all_digests())
 
 
-@pytest.mark.parametrize(
-    ("blocked", "sentence"),
-    [
-        ("mlflow", "model.flavor=pyfunc requires the package mlflow, which is not installed in this image"),
-        ("sklearn", "it requires the package sklearn, which is not installed in this image"),
-    ],
-)
-def test_missing_package_is_named(saved_pipeline: Path, tmp_path: Path, blocked: str, sentence: str) -> None:
-    """Run a separate process in which the package cannot be imported, as in an image without it."""
-    program = (
-        "import sys, warnings; warnings.simplefilter('ignore')\n"
+@pytest.mark.parametrize("blocked", ["mlflow", "sklearn"])
+def test_missing_package_is_named(saved_pipeline: Path, tmp_path: Path, blocked: str) -> None:
+    """Run a worker in which the package cannot be imported, as in an environment without it."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
         "class Without:\n"
         "    def find_spec(self, name, *_):\n"
         f"        if name.partition('.')[0] == {blocked!r}:\n"
         "            raise ModuleNotFoundError(f'No module named {name!r}', name=name.partition('.')[0])\n"
         "sys.meta_path.insert(0, Without())\n"
-        "from app.main import main; sys.exit(main())"
     )
-    variables = {
-        "MODEL_SERVICE_MODEL_URI": saved_pipeline.as_uri(),
-        "MODEL_SERVICE_MODEL_FLAVOR": "pyfunc",
-        "MODEL_SERVICE_TERMINATION_MESSAGE_PATH": str(tmp_path / "message"),
-        "MODEL_SERVICE_PORT": str(free_port()),
-        "MODEL_SERVICE_HOST": "127.0.0.1",
-    }
-    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=variables, check=False, timeout=240)
+    chosen = settings(saved_pipeline, tmp_path)
+    staged(chosen)
+    with worker(chosen, PYTHONPATH=str(tmp_path)) as supervisor, pytest.raises(LoadError) as refusal:
+        load_model(chosen, time.monotonic() + PATIENCE_SECONDS)
+    sentence = f"it requires the package {blocked}, which its environment does not have"
 
-    assert ended.returncode == 1
-    message = (tmp_path / "message").read_text()
-    assert sentence in message
-    assert "build an image FROM this one with the model's packages (docs/how-to/custom-image.md)" in message
+    assert str(refusal.value).startswith(f"{sentence}; see the log of the container model")
+    assert not refusal.value.retryable
+    assert supervisor.wait() == 1
+    assert (chosen.worker_socket.parent / "message").read_text() == f"Cannot load the model: {sentence}.\n"
 
 
 def _with_requirements(saved: Path, folder: Path, *lines: str, python: str = "") -> Path:
@@ -358,10 +360,11 @@ def _with_requirements(saved: Path, folder: Path, *lines: str, python: str = "")
 
 
 def test_different_versions_are_named(saved_pipeline: Path, tmp_path: Path) -> None:
-    lines = ["numpy==1.0", "mlflow-skinny==3.17.2", "no-such-package==2", 'numpy==1.1; python_version < "3"']
+    lines = ["numpy==1.0", "mlflow==3.17.2", "no-such-package==2", 'numpy==1.1; python_version < "3"']
     folder = _with_requirements(saved_pipeline, tmp_path / "model", *lines, python="3.9.1")
 
-    found = load(folder).mismatches
+    with loaded(folder, tmp_path) as model:
+        found = model.mismatches
 
     assert found is not None
     assert [(each.package, each.wanted) for each in found] == [
@@ -370,16 +373,18 @@ def test_different_versions_are_named(saved_pipeline: Path, tmp_path: Path) -> N
         ("no-such-package", "==2"),
     ]
     assert found[2].present == "none"
-    assert load(folder, compatibility="off").mismatches is None
+    with loaded(folder, tmp_path / "off", "off") as model:
+        assert model.mismatches is None
 
 
 def test_different_versions_are_rejected_in_mode_fail(saved_pipeline: Path, tmp_path: Path) -> None:
     folder = _with_requirements(saved_pipeline, tmp_path / "model", "numpy==1.0")
 
-    with pytest.raises(
-        LoadError, match=r"logged with package versions that differ from this image: numpy ==1\.0 \(installed: "
+    with (
+        pytest.raises(LoadError, match=r"versions that differ from those installed: numpy ==1\.0 \(installed: "),
+        loaded(folder, tmp_path, "fail"),
     ):
-        load(folder, compatibility="fail")
+        pass
 
 
 def test_model_without_signature_is_rejected(saved_pipeline: Path, tmp_path: Path) -> None:
@@ -388,7 +393,7 @@ def test_model_without_signature_is_rejected(saved_pipeline: Path, tmp_path: Pat
     (folder / "MLmodel").write_text(yaml.safe_dump(mlmodel | {"signature": None}))
 
     with pytest.raises(LoadError, match="MLmodel has no signature, which defines the valid input"):
-        load(folder)
+        pyfunc.load(folder, Provenance("m", "", ""), options=WorkerOptions(tmp_path), deadline=0)
 
 
 def test_model_without_xgboost_flavor_requires_model_flavor_pyfunc(saved_pipeline: Path) -> None:
@@ -432,8 +437,8 @@ mlflow.models.set_model(Double())
                 pip_requirements=REQUIREMENTS,
             )
         mlflow.set_tracking_uri("")
-        changes = {"model_flavor": "pyfunc", "mlflow_tracking_uri": mlflow_server}
-        with serving(settings_for("models:/doubling/1", tmp_path, **changes)) as client:
+        changes = {"mlflow_tracking_uri": mlflow_server}
+        with serving_model(pyfunc_settings("models:/doubling/1", tmp_path, **changes)) as client:
             answer = client.post("/predict", json={"instances": [{"x": 21}]})
 
     assert answer.json()["predictions"] == [42]
@@ -446,7 +451,7 @@ def test_mlflow_checks_the_contents_of_a_list(tmp_path: Path) -> None:
 
         signature = infer_signature(frame, ["x"])
         folder = save_code(tmp_path / "model", ECHO, signature=signature, input_example=frame)
-        with serving(settings(folder, tmp_path)) as client:
+        with serving_model(settings(folder, tmp_path)) as client:
             good = client.post("/predict", json={"instances": [{"tags": ["c"], "score": 1}]})
             bad = client.post("/predict", json={"instances": [{"tags": [1], "score": 1}]})
             no_list = client.post("/predict", json={"instances": [{"tags": "c", "score": 1}]})

@@ -11,6 +11,7 @@ import xgboost as xgb
 from app.model.contract import MODEL_FILE
 from app.model.digest import METADATA_FILES
 from tests.app.harness import MODEL, process, serving, settings_for
+from tests.app.workers import pyfunc_settings, serving_model
 from tools.loopback import answers, free_port, until
 
 
@@ -41,11 +42,13 @@ def unproxied(tmp_path_factory: pytest.TempPathFactory, booster: xgb.Booster, lo
 
 @pytest.mark.parametrize("flavor", ["xgboost", "pyfunc"])
 def test_model_in_unproxied_storage_is_served(unproxied: str, tmp_path: Path, flavor: str) -> None:
-    changes = {"mlflow_tracking_uri": unproxied, "model_flavor": flavor, "load_timeout_seconds": 120}
-    with (
-        warnings.catch_warnings(action="ignore"),
-        serving(settings_for(f"models:/{MODEL}/1", tmp_path, **changes)) as client,
-    ):
+    changes = {"mlflow_tracking_uri": unproxied}
+    uri = f"models:/{MODEL}/1"
+    if flavor == "xgboost":
+        service = serving(settings_for(uri, tmp_path, **changes))
+    else:
+        service = serving_model(pyfunc_settings(uri, tmp_path, **changes))
+    with service as client:
         model = client.get("/model").json()
 
     downloaded = {path.name for path in (tmp_path / "cache" / f"{MODEL}-1").iterdir()}

@@ -5,7 +5,6 @@ import json
 import logging
 import socket
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +15,14 @@ import pytest
 import xgboost as xgb
 from starlette.testclient import TestClient
 
+from app.errors import LoadError
+from app.loading import describe
 from app.main import create_app
 from app.model.booster import Matrix
 from app.model.contract import MODEL_FILE
 from app.model.digest import digest_of, lines_of
 from tests.app.harness import COLUMNS, MODEL, serving, settings_for
+from tests.app.workers import staged
 from tools.loopback import until
 
 
@@ -28,8 +30,13 @@ def failure(uri: str, address: str, tmp_path: Path, seconds: float, **changes: s
     """Return the reason why a model does not load."""
     settings = settings_for(uri, tmp_path, mlflow_tracking_uri=address, load_timeout_seconds=seconds, **changes)
     failures: list[str] = []
-    with TestClient(create_app(settings, failures.append)):
-        until(lambda: failures)
+    if settings.model_flavor == "pyfunc":
+        with pytest.raises(LoadError) as refusal:
+            staged(settings)
+        failures.append(describe(settings, refusal.value))
+    else:
+        with TestClient(create_app(settings, failures.append)):
+            until(lambda: failures)
     assert (tmp_path / "termination").read_text() == failures[0] + "\n"
     return failures[0]
 
@@ -138,14 +145,13 @@ def test_registered_digest_of_training_is_accepted_for_every_flavor(
     with serving(settings) as client:
         known = client.get("/model").json()
     alone = hashlib.sha256(booster.save_raw("ubj")).hexdigest()
-    changes = {"model_flavor": flavor, "load_timeout_seconds": 120}
 
-    with (
-        tagged(mlflow_server, sha256=alone if covers == "model.ubj" else known["sha256"]),
-        warnings.catch_warnings(action="ignore"),
-        serving(settings.model_copy(update=changes)) as client,
-    ):
-        assert client.get("/model").json()["files"].items() >= known["files"].items()
+    with tagged(mlflow_server, sha256=alone if covers == "model.ubj" else known["sha256"]):
+        if flavor == "pyfunc":
+            staged(settings.model_copy(update={"model_flavor": flavor}))
+            return
+        with serving(settings) as client:
+            assert client.get("/model").json()["files"].items() >= known["files"].items()
 
 
 def call(address: str, method: str, path: str, body: dict[str, str]) -> None:

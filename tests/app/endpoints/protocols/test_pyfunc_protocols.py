@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from tests.app.harness import serving
 from tests.app.model.test_pyfunc import ECHO, GOOD, SUM, TYPED, save_code, settings
+from tests.app.workers import serving_model
 
 INFER = "/v2/models/m/infer"
 SHAPES = """
@@ -37,7 +37,7 @@ def both(folder: Path, place: Path) -> Iterator[Both]:
         reference = TestClient(
             scoring_server.init(mlflow.pyfunc.load_model(str(folder))), raise_server_exceptions=False
         )
-        with serving(settings(folder, place, model_name="m")) as ours:
+        with serving_model(settings(folder, place, model_name="m")) as ours:
             yield reference, ours
 
 
