@@ -5,7 +5,7 @@ SHELL := bash
 PYTHON := tools/python
 # The project's Python, Helm, kubectl and the linters on PATH, and the cluster's kubeconfig when it is up.
 RUN := $(PYTHON) -m tools.cluster exec
-.PHONY: help up down status test test-long lint types unit charts delivery e2e docs generate images-list fmt commits install-helm
+.PHONY: help up down status test test-long lint types unit charts delivery e2e docs generate images-list fmt commits install-helm docker
 
 help: ## List the verbs
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -65,6 +65,10 @@ docs: ## Build the documentation site into build/site
 
 delivery: ## Test workflows, documentation, linters, release checks and GitOps manifests
 	@$(RUN) python -m pytest -m "not long" tests/delivery tests/docs tests/tools/cluster tests/tools/generate tests/tools/lint tests/tools/release
+
+# For CI: the images in a Docker engine, without a cluster. BUILT_IMAGES=<file> tests images that were pushed.
+docker:
+	@$(RUN) python -m pytest -m long tests/docker
 
 # A step of a release (`tools/python -m tools.release --help`), as docs/how-to/release.md lists them: make release-check, -images, -charts, -sign, -verify, -deploy, …
 release-%:

@@ -1,12 +1,13 @@
 # The MLflow server: mlflow server, whose options the chart sets. Context: the root of the repository.
-ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie
+ARG PYTHON_IMAGE=docker.io/library/python:3.13-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285
 
 FROM ${PYTHON_IMAGE} AS build
 # Path in this stage of the certificates of a private authority.
 ARG SSL_CERT_FILE
-ARG UV_VERSION=0.13.9
 ENV UV_PROJECT_ENVIRONMENT=/opt/venv UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_NO_CACHE=1
-RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir uv==${UV_VERSION}
+COPY tools/uv-requirements.txt /opt/
+RUN python3 -m venv /opt/uv \
+    && /opt/uv/bin/pip install --no-cache-dir --require-hashes --requirement /opt/uv-requirements.txt
 WORKDIR /src
 COPY pyproject.toml uv.lock ./
 # MLflow requires these packages and their dependencies for model flavors and gunicorn. A server with uvicorn imports
@@ -28,10 +29,12 @@ RUN find /opt/mlflow -name __pycache__ -prune -exec rm -rf {} + \
     && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/mlflow
 
 FROM ${PYTHON_IMAGE}
+ARG PYTHON_IMAGE
 ARG GIT_COMMIT=""
 LABEL org.opencontainers.image.title="model-service-mlflow" \
       org.opencontainers.image.description="MLflow tracking server and model registry" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="${PYTHON_IMAGE}" \
       org.opencontainers.image.revision="${GIT_COMMIT}"
 ENV PATH=/opt/venv/bin:${PATH} \
     PYTHONUNBUFFERED=1 \

@@ -1,4 +1,4 @@
-"""Tests that the workflows only call existing Make targets, and that a failed job stops the ones after it."""
+"""Tests of the workflows' files: pinned actions, minimal permissions, and only existing Make targets."""
 
 import re
 from pathlib import Path
@@ -10,14 +10,23 @@ import yaml
 from tools.cluster.cache import ROOT
 from tools.cluster.programs import KUBERNETES_VERSION
 from tools.release.__main__ import VERBS
-from tools.release.publish import PLATFORMS
+from tools.release.publish import ARCHITECTURES
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
 ACTIONS = sorted((ROOT / ".github" / "actions").rglob("action.yaml"))
 PIN = re.compile(r"uses: ([\w.-]+/[\w./-]+)@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 # The only write permissions of each job.
-WRITES = {("release.yaml", "publish"): {"packages", "id-token"}, ("release.yaml", "deploy"): {"id-token"},
-          ("release.yaml", "announce"): {"contents"}, ("docs.yaml", "publish"): {"pages", "id-token"}}  # fmt: skip
+WRITES = {
+    ("release.yaml", "build"): {"packages"},
+    ("release.yaml", "publish"): {"packages", "id-token"},
+    ("release.yaml", "announce"): {"contents"},
+    ("release.yaml", "deploy"): {"id-token"},
+    ("deploy.yaml", "production"): {"id-token"},
+    ("docs.yaml", "publish"): {"pages", "id-token"},
+    ("scorecard.yaml", "analysis"): {"security-events", "id-token"},
+    ("codeql.yaml", "analyze"): {"security-events"},
+}
+RUNNERS = {"ubuntu-24.04", "${{ matrix.runner }}"}
 
 
 def load(name: str) -> dict[Any, Any]:
@@ -30,23 +39,6 @@ def jobs() -> list[tuple[str, str, dict[str, Any]]]:
     return [(path.name, name, job) for path in WORKFLOWS for name, job in load(path.name)["jobs"].items()]
 
 
-def before(name: str, jobs: dict[str, Any]) -> set[str]:
-    """Return the jobs that must succeed before a job starts."""
-    needs = jobs[name].get("needs", [])
-    direct = {needs} if isinstance(needs, str) else set(needs)
-    return direct.union(*(before(other, jobs) for other in direct))
-
-
-def test_release_stops_at_the_first_failed_job() -> None:
-    release = load("release.yaml")["jobs"]
-
-    assert before("publish", release) == {"check", "audit", "ci", "e2e"}
-    assert before("scan", release) == before("publish", release) | {"publish"}
-    assert before("deploy", release) == before("scan", release) | {"scan"}
-    assert before("announce", release) == before("deploy", release) | {"deploy"}
-    assert not [job for job in release.values() if "always()" in str(job.get("if")) or job.get("continue-on-error")]
-
-
 def test_main_and_tags_run_the_tests_of_pull_requests() -> None:
     release = load("release.yaml")
 
@@ -56,13 +48,15 @@ def test_main_and_tags_run_the_tests_of_pull_requests() -> None:
         assert load(f"{name}.yaml")[True].keys() == {"pull_request", "workflow_call"}
 
 
-def test_images_are_signed_and_verified_before_deployment() -> None:
-    release = load("release.yaml")["jobs"]
-    ran = {name: [step["run"] for step in job.get("steps", ()) if "run" in step] for name, job in release.items()}
+def test_each_architecture_is_built_and_tested_on_its_own_machine() -> None:
+    expected = [
+        {"platform": "amd64", "runner": "ubuntu-24.04"},
+        {"platform": "arm64", "runner": "ubuntu-24.04-arm"},
+    ]
 
-    assert ran["publish"] == [f"make release-{verb}" for verb in ("images", "charts", "sign", "verify")]
-    assert ran["deploy"] == ["make release-verify", "make release-deploy"]
-    assert PLATFORMS == "linux/amd64,linux/arm64"
+    assert [leg["platform"] for leg in expected] == list(ARCHITECTURES)
+    assert load("release.yaml")["jobs"]["build"]["strategy"]["matrix"]["include"] == expected
+    assert load("images.yaml")["jobs"]["test"]["strategy"]["matrix"]["include"] == expected
 
 
 def test_every_run_step_is_an_existing_make_target() -> None:
@@ -101,8 +95,8 @@ def test_permissions_are_minimal() -> None:
 def test_jobs_have_timeout_pinned_runner_and_no_stored_secret() -> None:
     for file, name, job in jobs():
         if "uses" not in job:
-            assert job["timeout-minutes"] <= 90, name
-            assert job["runs-on"] == "ubuntu-24.04", name
+            assert job["timeout-minutes"] <= (350 if name == "long" else 90), name
+            assert job["runs-on"] in RUNNERS, name
         assert set(re.findall(r"secrets\.(\w+)", str(job))) <= {"GITHUB_TOKEN"}, f"{file}, {name}"
         for step in job.get("steps", ()):
             if step.get("uses", "").startswith("actions/checkout@"):
@@ -110,8 +104,24 @@ def test_jobs_have_timeout_pinned_runner_and_no_stored_secret() -> None:
 
 
 def test_concurrency_groups_are_unique() -> None:
-    assert load("release.yaml")["concurrency"]["cancel-in-progress"] is False
-    assert len({load(path.name)["concurrency"]["group"] for path in WORKFLOWS}) == len(WORKFLOWS)
+    groups = [load(path.name)["concurrency"]["group"] for path in WORKFLOWS if "concurrency" in load(path.name)]
+
+    assert len(set(groups)) == len(groups)
+
+
+def test_no_module_needs_a_newer_go_than_the_pipeline_installs() -> None:
+    installed = version((ROOT / ".go-version").read_text())
+    modules = {path: path.read_text() for path in (ROOT / "tools").rglob("go.mod")}
+    needed = {path: version(re.findall(r"^go (\S+)$", text, re.M)[0]) for path, text in modules.items()}
+
+    assert len(needed) > 10
+    assert {path: go for path, go in needed.items() if go > installed} == {}
+    assert not [path for path, text in modules.items() if re.search(r"^toolchain ", text, re.M)]
+
+
+def version(text: str) -> tuple[int, ...]:
+    """Return a version as numbers."""
+    return tuple(int(part) for part in text.strip().split("."))
 
 
 def test_cluster_tests_run_with_both_helms_and_the_oldest_and_newest_kubernetes() -> None:
@@ -123,3 +133,12 @@ def test_cluster_tests_run_with_both_helms_and_the_oldest_and_newest_kubernetes(
     newest = KUBERNETES_VERSION.rpartition(".")[0]
     assert [re.findall(r":v(1\.\d+)", node)[0] for node in matrix["node"]] == [promised[1], newest]
     assert all(re.fullmatch(r"kindest/node:v[\d.]+@sha256:[0-9a-f]{64}", node) for node in matrix["node"])
+
+
+def test_every_night_runs_what_no_push_runs() -> None:
+    nightly = load("nightly.yaml")
+    ran = {step["run"] for job in nightly["jobs"].values() for step in job["steps"] if "run" in step}
+
+    assert nightly[True].keys() == {"schedule", "workflow_dispatch"}
+    assert ran >= {"make test-long", "make release-audit", "make e2e"}
+    assert nightly["jobs"]["ipv6"]["steps"][2]["env"] == {"IP_FAMILY": "ipv6"}

@@ -18,7 +18,8 @@ from tools.cluster.images import APP, buildah
 from tools.cluster.main_job import ALIAS, MODEL, MONITORING, OBSERVABILITY
 from tools.cluster.registry import address
 from tools.release.deploy import deploy
-from tools.release.publish import Registry, push_charts, push_images
+from tools.release.oci import Registry
+from tools.release.publish import build_images, push_charts
 
 pytestmark = pytest.mark.long
 
@@ -74,8 +75,9 @@ def environment(access: Access, tmp_path_factory: pytest.TempPathFactory) -> Ite
     access.kubectl("create", "namespace", NAMESPACE)
     try:
         registry = Registry(f"{address()}/drill")
-        images = push_images(registry, "0.1.0", "", [APP])
-        charts = push_charts(registry, "0.1.0")
+        built = build_images(registry, "0.1.0", "", folder=folder)
+        charts = push_charts(registry, "0.1.0", "", list(built.values()), folder=folder)
+        images = [built[APP.name]]
         yield Environment(registry, images, charts, variables)
     finally:
         access.kubectl("delete", "namespace", NAMESPACE)

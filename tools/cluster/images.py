@@ -3,6 +3,7 @@
 A tag is the hash of what the image is made of: the same files give the same tag, so nothing is built or loaded twice.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -61,7 +62,7 @@ class Image:
 
 
 def _product(name: str, dockerfile: str, *inputs: str) -> Image:
-    always = ("pyproject.toml", "uv.lock", ".dockerignore")
+    always = ("pyproject.toml", "uv.lock", ".dockerignore", "tools/uv-requirements.txt")
     return Image(name, ROOT / "docker" / dockerfile, tuple(ROOT / path for path in (*always, *inputs)))
 
 
@@ -134,6 +135,12 @@ def git_commit() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
+def built_elsewhere() -> dict[str, str]:
+    """Return the references by digest of images to test instead of building them, by name: the file BUILT_IMAGES."""
+    file = os.environ.get("BUILT_IMAGES")
+    return dict(json.loads(Path(file).read_text())) if file else {}
+
+
 def build(image: Image) -> None:
     """Build an image if it is missing: with the user's Docker engine, else with buildah."""
     if engine.ours():
@@ -181,8 +188,13 @@ def push_from_buildah(image: Image, target: str, _revision: str) -> str:
 
 
 def build_with_docker(image: Image) -> None:
-    """Build an image with the Docker engine."""
+    """Build an image with the Docker engine, or pull it if it was built elsewhere."""
     log = LOGS / f"image-{image.name}.log"
+    if reference := built_elsewhere().get(image.name):
+        with step(f"pull image {reference}", log):
+            run(["docker", "pull", reference], log=log, timeout_seconds=1800, remedy="Is `docker login` done?")
+            run(["docker", "tag", reference, image.local], log=log)
+        return
     with step(f"build image {image.name}", log):
         command = ["docker", "build", *_load_option(), "-f", image.dockerfile, "-t", image.local]
         context = image.folder() if image.programs else ROOT

@@ -31,7 +31,7 @@ def kind(*arguments: object, log: Path | None = None, remedy: str = "") -> str:
 
 def check() -> None:
     """Refuse a wrong NODES or an engine that kind cannot use, before anything is built."""
-    _configuration()
+    configuration()
     engine.check()
 
 
@@ -45,7 +45,7 @@ def start() -> Path:
     """Create the cluster if it does not exist, repair it if it is incomplete, and return its kubeconfig."""
     engine.start()
     STATE.mkdir(parents=True, exist_ok=True, mode=0o700)
-    wanted = _configuration()
+    wanted = configuration()
     known = kind("get", "nodes", "--name", NAME).split()
     if known and (fault := _fault(known, wanted)):
         with step(f"remove the kind cluster, which {fault}"):
@@ -94,7 +94,12 @@ def _running(nodes: list[str]) -> bool:
     return True
 
 
-def _configuration() -> dict[str, Any]:
+def configuration() -> dict[str, Any]:
+    """Return the configuration of the cluster that NODES and IP_FAMILY ask for.
+
+    Raises:
+        Failure: One of them is invalid.
+    """
     try:
         count = int(os.environ.get("NODES") or _NODES)
     except ValueError:
@@ -102,6 +107,13 @@ def _configuration() -> dict[str, Any]:
     if not 1 <= count <= 9:
         raise Failure(f"NODES={os.environ['NODES']} is not a number of nodes. Set it to 1 to 9, or unset it.")
     config: dict[str, Any] = yaml.safe_load(CONFIG.read_text())
+    family = os.environ.get("IP_FAMILY") or "ipv4"
+    if family not in ("ipv4", "ipv6", "dual"):
+        raise Failure(f"IP_FAMILY={family} is not a family of addresses. Set it to ipv4, ipv6 or dual, or unset it.")
+    if family != "ipv4" and engine.ours():
+        raise Failure(f"IP_FAMILY={family} needs a Docker engine of yours; the one of make up has no IPv6. Unset it.")
+    if family != "ipv4":  # the ranges in the file are IPv4, so kind chooses its own
+        config["networking"] = {"ipFamily": family}
     config["nodes"] = [{"role": "control-plane"}, *({"role": "worker"} for _ in range(count - 1))]
     return config
 

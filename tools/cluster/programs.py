@@ -26,6 +26,7 @@ PROMTOOL, PROMTOOL_253 = ROOT / "tools" / "lint" / "promtool", ROOT / "tools" / 
 KEDA = ROOT / "tools" / "cluster" / "keda"
 CYCLONUS = ROOT / "tools" / "lint" / "cyclonus"
 VALE = ROOT / "tools" / "lint" / "vale"
+ACT = ROOT / "tools" / "lint" / "act"
 DASHBOARD_LINTER = ROOT / "tools" / "lint" / "dashboardlinter"
 VERSITYGW = ROOT / "tools" / "cluster" / "versitygw"
 KIND = ROOT / "tools" / "cluster" / "kindtools"
@@ -209,6 +210,11 @@ def vale() -> Path:
     return _build(VALE)
 
 
+def act() -> Path:
+    """Return the folder with act, which runs workflows; build it when needed (minutes)."""
+    return _build(ACT)
+
+
 def keda() -> Path:
     """Return the folder with KEDA's operator and adapter; build it when needed (long)."""
     return _build(KEDA)
@@ -246,12 +252,13 @@ def find(name: str) -> Path:
         name: `helm`, `kind`, `kubectl` or another of CLIENTS.
 
     Raises:
-        Failure: The program must be built and cannot be.
+        Failure: The program must be built and cannot be, or HELM_VERSION names a different Helm.
     """
+    if name == "helm" and os.environ.get("HELM_VERSION"):
+        return _exact_helm(os.environ["HELM_VERSION"])
     if (NODE_PROGRAMS / name).exists():
         return NODE_PROGRAMS / name
-    others = [folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder).parent != LAUNCHERS]
-    on_path = shutil.which(name, path=os.pathsep.join(others))
+    on_path = _which(name)
     if on_path and name in _ON_PATH:
         arguments, serves = _ON_PATH[name]
         asked = subprocess.run([on_path, *arguments], capture_output=True, text=True, timeout=30, check=False)
@@ -261,10 +268,30 @@ def find(name: str) -> Path:
     return (node_programs() if name == "kind" else clients()) / name
 
 
+def _which(name: str) -> str | None:
+    """Return the program of this name on PATH that is not a launcher of ours."""
+    others = [folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder).parent != LAUNCHERS]
+    return shutil.which(name, path=os.pathsep.join(others))
+
+
+def _exact_helm(version: str) -> Path:
+    """Return the Helm on PATH if it has the version that HELM_VERSION names.
+
+    Raises:
+        Failure: It has a different one, with which the tests of that version would prove nothing.
+    """
+    found = _which("helm")
+    said = run([found, "version", "--short"]).partition("+")[0].strip() if found else "not installed"
+    if found is None or said != version:
+        raise Failure(f"HELM_VERSION={version}, but the helm on PATH is {said}. Run make install-helm, or unset it.")
+    return Path(found)
+
+
 # The programs that commands find on PATH, and what builds each.
 _ON_DEMAND: dict[str, Callable[[], Path]] = {
     **dict.fromkeys(("ct", "helm3"), clients),
     **dict.fromkeys(("actionlint", "helm-docs", "helm-values-schema-json", "kube-score", "kubeconform"), tools),
+    "act": act,
     "promtool": promtool,
     "promtool-253": promtool253,
     "helm": lambda: find("helm").parent,

@@ -4,19 +4,30 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tools.cluster.console import Failure, run, say
 from tools.release import audit, checks, deploy, publish, signing
+from tools.release.oci import Registry
 
 
-def _registry() -> publish.Registry:
-    prefix, key = os.environ.get("RELEASE_REGISTRY", ""), os.environ.get("RELEASE_KEY")
+def release_registry(environment: Mapping[str, str]) -> Registry:
+    """Return the registry that RELEASE_REGISTRY names; names on GitHub may have capital letters, registries not.
+
+    Raises:
+        Failure: It is not a host with a path.
+    """
+    prefix, key = environment.get("RELEASE_REGISTRY", "").lower(), environment.get("RELEASE_KEY")
     if not re.fullmatch(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)+", prefix):
         raise Failure(
             f"RELEASE_REGISTRY={prefix} is not a registry with a path. Set it, for example to ghcr.io/owner/name."
         )
-    return publish.Registry(prefix, Path(key) if key else None)
+    return Registry(prefix, Path(key) if key else None)
+
+
+def _registry() -> Registry:
+    return release_registry(os.environ)
 
 
 def _tag() -> str:
@@ -36,30 +47,55 @@ def check() -> None:
 
 def ask() -> None:
     """Ask what is known against the packages of the lock."""
-    audit.audit(audit.locked())
+    audit.audit(audit.locked(), accepted=audit.exceptions())
+
+
+def _version() -> str:
+    return checks.release_version(_tag(), checks.commit())
+
+
+def build() -> None:
+    """Build the images for this platform and push them by digest."""
+    checks.check(_tag())
+    publish.build_images(_registry(), _version(), checks.commit())
+
+
+def built() -> None:
+    """Print the images that were built for this platform; on GitHub they become outputs."""
+    parts = publish.built()
+    if publish.architecture() not in parts:
+        raise Failure(f"No images were built for {publish.architecture()}. Run make release-build.")
+    publish.output(parts[publish.architecture()])
 
 
 def images() -> None:
-    """Build and push the images."""
+    """Combine the platforms of each image."""
     checks.check(_tag())
-    revision = checks.commit()
-    publish.record(images=publish.push_images(_registry(), checks.release_version(_tag(), revision), revision))
+    publish.record(images=publish.combine_images(_registry(), _version(), checks.commit(), parts=publish.built()))
 
 
 def charts() -> None:
     """Package and push the charts."""
     checks.check(_tag())
-    publish.record(charts=publish.push_charts(_registry(), checks.release_version(_tag(), checks.commit())))
+    pushed = publish.recorded()["images"]
+    publish.record(charts=publish.push_charts(_registry(), _version(), checks.commit(), pushed))
 
 
 def sign() -> None:
-    """Sign what was pushed."""
+    """Sign what was pushed and the files of the release's page."""
     signing.sign(_registry(), _pushed())
+    signing.sign_files(_registry(), publish.files())
 
 
 def verify() -> None:
-    """Verify the signatures of what was pushed."""
+    """Verify the signatures of what was pushed and of the files of the release's page."""
     signing.verify(_registry(), _pushed())
+    signing.verify_files(_registry(), publish.files())
+
+
+def tag() -> None:
+    """Tag the images with the version."""
+    publish.tag_images(publish.recorded()["images"], _version())
 
 
 def roll_out() -> None:
@@ -74,15 +110,22 @@ def notes() -> None:
 
 
 def announce() -> None:
-    """Make the release's page on GitHub."""
-    tag = f"v{checks.project_version()}"
+    """Make the release's page on GitHub with its files; if the page exists, replace both."""
+    name = f"v{checks.project_version()}"
     text = checks.notes(checks.project_version())
-    run(["gh", "release", "create", tag, "--verify-tag", "--title", tag, "--notes-file", "-"], stdin=text)
+    try:
+        run(["gh", "release", "view", name])
+        command = ["gh", "release", "edit", name]
+    except Failure:
+        command = ["gh", "release", "create", name, "--verify-tag"]
+    run([*command, "--title", name, "--notes-file", "-"], stdin=text)
+    attached = [each for file in publish.files() for each in (file, file.with_name(f"{file.name}.sigstore.json"))]
+    run(["gh", "release", "upload", name, "--clobber", *attached])
 
 
 VERBS = {
-    "check": check, "audit": ask, "images": images, "charts": charts, "sign": sign, "verify": verify,
-    "deploy": roll_out, "notes": notes, "announce": announce,
+    "check": check, "audit": ask, "build": build, "built": built, "images": images, "charts": charts, "sign": sign,
+    "verify": verify, "tag": tag, "deploy": roll_out, "notes": notes, "announce": announce,
 }  # fmt: skip
 
 

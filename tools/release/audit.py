@@ -1,16 +1,42 @@
 """pip-audit against the lock: what is known against the versions in it, by PyPI's own database."""
 
+import datetime
 import json
 import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tools.cluster.cache import ROOT
 from tools.cluster.console import Failure, say
+
+EXCEPTIONS = Path(__file__).with_name("audit-exceptions.yaml")
+_KEYS = {"id", "package", "reason", "reviewed_by", "until"}
+
+
+def exceptions(text: str | None = None, today: datetime.date | None = None) -> set[tuple[str, str]]:
+    """Return the package and id of each vulnerability that was reviewed and accepted until a date to come.
+
+    Raises:
+        Failure: An exception has expired, lacks a key, or lasts longer than 90 days.
+    """
+    today = today or datetime.datetime.now(datetime.UTC).date()
+    accepted = set()
+    for entry in yaml.safe_load(EXCEPTIONS.read_text() if text is None else text) or []:
+        if not isinstance(entry, dict) or entry.keys() != _KEYS or not isinstance(entry["until"], datetime.date):
+            raise Failure(f"{EXCEPTIONS.name}: {entry} needs the keys {', '.join(sorted(_KEYS))}; until is a date.")
+        name = f"{EXCEPTIONS.name}: {entry['id']} of {entry['package']}"
+        if entry["until"] < today:
+            raise Failure(f"{name} expired on {entry['until']}. Update the package, or review the exception again.")
+        if entry["until"] > today + datetime.timedelta(days=90):
+            raise Failure(f"{name} lasts until {entry['until']}. Set until to a date within 90 days.")
+        accepted.add((entry["package"], entry["id"]))
+    return accepted
 
 
 def locked() -> list[str]:
@@ -19,12 +45,13 @@ def locked() -> list[str]:
     return [f"{package['name']}=={package['version']}" for package in packages if "registry" in package["source"]]
 
 
-def audit(requirements: Sequence[str], *service: str) -> None:
+def audit(requirements: Sequence[str], *service: str, accepted: Set[tuple[str, str]] = frozenset()) -> None:
     """Refuse a known vulnerability that has a fix; name those that have none.
 
     Args:
         requirements: `name==version` of each package.
         service: Options of pip-audit that select a database other than PyPI's.
+        accepted: Package and id of each vulnerability that does not fail the audit.
 
     Raises:
         Failure: names each of them, or the database did not respond.
@@ -38,11 +65,11 @@ def audit(requirements: Sequence[str], *service: str) -> None:
     if not said.stdout.strip():
         last = (said.stderr.strip().splitlines() or ["no answer"])[-1]
         raise Failure(f"pip-audit could not ask its database: {last[:200]}. Check the network, run again.")
-    judge(json.loads(said.stdout)["dependencies"])
+    judge(json.loads(said.stdout)["dependencies"], accepted)
 
 
-def judge(packages: Sequence[dict[str, Any]]) -> None:
-    """Refuse the vulnerabilities that pip-audit found if a newer version fixes them.
+def judge(packages: Sequence[dict[str, Any]], accepted: Set[tuple[str, str]] = frozenset()) -> None:
+    """Refuse the vulnerabilities that pip-audit found if a newer version fixes them and nobody accepted them.
 
     Raises:
         Failure: a version with a fix, or a package that the database did not know.
@@ -57,7 +84,9 @@ def judge(packages: Sequence[dict[str, Any]]) -> None:
     for package, known in found:
         versions = ", ".join(known["fix_versions"])
         fixed = f"fixed in {versions}" if versions else "not fixed in any version yet"
-        say(f"{package['name']} {package['version']}: {known['id']}, {fixed}")
-    if fixable := sorted({package["name"] for package, known in found if known["fix_versions"]}):
+        excused = ", accepted for now" if (package["name"], known["id"]) in accepted else ""
+        say(f"{package['name']} {package['version']}: {known['id']}, {fixed}{excused}")
+    refused = [(package, known) for package, known in found if (package["name"], known["id"]) not in accepted]
+    if fixable := sorted({package["name"] for package, known in refused if known["fix_versions"]}):
         raise Failure(f"Vulnerable, and fixed in a newer version: {', '.join(fixable)}. Run uv lock --upgrade-package.")
     say(f"{len(packages)} packages: nothing known that has a fix.")

@@ -3,7 +3,6 @@
 import json
 import os
 import tempfile
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,8 +11,9 @@ import yaml
 from tools.cluster.cache import ROOT
 from tools.cluster.console import Failure, run, say, step
 from tools.cluster.programs import find
+from tools.release import access
 from tools.release.checks import pinned
-from tools.release.publish import Registry
+from tools.release.oci import Registry
 
 
 def deploy(registry: Registry, images: Sequence[str], charts: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -36,7 +36,7 @@ def deploy(registry: Registry, images: Sequence[str], charts: Sequence[str], env
     patience = environment.get("DEPLOY_TIMEOUT") or "5m"
     plain = ["--plain-http"] if registry.local else []
     with tempfile.TemporaryDirectory() as work:
-        env = {**os.environ, "KUBECONFIG": str(_kubeconfig(Path(work), environment))}
+        env = {**os.environ, "KUBECONFIG": str(access.kubeconfig(Path(work), environment))}
         helm = find("helm")
         newer = "Client Version: v4" in run([helm, "version", "--template", "Client Version: {{.Version}}"])
         rollback = "--rollback-on-failure" if newer else "--atomic"
@@ -100,35 +100,4 @@ def _values(environment: Mapping[str, str]) -> Path:
     image = (yaml.safe_load(path.read_text()) or {}).get("image") or {}
     if image.keys() & {"tag", "repository", "registry"}:
         raise Failure(f"{name} names an image, and the release decides which. Remove image from it.")
-    return path
-
-
-def _kubeconfig(folder: Path, environment: Mapping[str, str]) -> Path:
-    """Return the kubeconfig to use: that of KUBECONFIG, or one with a token that GitHub gives to this job."""
-    if environment.get("KUBECONFIG"):
-        return Path(environment["KUBECONFIG"])
-    for name in ("DEPLOY_SERVER", "DEPLOY_CA", "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"):
-        if not environment.get(name):
-            raise Failure(
-                f"{name} is not set, so no cluster is known. docs/how-to/release.md describes the environments."
-            )
-    server = environment["DEPLOY_SERVER"]
-    request = urllib.request.Request(  # noqa: S310 - the address is GitHub's own
-        f"{environment['ACTIONS_ID_TOKEN_REQUEST_URL']}&audience={server}",
-        headers={"Authorization": f"Bearer {environment['ACTIONS_ID_TOKEN_REQUEST_TOKEN']}"},
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-        token = json.load(answer)["value"]
-    cluster = {"server": server, "certificate-authority-data": environment["DEPLOY_CA"]}
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "deploy", "cluster": cluster}],
-        "users": [{"name": "deploy", "user": {"token": token}}],
-        "contexts": [{"name": "deploy", "context": {"cluster": "deploy", "user": "deploy"}}],
-        "current-context": "deploy",
-    }
-    path = folder / "kubeconfig"
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(config))
     return path

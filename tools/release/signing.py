@@ -1,4 +1,4 @@
-"""Signatures and SBOMs of what was pushed, by cosign: with the workflow's identity, or with the key of a rehearsal."""
+"""Signatures and SBOMs of a release by cosign: with the workflow's identity, or with the key of a rehearsal."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from typing import Any
 from tools.cluster.console import run, step
 from tools.cluster.programs import delivery
 from tools.release.checks import pinned
-from tools.release.publish import Registry
+from tools.release.oci import Registry
 
 ISSUER = "https://token.actions.githubusercontent.com"
 
@@ -30,6 +30,33 @@ def sign(registry: Registry, references: Sequence[str]) -> None:
         for reference in references:
             with step(f"sign {reference}"):
                 run([cosign(), "sign", *options, pinned(reference)], env=_environment())
+
+
+def sign_files(registry: Registry, files: Sequence[Path]) -> None:
+    """Sign each file: its signature and certificate are written next to it, as `.sigstore.json`."""
+    with tempfile.TemporaryDirectory() as work:
+        options = [option for option in _signing(registry, Path(work)) if option not in _plain(registry)]
+        for file in files:
+            with step(f"sign {file.name}"):
+                run([cosign(), "sign-blob", *options, "--bundle", _bundle(file), file], env=_environment())
+
+
+def verify_files(registry: Registry, files: Sequence[Path]) -> None:
+    """Check that this project signed each file.
+
+    Raises:
+        Failure: A file is not signed, or differs from what was signed.
+    """
+    options = [option for option in _trusting(registry) if option not in _plain(registry)]
+    for file in files:
+        with step(f"verify {file.name}"):
+            remedy = f"{file.name} is not signed by this project: do not use it."
+            command = [cosign(), "verify-blob", *options, "--bundle", _bundle(file), file]
+            run(command, env=_environment(), remedy=remedy)
+
+
+def _bundle(file: Path) -> Path:
+    return file.with_name(f"{file.name}.sigstore.json")
 
 
 def attest(registry: Registry, references: Sequence[str]) -> None:

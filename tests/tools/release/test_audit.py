@@ -1,5 +1,6 @@
 """Tests of the audit of the lock file, by pip-audit with a local database that implements the OSV API."""
 
+import datetime
 import http.server
 import json
 import threading
@@ -9,7 +10,7 @@ import pytest
 
 from tools.cluster.cache import ROOT
 from tools.cluster.console import Failure
-from tools.release.audit import audit, judge, locked
+from tools.release.audit import audit, exceptions, judge, locked
 
 # One vulnerability with a fix, and one without.
 FIXES = {"jinja2": "3.1.6", "pyyaml": ""}
@@ -69,3 +70,41 @@ def test_unreachable_database_fails_the_audit() -> None:
 def test_mirror_without_a_database_fails_the_audit() -> None:
     with pytest.raises(Failure, match="knows nothing of 1 of 2 packages"):
         judge([{"name": "a", "skip_reason": "not found"}, {"name": "b", "version": "1", "vulns": []}])
+
+
+ENTRY = "- {id: PYSEC-2026-jinja2, package: jinja2, reason: no templates, reviewed_by: '@a', until: 2026-12-31}"
+TODAY = datetime.date(2026, 12, 1)
+
+
+def test_accepted_vulnerability_is_reported_and_does_not_fail(
+    database: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    audit(["jinja2==3.1.5"], *database, accepted=exceptions(ENTRY, TODAY))
+
+    assert "jinja2 3.1.5: PYSEC-2026-jinja2, fixed in 3.1.6, accepted for now" in capsys.readouterr().out
+
+
+def test_exception_for_a_different_package_does_not_help(database: list[str]) -> None:
+    with pytest.raises(Failure, match="fixed in a newer version: jinja2"):
+        audit(["jinja2==3.1.5"], *database, accepted=exceptions(ENTRY.replace("package: jinja2", "package: a"), TODAY))
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        (ENTRY.replace("2026-12-31", "2026-11-30"), "jinja2 expired on 2026-11-30. Update the package"),
+        (ENTRY.replace("2026-12-31", "2027-12-31"), "Set until to a date within 90 days"),
+        (
+            ENTRY.replace("reason: no templates, ", ""),
+            "needs the keys id, package, reason, reviewed_by",
+        ),
+        (ENTRY.replace("2026-12-31", "never"), "until is a date"),
+    ],
+)
+def test_exception_needs_a_reason_and_an_end(entry: str, sentence: str) -> None:
+    with pytest.raises(Failure, match=sentence):
+        exceptions(entry, TODAY)
+
+
+def test_exceptions_of_the_project_are_valid() -> None:
+    assert exceptions() == set()
