@@ -28,7 +28,8 @@ def in_docker(image: Image) -> str:
     if not engine.ours():
         build_with_docker(image)
         return image.local
-    engine.start()
+    if not engine.running():
+        engine.start()
     assert not built_elsewhere(), "BUILT_IMAGES needs a Docker engine of the user"
     return _build(image)
 

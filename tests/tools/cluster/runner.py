@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 SYSTEM_GO = "the Go of the system is too old"
-# Programs of the image and their versions; what they print is enough for whoever asks for the version.
+# Programs of the image and their versions; they print only that.
 SYSTEM = {"helm": "v3.21.3+g9d8c9f5", "kubectl": "Client Version: v1.36.4", "kind": "kind v0.33.0 go1.26.0 linux/amd64"}
 
 

@@ -172,7 +172,7 @@ def test_image_that_the_release_does_not_have_is_named() -> None:
 
 
 class _Registry(BaseHTTPRequestHandler):
-    """HTTP handler that asks for a token, as ghcr.io does, and answers who presents the one that it gave."""
+    """HTTP handler that requires a token, as ghcr.io does, and gives one to the login of a test."""
 
     def do_GET(self) -> None:
         given, host = self.headers.get("Authorization", ""), self.headers["Host"]
