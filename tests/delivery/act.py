@@ -119,8 +119,8 @@ class Repository:
         (records / "red").write_text(red)
         (records / "calls").touch()
         (records / "event.json").write_text(json.dumps(payload))
-        command = [program("act"), event, "--eventpath", records / "event.json", "--secret=GITHUB_TOKEN=token"]
-        command += [f"--workflows={self._checkout}/.github/workflows/{workflow}.yaml", "--directory", self._checkout]
+        command = [program("act"), event, f"--eventpath={records}/event.json", "--secret=GITHUB_TOKEN=token"]
+        command += [f"--workflows={self._checkout}/.github/workflows/{workflow}.yaml", f"--directory={self._checkout}"]
         command += [f"--platform={runner}=-self-hosted" for runner in RUNNERS]
         command += [f"--var={name}={value}" for name, value in variables.items()]
         command += ["--pull=false", "--no-cache-server", *self._repositories]

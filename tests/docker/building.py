@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from tools.cluster import engine
-from tools.cluster.cache import CACHE, LOGS
+from tools.cluster.cache import CACHE, LOGS, ROOT
 from tools.cluster.console import run, step
 from tools.cluster.images import (
     CERTIFICATES,
@@ -40,7 +40,7 @@ def _build(image: Image) -> str:
     with step(f"docker build {image.name}", log):
         command = ["docker", "build", "--network=host", "--file", image.dockerfile, "--tag", name]
         command += ["--build-arg", f"PYTHON_IMAGE={_base()}", "--build-arg", f"GIT_COMMIT={git_commit()}"]
-        command += ["--build-arg", f"SSL_CERT_FILE={CERTIFICATES}", image.context]
+        command += ["--build-arg", f"SSL_CERT_FILE={CERTIFICATES}", ROOT]
         environment = {**engine.environment(), "DOCKER_BUILDKIT": "1"}
         run(command, env=environment, log=log, timeout_seconds=1800)
     return name
