@@ -6,17 +6,18 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from app.model.contract import Task, UnknownCategory
+from training.csv_settings import CsvSettings
 from training.data.dataset import DataSpec, SplitSpec
 from training.data.null_words import NULL_WORDS
 from training.environment import cpu_limit
-from training.settings import Seed, Settings, Share
+from training.settings import Seed, Share
 
 # Parameters of XGBoost that have their own option.
 TREE_PARAMS = ("max_depth", "learning_rate", "subsample", "colsample_bytree", "min_child_weight", "reg_lambda")
 _NOT_FREE = {*TREE_PARAMS, "eta", "lambda", "seed", "nthread", "num_class", "device", "booster", "process_type"}
 
 
-class TrainOptions(Settings):
+class TrainOptions(CsvSettings):
     """Train an XGBoost model on a table and register it in MLflow as a new version."""
 
     data: str = Field(
@@ -35,7 +36,7 @@ class TrainOptions(Settings):
     positive: str = Field(
         default="", description="Class whose probability a binary model predicts. Defaults to the last class."
     )
-    drop: tuple[str, ...] = Field(default=(), description="Columns to leave out.")
+    drop: tuple[str, ...] = Field(default=(), description="Columns to leave out, or patterns such as tmp_*.")
     categorical: tuple[str, ...] = Field(default=(), description="Integer columns that are categories.")
     unknown_category: UnknownCategory = Field(
         default="error",
@@ -134,7 +135,7 @@ class TrainOptions(Settings):
         """The data to load."""
         names = {"target", "task", "group", "positive", "drop", "categorical", "skip_unlabelled"}
         names |= {"null_words", "holdout_key", "time_column"}
-        return DataSpec(source=self.data, **self.model_dump(include=names))
+        return DataSpec(source=self.data, csv=self.csv_format, **self.model_dump(include=names))
 
     @property
     def split_spec(self) -> SplitSpec:

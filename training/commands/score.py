@@ -14,6 +14,7 @@ from pydantic import Field
 from app.model.booster import BoosterError
 from app.model.xgboost import BoosterModel
 from training.data.chunks import ChunkedData
+from training.data.csv_format import AUTO
 from training.data.storage import place
 from training.errors import InputError
 from training.scoring.parts import Parts, started
@@ -65,7 +66,7 @@ def _run(options: Options, work: Path) -> dict[str, Any]:
     model = _model(options, before, work)
     model.booster.use_threads(options.nthread)
     words = model.contract.null_words if model.contract else None
-    data = ChunkedData(source, model.signature.columns, options.keep, words)
+    data = ChunkedData(source, model.signature.columns, options.keep, words, options.csv_format)
     if clash := sorted({*options.keep} & {*columns_of(model.output), "error"}):
         raise InputError(f"--keep={clash[0]} is the name of a column that scoring adds: rename it in the data.")
     plan = {
@@ -82,6 +83,8 @@ def _run(options: Options, work: Path) -> dict[str, Any]:
         "keep": list(options.keep),
         "on_error": options.on_error,
     }
+    if options.csv_format != AUTO:
+        plan["csv"] = options.csv_format.model_dump()
     parts = Parts(output, plan)
     begin = time.monotonic()
     if complete := parts.complete:

@@ -4,20 +4,25 @@ Rows are counted from 0 through all files in the order of their names. The numbe
 rows, independent of the batches and row groups of the files.
 """
 
+import logging
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 from pyarrow.fs import LocalFileSystem
 
 from app.model.columns import INTEGER_BITS, Column
+from training.data.csv_format import AUTO, CsvFormat, Layout, detect, plain_text
 from training.data.csv_parquet_reader import CSV, PARQUET, CsvOptions, TableFile
 from training.data.null_words import NULL_WORDS
 from training.data.storage import Place, failure
 from training.errors import InputError
 
 _READ_BYTES = 1 << 20  # block of a Parquet column
+
+log = logging.getLogger("training")
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class ChunkedData:
         more: Columns to copy.
         null_words: Words that stand for a missing value. None: `NULL_WORDS` in CSV files only, for models that do not
             record them. `Chunk.table` contains the words in columns of text, because such a column may be copied.
+        wanted: Format of CSV files. The first file decides what is detected.
 
     Raises:
         InputError: There are no files.
@@ -45,19 +51,36 @@ class ChunkedData:
     """
 
     def __init__(
-        self, place: Place, columns: Sequence[Column], more: Sequence[str], null_words: tuple[str, ...] | None = None
+        self,
+        place: Place,
+        columns: Sequence[Column],
+        more: Sequence[str],
+        null_words: tuple[str, ...] | None = None,
+        wanted: CsvFormat = AUTO,
     ) -> None:
         self.place = place
         found = place.files(*CSV, *PARQUET)
         if not found:
             raise InputError(f"{place.uri} does not contain a file that ends in {', '.join((*CSV, *PARQUET))}.")
         self._changed = {each.path: each.mtime_ns or 0 for each in found}
-        self.files = [TableFile.by_name(place, each) for each in found]
+        one = len(found) == 1 and found[0].path == place.path
+        try:
+            self.files = [TableFile.by_content(place)] if one else [TableFile.by_name(place, each) for each in found]
+        except OSError as error:
+            raise failure(place.uri, "read", error) from None
         if len({each.is_parquet for each in self.files}) > 1:
             raise InputError(f"{place.uri} contains both CSV and Parquet files: use a folder with one format.")
         self._columns, self._more = columns, tuple(more)
         by_default = () if self.files[0].is_parquet else NULL_WORDS
         self.null_words = by_default if null_words is None else null_words
+        self._wanted = wanted
+
+    @cached_property
+    def _layout(self) -> Layout:
+        sample, whole = self.files[0].sample()
+        layout = detect(sample, self._wanted, self.null_words, whole=whole)
+        log.info("%s is read as %s", self.place.uri.partition("?")[0], layout.sentence())
+        return layout
 
     def identity(self) -> list[dict[str, str | int]]:
         """Return what identifies the files: names, sizes, and digests or, for S3, modification times.
@@ -145,6 +168,7 @@ class ChunkedData:
                 raise
         read = 0
         for table in self._csv_batches(file, as_text=True):
+            table = self._plain(table)
             known = min(max(done - read, 0), table.num_rows)  # yielded or skipped above
             over = min(max(skip - read, 0), table.num_rows)
             read += table.num_rows
@@ -153,11 +177,19 @@ class ChunkedData:
     def _csv_batches(self, file: TableFile, *, as_text: bool) -> Iterator[pa.Table]:
         types = {c.name: pa.string() if as_text else _csv_type(c) for c in self._columns}
         types |= {name: pa.string() for name in self._more if name not in types}  # copied unchanged
-        options = CsvOptions(self.null_words, null_text=False, newlines_in_values=False)
+        options = CsvOptions(self.null_words, null_text=False, newlines_in_values=False, layout=self._layout)
         with file.csv_batches(options, types) as reader:
             wanted = self._present(reader.schema.names, file.path)
             for batch in reader:
                 yield pa.Table.from_batches([batch]).select(wanted)
+
+    def _plain(self, table: pa.Table) -> pa.Table:
+        """Return text of numbers in Python's notation."""
+        numbers = {c.name for c in self._columns if _csv_type(c) in (pa.int64(), pa.float64())}
+        for i, name in enumerate(table.column_names):
+            if name in numbers:
+                table = table.set_column(i, name, plain_text(table.column(i), self._layout.format))
+        return table
 
     def _present(self, names: Sequence[str], path: str) -> list[str]:
         """Return the names of the columns to read."""

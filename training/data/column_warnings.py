@@ -30,7 +30,8 @@ def warn_of_text_numbers(name: str, categories: Sequence[str], indices: NDArray[
     if alike and len(alike) >= _MOST * len(texts):
         log.warning(
             "column %s contains numbers as text, such as %r in row %d; its %d values become categories without an "
-            "order. Write them as plain numbers, leave the column out with --drop, or confirm it with --categorical.",
+            "order. Name their notation with --csv-decimal or --csv-thousands, write them as plain numbers, leave the "
+            "column out with --drop, or confirm it with --categorical.",
             name, categories[alike[0]], int((indices == alike[0]).argmax()) + 1, len(categories),
         )  # fmt: skip
 

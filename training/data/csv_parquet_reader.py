@@ -4,12 +4,14 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as parquet
 from pyarrow.fs import FileInfo, FileSystem
 
+from training.data.csv_format import PLAIN_LAYOUT, SAMPLE_BYTES, UTF_8, Layout
 from training.data.storage import Place
 
 CSV, PARQUET = (".csv", ".csv.gz", ".csv.bz2", ".csv.zst"), (".parquet",)
@@ -28,11 +30,13 @@ class CsvOptions:
         null_words: Words that stand for a missing value.
         null_text: Whether they do so in columns of text, too.
         newlines_in_values: Whether a quoted value may contain line breaks.
+        layout: Format and header of the file.
     """
 
     null_words: tuple[str, ...]
     null_text: bool
     newlines_in_values: bool
+    layout: Layout = PLAIN_LAYOUT
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,12 @@ class TableFile:
                 advance(len(block))
         return digest.hexdigest()
 
+    def sample(self) -> tuple[bytes, bool]:
+        """Return the first unpacked bytes of a CSV file, and whether these are all bytes."""
+        with self._csv_stream() as stream:
+            start = stream.read(SAMPLE_BYTES)
+            return start, not stream.read(1)
+
     @contextmanager
     def parquet(self, *, buffer_bytes: int = 0) -> Iterator[parquet.ParquetFile]:
         """Open a Parquet file.
@@ -94,7 +104,7 @@ class TableFile:
         with self._csv_stream() as stream:
             table = csv.read_csv(
                 stream,
-                read_options=csv.ReadOptions(block_size=block),
+                read_options=_reading(options, block_size=block),
                 parse_options=_parsing(options),
                 convert_options=_conversion(options, {}),
             )
@@ -104,7 +114,7 @@ class TableFile:
     @contextmanager
     def csv_batches(self, options: CsvOptions, types: Mapping[str, pa.DataType]) -> Iterator[csv.CSVStreamingReader]:
         """Open a CSV file that is read in blocks, with these types of columns."""
-        read = csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False)
+        read = _reading(options, block_size=_BLOCK_BYTES, use_threads=False)
         convert = _conversion(options, types)
         with (
             self._csv_stream() as stream,
@@ -124,14 +134,27 @@ def _check_header(schema: pa.Schema) -> None:
         _ = schema.names
     except UnicodeDecodeError:
         raise pa.ArrowInvalid(
-            "the header is not UTF-8 text; save the file as UTF-8, uncompressed or compressed with gzip, bzip2 or zstd"
+            "the header is not UTF-8 text; name the encoding with --csv-encoding, such as latin-1, or save the file as "
+            "UTF-8, uncompressed or compressed with gzip, bzip2 or zstd"
         ) from None
 
 
 def _parsing(options: CsvOptions) -> csv.ParseOptions:
-    return csv.ParseOptions(newlines_in_values=options.newlines_in_values)
+    delimiter = options.layout.format.delimiter
+    return csv.ParseOptions(delimiter=delimiter, newlines_in_values=options.newlines_in_values)
+
+
+def _reading(options: CsvOptions, **more: Any) -> csv.ReadOptions:
+    encoding, names = options.layout.format.encoding, options.layout.names
+    header = {"column_names": list(names), "skip_rows": 1} if names else {}
+    return csv.ReadOptions(encoding="utf8" if encoding == UTF_8 else encoding, **header, **more)
 
 
 def _conversion(options: CsvOptions, types: Mapping[str, pa.DataType]) -> csv.ConvertOptions:
     words = list(options.null_words)
-    return csv.ConvertOptions(column_types=dict(types), strings_can_be_null=options.null_text, null_values=words)
+    return csv.ConvertOptions(
+        column_types=dict(types),
+        strings_can_be_null=options.null_text,
+        null_values=words,
+        decimal_point=options.layout.format.decimal,
+    )

@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.model.contract import ContractColumn, Task
 from training.data import preprocessing, row_hash, row_times, training_table
-from training.data.column_names import check_names, check_present, listed
+from training.data.column_names import check_names, check_present, index_names, listed, matching
+from training.data.csv_format import CsvFormat, check_notation
 from training.errors import InputError
 
 Matrix = NDArray[np.float32]
@@ -38,6 +39,7 @@ class DataSpec(BaseModel):
     null_words: tuple[str, ...] | None = None
     holdout_key: tuple[str, ...] = ()
     time_column: str = ""
+    csv: CsvFormat | None = None
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,9 @@ def load(spec: DataSpec | None = None) -> Data:
         ResourceError: There is no room for a copy of the file.
     """
     spec = spec or DataSpec()
-    raw = training_table.read(spec.source, spec.null_words)
+    raw = training_table.read(spec.source, spec.null_words, spec.csv)
     known = raw.table
+    spec = spec.model_copy(update={"csv": raw.csv or spec.csv})
     check_names(known.column_names, spec.source)
     if not known.num_rows:
         raise InputError(f"{spec.source} has columns but no rows.")
@@ -129,7 +132,11 @@ def load(spec: DataSpec | None = None) -> Data:
         )
     asked = {"target": (target_name,), "group": (spec.group,) if spec.group else ()}
     asked |= {"time-column": (spec.time_column,) if spec.time_column else ()}
-    for option, names in (asked | {"drop": spec.drop, "categorical": spec.categorical}).items():
+    dropped = matching(known.column_names, spec.drop, "--drop (TRAINING_DROP)")
+    if raw.csv:
+        check_notation(raw.table, raw.csv, {*spec.categorical, *dropped})
+    index = index_names(known.column_names) if spec.csv else ()
+    for option, names in (asked | {"categorical": spec.categorical}).items():
         check_present(known.column_names, names, f"--{option} (TRAINING_{option.upper().replace('-', '_')})")
     if spec.task == "ranking" and not spec.group:
         raise InputError("--group (TRAINING_GROUP): a ranking needs the column that groups the rows.")
@@ -137,13 +144,14 @@ def load(spec: DataSpec | None = None) -> Data:
     order, groups = preprocessing.grouped(known, spec.group) if spec.group else (None, None)
     if order is not None:
         known = known.take(order)
-    key = row_hash.key_columns(known.column_names, spec.holdout_key) if spec.holdout_key else ()
+    contents = [name for name in known.column_names if name not in index]
+    key = row_hash.key_columns(contents, spec.holdout_key) if spec.holdout_key else ()
     if key and spec.group and key != (spec.group,):
         raise InputError("--holdout-key (TRAINING_HOLDOUT_KEY): the key of a ranking must be the column of --group.")
     hashes = row_hash.key_hashes(known, key) if key else None
     task, classes, target = preprocessing.target_of(known, target_name, spec.task, raw.classes, spec.positive)
     times = row_times.times_of(known, spec.time_column) if spec.time_column else None
-    others = {target_name, spec.group, spec.time_column, *spec.drop}
+    others = {target_name, spec.group, spec.time_column, *dropped, *index}
     features = [name for name in known.column_names if name not in others]
     if not features:
         raise InputError(f"{spec.source} has no feature: all columns are the target, the group, the time or dropped.")

@@ -174,7 +174,9 @@ def _plain(table: pa.Table, name: str) -> Any:
     if pa.types.is_null(kind) or pa.types.is_string(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind):
         return column
     if pa.types.is_binary(kind):  # in CSV: Arrow's type for cells that it cannot decode
-        raise InputError(f"Column {name} is not UTF-8 text; save the file as UTF-8, or leave it out with --drop.")
+        raise InputError(
+            f"Column {name} is not UTF-8 text; name its encoding with --csv-encoding, or save it as UTF-8."
+        )
     raise InputError(f"Column {name} has the type {kind}; convert it to numbers or text, or leave it out with --drop.")
 
 

@@ -6,6 +6,7 @@ Parquet.
 
 import hashlib
 import importlib.resources
+import logging
 import tempfile
 import urllib.error
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from training.data.csv_format import PLAIN_LAYOUT, CsvFormat, detect, plain_numbers
 from training.data.csv_parquet_reader import CsvOptions, TableFile
 from training.data.null_words import NULL_WORDS, without_words
 from training.data.parquet_table import ParquetTable
@@ -31,25 +33,30 @@ BUILT_IN = {
 }
 _SERVER_ERRORS, _BUSY = 500, (408, 429)  # statuses after which a retry can help
 
+log = logging.getLogger("training")
+
 
 @dataclass(frozen=True)
 class Raw:
-    """A table without preprocessing. Only built-in data sets have a `target` and `classes`."""
+    """A table without preprocessing. Only built-in data sets have a `target` and `classes`, only CSV files a format."""
 
     name: str
     table: pa.Table
     sha256: str
     target: str = ""
     classes: tuple[str, ...] = ()
+    csv: CsvFormat | None = None
 
 
-def read(uri: str, null_words: tuple[str, ...] | None = None) -> Raw:
+def read(uri: str, null_words: tuple[str, ...] | None = None, wanted: CsvFormat | None = None) -> Raw:
     """Read a table.
 
     Args:
         uri: A built-in data set, a local file, s3://bucket/key or http(s)://, or a local or S3 folder of Parquet files.
         null_words: Words that stand for a missing value. None: `NULL_WORDS` in CSV files only, as in manifests that do
             not record them.
+        wanted: Format of a CSV file. None: `PLAIN`, and columns without a name are refused, as in manifests that do not
+            record it.
 
     Raises:
         InputError: The table does not exist, there is no permission to read it, or it is not a table.
@@ -69,7 +76,8 @@ def read(uri: str, null_words: tuple[str, ...] | None = None) -> Raw:
         return Raw(name, without_words(table, null_words or (), table.column_names), source.sha256)
     with _local(uri, parts.scheme) as path:
         file = TableFile.by_content(place(str(path)))
-        return Raw(name, _table(file, uri, null_words), file.sha256())
+        table, known = _table(file, uri, null_words, wanted)
+        return Raw(name, table, file.sha256(), csv=known)
 
 
 def _built_in(name: str) -> Raw:
@@ -113,13 +121,23 @@ def _local(uri: str, scheme: str) -> Iterator[Path]:
         raise failure(_public(uri), "read", error) from None
 
 
-def _table(file: TableFile, uri: str, null_words: tuple[str, ...] | None) -> pa.Table:
+def _table(
+    file: TableFile, uri: str, null_words: tuple[str, ...] | None, wanted: CsvFormat | None
+) -> tuple[pa.Table, CsvFormat | None]:
     if not file.size:
         raise InputError(f"{_public(uri)} is empty.")
+    words = NULL_WORDS if null_words is None else null_words
     try:
-        words = NULL_WORDS if null_words is None else null_words
-        table = file.table(CsvOptions(words, null_text=True, newlines_in_values=True))
-        return without_words(table, null_words or (), table.column_names) if file.is_parquet else table
+        layout = PLAIN_LAYOUT
+        if wanted and not file.is_parquet:
+            sample, whole = file.sample()
+            layout = detect(sample, wanted, words, whole=whole)
+            log.info("%s is read as %s", _public(uri), layout.sentence())
+        table = file.table(CsvOptions(words, null_text=True, newlines_in_values=True, layout=layout))
+        if file.is_parquet:
+            return without_words(table, null_words or (), table.column_names), None
+        table = table.select(list(range(layout.unnamed, table.num_columns)))
+        return plain_numbers(table, layout.format), layout.format if wanted else None
     except MemoryError:  # Arrow's own is also an ArrowException
         raise
     except (pa.ArrowException, OSError) as error:

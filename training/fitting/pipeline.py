@@ -12,6 +12,7 @@ from training.errors import InputError
 from training.fitting import fit, resumable_fit
 from training.fitting.checkpoints import Checkpoints, checkpoints_of
 from training.fitting.fit import Fitted
+from training.fitting.leak_warnings import warn_of_leaks
 from training.fitting.parameter_check import check_used
 from training.fitting.search import search
 from training.train_options import TrainOptions
@@ -59,6 +60,8 @@ def train(options: TrainOptions, group: Group, run_id: str = "") -> Trained:
     whole = _loaded(options, group)
     data, parts = whole.data, whole.parts
     log.info("%d rows, %d columns, %s of %s", *data.frame.shape, data.task, data.target_name)
+    if alone:
+        warn_of_leaks(data, parts)
     params, rounds = fit.parameters(data, options.booster_params), options.rounds
     if options.checkpoints or not alone:
         params |= {"seed_per_iteration": True}  # recorded, because it changes the model: see training.fitting.boost

@@ -57,7 +57,7 @@ def describe(options: ReferenceOptions, work: Path) -> tuple[Contract, Profile, 
         )
     more = (options.target,) if options.target else ()
     words = model.contract.null_words if model.contract else None
-    data = ChunkedData(place_of_data(options.data, work), model.signature.columns, more, words)
+    data = ChunkedData(place_of_data(options.data, work), model.signature.columns, more, words, options.csv_format)
     chunk = next(islice(data.chunks(options.rows, 0), 1), None)
     if chunk is None:
         raise InputError(f"{options.data} has no rows.")

@@ -12,14 +12,14 @@ from app.model.xgboost import BoosterModel
 from app.registry.load import load_model
 from app.settings import Settings as ServiceSettings
 from app.settings import describe
+from training.csv_settings import CsvSettings
 from training.data.storage import Place, download, place
 from training.errors import InputError, TrackingError
-from training.settings import Settings
 
 _LOAD_SECONDS = 120.0
 
 
-class ModelOptions(Settings):
+class ModelOptions(CsvSettings):
     """Options that select the model."""
 
     mlflow_tracking_uri: str = Field(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from app.model.contract import Task
 from training.data import preprocessing, row_hash, row_times
-from training.data.column_names import check_present
+from training.data.column_names import check_present, index_names, matching
 from training.data.dataset import Data, DataSpec, Matrix, SplitSpec
 from training.data.null_words import without_words
 from training.data.parquet_table import ParquetTable
@@ -103,7 +103,9 @@ def read_labels(spec: DataSpec) -> Labels:
     source = ParquetTable(place(spec.source))
     if spec.time_column:
         check_present(source.schema.names, (spec.time_column,), row_times.OPTION)
-    for option, given in {"target": (spec.target,), "drop": spec.drop, "categorical": spec.categorical}.items():
+    dropped = matching(source.schema.names, spec.drop, "--drop (TRAINING_DROP)")
+    dropped += index_names(source.schema.names) if spec.csv else ()
+    for option, given in {"target": (spec.target,), "categorical": spec.categorical}.items():
         check_present(source.schema.names, given, f"--{option} (TRAINING_{option.upper()})")
     if row_hash.ALL in spec.holdout_key:
         raise InputError("--holdout-key (TRAINING_HOLDOUT_KEY): several workers need the names of the key columns.")
@@ -113,7 +115,7 @@ def read_labels(spec: DataSpec) -> Labels:
     labelled = ~pc.is_null(raw.column(spec.target), nan_is_null=True).to_numpy()
     known = preprocessing.labelled(raw, spec.target, skip=spec.skip_unlabelled)
     task, classes, target = preprocessing.target_of(known, spec.target, spec.task, (), spec.positive)
-    features = tuple(name for name in source.schema.names if name not in {spec.target, spec.time_column, *spec.drop})
+    features = tuple(name for name in source.schema.names if name not in {spec.target, spec.time_column, *dropped})
     hashes = row_hash.key_hashes(known, key) if key else None
     times = row_times.times_of(known, spec.time_column) if spec.time_column else None
     return Labels(source, spec, features, labelled, task, classes, target, key, hashes, times)

@@ -52,7 +52,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wanted(folder: Path) -> Any:
     """Predictions of XGBoost's own package for the rows without their unknown categories."""
     frame = pd.DataFrame(ROWS, columns=COLUMNS)
-    for name, known in {"plan": PLANS, "area": AREAS}.items():
+    categories: dict[str, Any] = {"plan": PLANS, "area": AREAS}
+    for name, known in categories.items():
         frame[name] = pd.Categorical(frame[name].where(frame[name].isin(known)), categories=known)
     booster = xgb.Booster(model_file=folder / "work/model.ubj")
     found = booster.predict(xgb.DMatrix(frame, enable_categorical=True))

@@ -151,7 +151,7 @@ def test_rows_without_a_target_do_not_change_the_holdout(workers: int, key: tupl
     parquet.write_table(pa.table(columns), tmp_path / "in.parquet", row_group_size=50)
     spec = DataSpec(source=str(tmp_path / "in.parquet"), target="left", skip_unlabelled=True, holdout_key=key)
 
-    found, target, hashes, digest = shards.held_out(spec, SplitSpec(), workers)
+    found, target, hashes, _, digest = shards.held_out(spec, SplitSpec(), workers)
 
     alone = load_alone(spec)
     rows = split(alone, SplitSpec()).holdout
