@@ -1,5 +1,6 @@
 """Tests of release.yaml as act runs it: which jobs run, in which order, and what they get."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,16 @@ def test_owner_with_a_capital_letter_gets_a_valid_registry(tmp_path: Path) -> No
     assert {release_registry({"RELEASE_REGISTRY": each}).prefix for each in given} == {"ghcr.io/some-owner"}
 
 
+def test_jobs_need_the_jobs_that_may_stop_them() -> None:
+    """After a failed job act starts no job of a later stage, also none that does not need the failed one."""
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yaml").read_text())["jobs"]
+
+    assert {name: job.get("needs") for name, job in jobs.items()} == {
+        "check": None, "ci": "check", "build": "ci", "images": "build", "e2e": "build", "publish": ["images", "e2e"],
+        "announce": "publish", "deploy": "publish",
+    }  # fmt: skip
+
+
 def test_runs_wait_for_each_other_and_none_is_dropped() -> None:
     release = yaml.safe_load((ROOT / ".github/workflows/release.yaml").read_text())
 
@@ -123,3 +134,49 @@ def test_runs_wait_for_each_other_and_none_is_dropped() -> None:
     for name in ("ci", "e2e"):  # a call from release.yaml never waits for another one
         text = (ROOT / f".github/workflows/{name}.yaml").read_text()
         assert f"group: {name}-${{{{ github.event_name == 'pull_request' && github.ref || github.run_id }}}}" in text
+
+
+RELEASE, DEPLOYMENT, PREPARE = (
+    ".github/workflows/release.yaml", ".github/workflows/deploy.yaml", ".github/actions/prepare/action.yaml",
+)  # fmt: skip
+
+
+@pytest.mark.long  # a run of act for each defect that a fork's first push once met
+@pytest.mark.parametrize(
+    ("path", "before", "after", "missed"),
+    [
+        (RELEASE, "    if: vars.DEPLOY_SERVER != ''\n", "", lambda fork: "production" not in fork.push().jobs()),
+        (
+            RELEASE,
+            "    needs: publish\n    runs-on",
+            "    needs: [publish, deploy]\n    runs-on",
+            lambda fork: "announce" in fork.push(TAG).jobs(),
+        ),
+        (
+            DEPLOYMENT,
+            "      DEPLOY_NAMESPACE: ${{ vars.DEPLOY_NAMESPACE }}\n",
+            "",
+            lambda fork: "DEPLOY_NAMESPACE" in fork.push(variables=DEPLOY).make("release-deploy")[0].environment,
+        ),
+        (
+            PREPARE,
+            "${{ github.job }}-",
+            "",
+            lambda fork: len({call.inputs["key"] for call in fork.push().actions("actions/cache")}) == 3,
+        ),
+        (
+            RELEASE,
+            "      RELEASE_REGISTRY: ghcr.io/${{ github.repository_owner }}\n",
+            "",
+            lambda fork: all("RELEASE_REGISTRY" in call.environment for call in fork.push().make("release-build")),
+        ),
+    ],
+    ids=["no cluster", "page after deploy", "lost setting", "shared cache", "no registry"],
+)
+def test_each_defect_is_seen(
+    tmp_path: Path, path: str, before: str, after: str, missed: Callable[[Repository], bool]
+) -> None:
+    fork = Repository(tmp_path)
+    fork.edit(path, before, after)
+
+    assert not missed(fork)
