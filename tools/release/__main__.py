@@ -94,8 +94,10 @@ def verify() -> None:
 
 
 def tag() -> None:
-    """Tag the images with the version."""
+    """Tag the images with the version, and describe the charts of a release for Artifact Hub."""
     publish.tag_images(publish.recorded()["images"], _version())
+    if _tag():
+        publish.push_metadata(publish.recorded()["charts"])
 
 
 def roll_out() -> None:

@@ -28,6 +28,7 @@ FOLDER = ROOT / "build" / "release"
 RECORD = FOLDER / "release.json"
 BUILT = ROOT / "build" / "built"
 ARCHITECTURES = ("amd64", "arm64")
+_ARTIFACT_HUB = "application/vnd.cncf.artifacthub"
 _SUFFIXES = {"https://spdx.dev/Document": "spdx.json", "https://slsa.dev/provenance": "intoto.jsonl"}
 
 
@@ -178,6 +179,19 @@ def _push_chart(registry: Registry, packed: Path) -> str:
         run([*command, *(["--plain-http"] if registry.local else [])], log=log, remedy=remedy)
         digest = re.search(r"Digest: +(sha256:[0-9a-f]{64})", log.read_text())
         return digest[1] if digest else ""
+
+
+def push_metadata(references: Sequence[str]) -> None:
+    """Store what Artifact Hub reads about the repository of each chart, under the tag that it expects."""
+    content = (ROOT / "charts" / "artifacthub-repo.yml").read_bytes()
+    for reference in references:
+        repository = Repository(pinned(reference).partition("@")[0])
+        with step(f"describe {repository.name} for Artifact Hub"):
+            layer = repository.put_blob(content, f"{_ARTIFACT_HUB}.repository-metadata.layer.v1.yaml")
+            layer["annotations"] = {"org.opencontainers.image.title": "artifacthub-repo.yml"}
+            config = repository.put_blob(b"{}", f"{_ARTIFACT_HUB}.config.v1+yaml")
+            document = {"schemaVersion": 2, "mediaType": oci.MANIFEST, "config": config, "layers": [layer]}
+            repository.put(oci.Manifest(oci.MANIFEST, json.dumps(document).encode()), "artifacthub.io")
 
 
 def files(folder: Path = FOLDER) -> list[Path]:

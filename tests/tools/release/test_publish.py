@@ -152,6 +152,19 @@ def _images(value: object) -> Iterator[str]:
             yield from _images(child)
 
 
+def test_artifact_hub_finds_its_metadata_next_to_the_chart(address: str, tmp_path: Path) -> None:
+    charts = publish.push_charts(Registry(f"{address}/hub"), VERSION, COMMIT, IMAGES, folder=tmp_path)
+
+    publish.push_metadata(charts)
+
+    repository = Repository(charts[0].partition("@")[0])
+    found = repository.existing("artifacthub.io").document
+    [layer] = found["layers"]
+    assert found["config"]["mediaType"] == "application/vnd.cncf.artifacthub.config.v1+yaml"
+    assert layer["mediaType"] == "application/vnd.cncf.artifacthub.repository-metadata.layer.v1.yaml"
+    assert yaml.safe_load(repository.blob(layer["digest"])).keys() <= {"owners", "repositoryID"}
+
+
 def test_tag_of_a_user_replaces_the_digest_too(tmp_path: Path) -> None:
     images = dict(zip(NAMES, IMAGES, strict=True))
     values = tmp_path / "values.yaml"
