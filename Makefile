@@ -36,7 +36,7 @@ lint: ## Check Python, imports, shell, YAML, Dockerfiles, workflows, charts and 
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m ruff format --check
 	@.venv/bin/lint-imports --no-logo --no-cache
-	@$(PYTHON) -m yamllint --strict .github .yamllint .hadolint.yaml ct.yaml charts docs/how-to/gitops tests tools
+	@$(PYTHON) -m yamllint --strict .github .yamllint .hadolint.yaml ct.yaml charts docs/how-to/gitops docs/how-to/deploy-access tests tools
 	@$(RUN) shellcheck tools/python .ci/run tools/cluster/rootfs/usr/local/bin/*
 	@$(RUN) hadolint docker/*.Dockerfile tools/cluster/dockerfiles/*.Dockerfile
 	@$(RUN) actionlint
