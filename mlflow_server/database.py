@@ -19,6 +19,10 @@ CONNECT_SECONDS = 5
 LOCK_PAUSE_SECONDS = 1.0
 # An arbitrary number: all pods of all releases that share a database use the same lock.
 LOCK = 0x6D6C666C6F77
+_TAKE_LOCK = {
+    "postgresql": "SELECT pg_try_advisory_lock(:lock)",
+    "mysql": "SELECT GET_LOCK(concat('mlflow-', :lock), 0)",
+}
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +47,8 @@ def parse(uri: str, key: str) -> URL:
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         scheme = uri.partition(":")[0]
         raise NotReadyError(
-            f"{key} starts with {scheme}://, for which this image has no driver: use {form} or sqlite:////<file>."
+            f"{key} starts with {scheme}://, for which this image has no driver: use {form}, the same with "
+            "mysql+pymysql, or sqlite:////<file>."
         ) from error
     except (ArgumentError, ValueError) as error:
         raise NotReadyError(
@@ -54,7 +59,7 @@ def parse(uri: str, key: str) -> URL:
 
 def engine_of(url: URL) -> sqlalchemy.Engine:
     """Return an engine without a connection pool and with a short connection timeout."""
-    wait = {"connect_timeout": CONNECT_SECONDS} if url.get_backend_name() == "postgresql" else {}
+    wait = {} if url.get_backend_name() == "sqlite" else {"connect_timeout": CONNECT_SECONDS}
     return sqlalchemy.create_engine(url, poolclass=NullPool, connect_args=wait)
 
 
@@ -81,18 +86,19 @@ def bring_up_to_date(url: URL, key: str, migrate: Callable[[URL], None]) -> None
             "restore the database from its backup."
         ) from error
     except DBAPIError as error:
-        reason = str(error.orig).strip().partition("\n")[0].rstrip(".")
+        said = error.orig.args[-1] if error.orig and error.orig.args else error.orig  # PyMySQL has a number in front
+        reason = str(said).strip().partition("\n")[0].rstrip(".")
         raise NotReadyError(f"The database {where} cannot be used: {reason}. {_remedy(reason, key)}") from error
 
 
 def _remedy(reason: str, key: str) -> str:
-    if "password authentication failed" in reason or "no password supplied" in reason:
+    if "password authentication failed" in reason or "no password supplied" in reason or "(using password" in reason:
         return f"Correct user and password in {key}."
-    if "permission denied" in reason:
+    if any(said in reason for said in ("permission denied", "Access denied", "command denied")):
         return (
             f"The user in {key} creates and alters tables: grant it the schema, or make it the owner of the database."
         )
-    if "does not exist" in reason:
+    if "does not exist" in reason or "Unknown database" in reason:
         return f"Create it, or correct {key}."
     if "unable to open database file" in reason:
         return "Make the volume writable for the user of this pod (pod.securityContext.fsGroup)."
@@ -101,13 +107,13 @@ def _remedy(reason: str, key: str) -> str:
 
 @contextmanager
 def only_one_pod(url: URL) -> Iterator[None]:
-    """Hold a PostgreSQL advisory lock, which ends with the connection of the pod. SQLite is used by one pod only."""
+    """Hold a lock of the database, which ends with the connection of the pod. SQLite is used by one pod only."""
     with engine_of(url).connect() as connection:
-        if url.get_backend_name() != "postgresql":
+        if url.get_backend_name() == "sqlite":
             yield
             return
         connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-        take = sqlalchemy.text("SELECT pg_try_advisory_lock(:lock)")
+        take = sqlalchemy.text(_TAKE_LOCK[url.get_backend_name()])
         waited = False
         while not connection.execute(take, {"lock": LOCK}).scalar_one():
             if not waited:

@@ -288,6 +288,29 @@ def test_garbage_collection_shares_the_node_only_with_sqlite(values: Values, col
     assert job["concurrencyPolicy"] == "Forbid"
 
 
+def test_garbage_collection_has_the_sidecars_and_volumes_of_the_server() -> None:
+    proxy = {"name": "proxy", "image": "example/proxy:1", "restartPolicy": "Always"}
+    volume, mount = {"name": "ca", "configMap": {"name": "ca"}}, {"name": "ca", "mountPath": "/etc/ca"}
+    own: Values = {"pod": {"initContainers": [proxy]}, "extraVolumes": [volume], "extraVolumeMounts": [mount]}
+
+    objects = rendered({**REMOTE, **own, "garbageCollection": {"enabled": True}})
+
+    for pod in (pod_template(objects), only(objects, "CronJob")["spec"]["jobTemplate"]["spec"]["template"]):
+        assert pod["spec"]["initContainers"][0] == proxy
+        assert volume in pod["spec"]["volumes"]
+        assert mount in pod["spec"]["containers"][0]["volumeMounts"]
+
+
+@pytest.mark.parametrize(
+    "destination",
+    ["gs://models/mlflow", "wasbs://models@team.blob.core.windows.net/mlflow", "abfss://m@team.dfs.core.windows.net/"],
+)
+def test_stores_of_clouds_are_accepted(destination: str) -> None:
+    objects = rendered({"mlflow": {**REMOTE["mlflow"], "artifactsDestination": destination}})
+
+    assert environment(objects)["MLFLOW_ARTIFACTS_DESTINATION"] == destination
+
+
 def test_policy_allows_the_given_clients_and_egress() -> None:
     policy = {
         "enabled": True,

@@ -18,6 +18,7 @@ CHART = yaml.safe_load((OBSERVABILITY / "Chart.yaml").read_text())
 VALUES = yaml.safe_load((OBSERVABILITY / "values.yaml").read_text())
 WITHOUT_STACK = {DEPENDENCY: {"enabled": False}}
 PRODUCTION = "values-production.yaml"
+CLOUDS = OBSERVABILITY.parents[1] / "docs" / "how-to" / "mlflow-in-the-cloud"
 # Files that work without the stack, and the values that they require from the user.
 FILES: dict[str, Values] = {
     "ci/mlflow-values.yaml": {},
@@ -102,6 +103,21 @@ def test_file_renders_valid_objects(umbrella: Path, name: str) -> None:
     assert problems(objects) == []
 
 
+@pytest.mark.parametrize("cloud", ["aks", "eks", "gke"])
+def test_file_of_a_cloud_renders_valid_objects(umbrella: Path, cloud: str) -> None:
+    files = [umbrella / PRODUCTION, CLOUDS / f"{cloud}.yaml"]
+    collect = {"garbageCollection": {"enabled": True}}
+
+    objects = render(umbrella, {**WITHOUT_STACK, "mlflow": collect}, files=files, release="obs", namespace="monitoring")
+
+    (server,) = [each for each in objects if each["kind"] == "Deployment"]
+    job = only(objects, "CronJob")["spec"]["jobTemplate"]
+    names = {each["spec"]["template"]["spec"]["serviceAccountName"] for each in (server, job)}
+    assert names == {only(objects, "ServiceAccount")["metadata"]["name"]}
+    assert only(objects, "ServiceAccount")["metadata"]["annotations"]
+    assert problems(objects) == []
+
+
 def test_existing_prometheus_selects_mlflow_by_label(umbrella: Path) -> None:
     objects = render(umbrella, files=[umbrella / "values-existing-prometheus.yaml"])
 
@@ -170,6 +186,23 @@ def test_notes_show_the_secret_that_auth_requires(umbrella: Path) -> None:
     text = next(item for item in objects if item["metadata"]["name"] == "notes")["data"]["text"]
     assert "existingSecret: <a Secret with MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in text
     assert "MLflow itself is not scraped" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "reminded"),
+    [
+        ({}, True),
+        ({"auth": {"enabled": True, "existingSecret": "login"}}, False),
+        ({"networkPolicy": {"enabled": True, "ingressFrom": [{"podSelector": {}}]}}, False),
+    ],
+)
+def test_notes_say_that_everybody_can_move_an_alias(umbrella: Path, values: Values, reminded: bool) -> None:
+    show_notes(umbrella)
+
+    objects = render(umbrella, {**WITHOUT_STACK, "mlflow": values})
+
+    text = next(item for item in objects if item["metadata"]["name"] == "notes")["data"]["text"]
+    assert ("can move an alias" in text) is reminded
 
 
 def test_notes_explain_direct_bucket_access(umbrella: Path) -> None:

@@ -178,6 +178,23 @@ def budget(replicas: int = 2, **rule: Any) -> Values:
             "mlflow.backendStoreUri contains a password",
         ),
         (MLFLOW, {"mlflow": {"backendStoreUri": "postgres://db/mlflow"}}, "use postgresql+psycopg://"),
+        (MLFLOW, {"mlflow": {"backendStoreUri": "mysql://db/mlflow"}}, "use mysql+pymysql://"),
+        (
+            MLFLOW,
+            {"mlflow": {"artifactsDestination": "hdfs://data/mlflow"}},
+            "starts with hdfs://, for which the image has",
+        ),
+        (MLFLOW, {"mlflow": {"artifactsDestination": "gs://"}}, "does not name a bucket: use gs://<bucket>/<path>"),
+        (
+            MLFLOW,
+            {"mlflow": {"artifactsDestination": "wasbs://models/a"}},
+            "use wasbs://<container>@<account>.blob.core",
+        ),
+        (
+            MLFLOW,
+            {"mlflow": {"artifactsDestination": "abfss://models/a"}},
+            "use abfss://<container>@<account>.dfs.core",
+        ),
         (MLFLOW, {"mlflow": {"backendStoreUri": "sqlite:///mlflow.db"}}, "is not on the volume and would be lost"),
         (
             MLFLOW,

@@ -31,7 +31,13 @@ def login(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 @pytest.mark.parametrize(
-    "uri", ["postgresql://a:b@c/d", "postgresql+psycopg://a:p%40ss%2Fw%3Ard%25@[::1]:5432/d", "sqlite:////mlflow/a.db"]
+    "uri",
+    [
+        "postgresql://a:b@c/d",
+        "postgresql+psycopg://a:p%40ss%2Fw%3Ard%25@[::1]:5432/d",
+        "mysql+pymysql://a:b@c/d",
+        "sqlite:////mlflow/a.db",
+    ],
 )
 def test_database_uri_is_parsed(uri: str) -> None:
     assert database.parse(uri, KEY).render_as_string(hide_password=False).partition(":")[0] in uri
@@ -45,7 +51,7 @@ def test_database_uri_is_parsed(uri: str) -> None:
         ("postgresql://a:secret@secret@c/d", f"{KEY} is not a database URI"),
         ("postgresql://a:secret@c:port/d", f"{KEY} is not a database URI"),
         ("postgres://a:secret@c/d", f"{KEY} starts with postgres://, for which this image has no driver"),
-        ("mysql+pymysql://a:secret@c/d", f"{KEY} starts with mysql+pymysql://, for which this image has no driver"),
+        ("mysql://a:secret@c/d", f"{KEY} starts with mysql://, for which this image has no driver"),
         ("postgresql+psycopg2://a:secret@c/d", f"{KEY} starts with postgresql+psycopg2://"),
     ],
 )
@@ -118,11 +124,35 @@ def test_unreachable_store_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         artifacts.check("s3://models/mlflow")
 
 
-def test_store_without_its_package_names_the_package() -> None:
-    with pytest.raises(
-        NotReadyError, match="gs://, which needs google-cloud-storage: use an image built FROM this one"
-    ):
-        artifacts.check("gs://models/mlflow")
+@pytest.mark.parametrize("destination", ["hdfs://models/mlflow", "ftp://models/mlflow"])
+def test_store_without_a_client_is_refused(destination: str) -> None:
+    with pytest.raises(NotReadyError, match="has no client: use one of file://, s3://, gs://, wasbs://, abfss://"):
+        artifacts.check(destination)
+
+
+def test_address_of_azure_must_name_an_account() -> None:
+    with pytest.raises(NotReadyError, match=r"mlflow\.artifactsDestination=wasbs://models/mlflow is not valid"):
+        artifacts.check("wasbs://models/mlflow")
+
+
+@pytest.mark.parametrize(
+    ("destination", "settings"),
+    [
+        ("gs://models/mlflow", {"STORAGE_EMULATOR_HOST": "http://127.0.0.1:1"}),
+        (
+            "wasbs://models@a.blob.core.windows.net/mlflow",
+            {"AZURE_STORAGE_CONNECTION_STRING": "AccountName=a;AccountKey=YQ==;BlobEndpoint=http://127.0.0.1:1/a;"},
+        ),
+    ],
+)
+def test_unreachable_store_of_a_cloud_is_named(
+    monkeypatch: pytest.MonkeyPatch, destination: str, settings: dict[str, str]
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(NotReadyError, match=r"models \(mlflow.artifactsDestination\) of .* is unreachable: "):
+        artifacts.check(destination)
 
 
 def test_check_names_the_unreachable_server(tmp_path: Path) -> None:

@@ -70,13 +70,14 @@ def _fault(nodes: list[str], wanted: dict[str, Any]) -> str:
     image = os.environ.get("KIND_NODE_IMAGE")
     if image and image != engine.docker("inspect", "--format", "{{.Config.Image}}", nodes[0]).strip():
         return "has a different node image than KIND_NODE_IMAGE"
-    return "" if _running(nodes) else "did not start again"
+    return "" if _running(nodes) else "is incomplete or did not start again"
 
 
 def _running(nodes: list[str]) -> bool:
-    """Start the nodes that do not run, and return whether the API server answers then.
+    """Start the nodes that do not run, and return whether the API server knows all nodes then.
 
-    It does not if an engine that was killed gave the nodes each other's addresses when it started them again.
+    It does not answer if an engine that was killed gave the nodes each other's addresses when it started them again.
+    After a creation that failed, it refuses the administrator or lacks a node.
     """
     stopped = [node for node in nodes if node not in engine.docker("ps", "--format", "{{.Names}}").split()]
     access = Access(KUBECONFIG)
@@ -85,13 +86,17 @@ def _running(nodes: list[str]) -> bool:
             with step(f"start the nodes {' '.join(stopped)}"):
                 engine.docker("start", *stopped)
         kind("export", "kubeconfig", "--name", NAME, "--kubeconfig", KUBECONFIG)
-        wait_for("the API server", partial(access.kubectl, "get", "--raw=/readyz"), timeout_seconds=90, remedy="")
+        wait_for("the API server", lambda: _joined(access) == len(nodes), timeout_seconds=90, remedy="")
         if stopped:
             ready = ("wait", "node", "--all", "--for=condition=Ready", "--timeout=5s")
             wait_for("the nodes", partial(access.kubectl, *ready), timeout_seconds=120, remedy="")
     except Failure:
         return False
     return True
+
+
+def _joined(access: Access) -> int:
+    return len(access.kubectl("get", "nodes", "--output=name").split())
 
 
 def configuration() -> dict[str, Any]:
