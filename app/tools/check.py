@@ -7,9 +7,10 @@ uses only the standard library, because the image's HEALTHCHECK starts it every 
 import argparse
 import json
 import os
+import socket
 import sys
-from collections.abc import Iterator
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from collections.abc import Callable, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -19,7 +20,7 @@ from urllib.request import Request, urlopen
 from app import key_files
 
 TIMEOUT_SECONDS = 10
-CONNECTIONS = 10
+TRIES = 10
 
 
 class CheckError(Exception):
@@ -41,10 +42,21 @@ def predict(url: str) -> Any:
     return _call(f"{url}/predict", _example(url))
 
 
-def release(url: str) -> Any:
-    """Return a prediction, what was sent for it, the number of rows that the metrics counted, and the API's paths."""
+def release(url: str, metrics: str = "") -> Any:
+    """Return a prediction, what was sent for it, the number of rows that the metrics counted, and the API's paths.
+
+    Args:
+        url: Address of the API.
+        metrics: Address of the metrics of all pods, `http://<host>:<port>`, if they have a port of their own.
+    """
+    pages = _pages(metrics) if metrics else [f"{url}/metrics"]
     sent = "the input example" if model(url).get("input_example") else "a row built from the signature"
-    return {"predict": predict(url), "sent": sent, "rows_counted": _rows_counted(url), "paths": _described_paths(url)}
+    return {
+        "predict": predict(url),
+        "sent": sent,
+        "rows_counted": _rows_counted(url, pages),
+        "paths": _described_paths(url),
+    }
 
 
 def _example(url: str) -> bytes:
@@ -63,39 +75,42 @@ def row_of(signature: list[dict[str, Any]]) -> dict[str, Any]:
     return {"columns": [each["name"] for each in signature], "data": [cells]}
 
 
-def _rows_counted(url: str) -> int:
-    """Return the number of rows that a pod's own counter grew by with a prediction.
+def _rows_counted(url: str, pages: list[str]) -> int:
+    """Return the number of rows that the counters on the pages of metrics grew by with a prediction.
 
-    A Kubernetes Service assigns each connection to one pod, so one connection sees the counter of one pod. A proxy may
-    spread the requests of a connection over several pods; then the check tries more connections.
+    A proxy in front of several pods may lead to a different one each time; then the check tries again.
     """
-    example, address = _example(url), urlsplit(url)
-    kind = HTTPSConnection if address.scheme == "https" else HTTPConnection
-    headers = {"Content-Type": "application/json"} | _authorization()
-    for _ in range(CONNECTIONS):
-        connection = kind(address.netloc, timeout=TIMEOUT_SECONDS)
-        try:
-            rows = []
-            for method, path, body in (
-                ("GET", "/metrics", None),
-                ("POST", "/predict", example),
-                ("GET", "/metrics", None),
-            ):
-                connection.request(method, address.path + path, body, headers)
-                with connection.getresponse() as response:
-                    rows.append(_rows(response.read().decode()))
-        except (OSError, HTTPException) as error:
-            raise CheckError(f"{url} is unreachable: {error}.") from None
-        finally:
-            connection.close()
-        if rows[-1] > rows[0]:
-            return rows[-1] - rows[0]
-    raise CheckError(f"{url}/metrics did not count a prediction: model_predictions_total stays at {rows[-1]}.")
+    for _ in range(TRIES):
+        before = sum(map(_rows, pages))
+        predict(url)
+        after = sum(map(_rows, pages))
+        if after > before:
+            return after - before
+    raise CheckError(f"{pages[0]} did not count a prediction: model_predictions_total stays at {after}.")
 
 
-def _rows(metrics: str) -> int:
-    """Return the number of predicted rows of all models in a page of metrics."""
-    lines = [line for line in metrics.splitlines() if line.startswith("model_predictions_total{")]
+def _pages(metrics: str) -> list[str]:
+    """Return the pages of metrics at all addresses of a host name, such as that of a headless Service: one per pod."""
+    parts = urlsplit(metrics)
+    try:
+        found = socket.getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise CheckError(f"{metrics} is unreachable: {error}.") from None
+    family = found[0][0]  # a pod with addresses of both families must not count twice
+    addresses = sorted({str(each[4][0]) for each in found if each[0] == family})
+    form = "http://[{}]:{}/metrics" if family == socket.AF_INET6 else "http://{}:{}/metrics"
+    return [form.format(address, parts.port) for address in addresses]
+
+
+def _rows(page: str) -> int:
+    """Return the number of predicted rows of all models on a page of metrics."""
+    try:
+        with urlopen(page, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - an address of `_pages` or `_call`
+            lines = [
+                line for line in response.read().decode().splitlines() if line.startswith("model_predictions_total{")
+            ]
+    except (OSError, HTTPException) as error:
+        raise CheckError(f"{page} is unreachable: {error}.") from None
     return round(sum(float(line.rpartition(" ")[2]) for line in lines))
 
 
@@ -149,13 +164,15 @@ def _leads(document: Any, reference: str) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one check and print its result as JSON; on failure, print a sentence to stderr and return 1."""
-    checks = {"ready": ready, "predict": predict, "release": release}
+    checks: dict[str, Callable[..., Any]] = {"ready": ready, "predict": predict, "release": release}
     parser = argparse.ArgumentParser(prog="python -m app.tools.check", description="Check a running service.")
     parser.add_argument("check", choices=checks)
     parser.add_argument("url", help="address of the service, such as http://localhost:8000")
+    parser.add_argument("--metrics", help="for `release`: address of the metrics, if they have a port of their own")
     options = parser.parse_args(arguments)
+    others = [options.metrics.rstrip("/")] if options.metrics else []
     try:
-        answer = checks[options.check](options.url.rstrip("/"))
+        answer = checks[options.check](options.url.rstrip("/"), *others)
     except CheckError as error:
         sys.stderr.write(f"{error}\n")
         return 1

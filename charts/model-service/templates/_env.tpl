@@ -13,6 +13,7 @@ in: root context   out: YAML list
   "CACHE_DIR" "/var/cache/model-service"
   "MLFLOW_TRACKING_URI" .Values.mlflow.trackingUri
   "LOG_LEVEL" (.Values.logging).level
+  "MONITORING_PORT" 8002
   "LATENCY_BUCKETS" $monitoring.latencyBuckets
   "LATENCY_OBJECTIVE_SECONDS" (($monitoring.slo).latency).thresholdSeconds
   "DRIFT_MAX_FEATURES" ($monitoring.drift).maxFeatures

@@ -1,11 +1,13 @@
 """The checks of a running service."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -137,7 +139,7 @@ class Standin(BaseHTTPRequestHandler):
 @pytest.fixture
 def standin() -> Iterator[str]:
     """Address of the stand-in."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Standin) as server:
+    with ThreadingHTTPServer(("", 0), Standin) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -155,10 +157,28 @@ def test_unchanged_metrics_fail_the_check(standin: str, capsys: pytest.CaptureFi
     )
 
 
-def test_proxy_may_use_several_pods_per_connection(standin: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Standin, "values", iter([90, 3, 7, 8]))  # two pods on the first connection, one on the second
+def test_proxy_may_lead_to_several_pods(standin: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Standin, "values", iter([90, 3, 7, 8]))  # two pods in the first attempt, one in the second
 
     assert check.release(standin)["rows_counted"] == 1
+
+
+def test_counters_of_all_addresses_of_the_metrics_are_added(
+    standin: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pods = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{pod}", 0)) for pod in (1, 2)]
+    both = [*pods, (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0))]
+    real = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, *rest, **named: both if host == "churn-metrics" else real(host, *rest, **named),
+    )
+    monkeypatch.setattr(Standin, "values", iter([90, 3, 90, 5]))
+
+    assert check.main(["release", standin, f"--metrics=http://churn-metrics:{urlsplit(standin).port}"]) == 0
+
+    assert json.loads(capsys.readouterr().out)["rows_counted"] == 2
 
 
 @pytest.mark.parametrize(
