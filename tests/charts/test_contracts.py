@@ -38,7 +38,25 @@ def test_chart_and_service_have_the_same_defaults(monkeypatch: pytest.MonkeyPatc
 
     differing = {name for name, field in Settings.model_fields.items() if getattr(read, name) != field.default}
 
-    assert differing == {"model_uri", "app_name", "image"}
+    assert differing == {"model_uri", "app_name", "image", "monitoring_port"}
+
+
+def test_metrics_and_health_are_found_on_their_own_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = render(MODEL_SERVICE, {**MINIMAL, "monitoring": {"serviceMonitor": {"enabled": True}}})
+    services = {each["metadata"]["name"]: each["spec"] for each in objects if each["kind"] == "Service"}
+    (port,) = services["demo-model-service-metrics"]["ports"]
+    (pod,) = next(each for each in objects if each["kind"] == "Deployment")["spec"]["template"]["spec"]["containers"]
+    ports = {each["name"]: each["containerPort"] for each in pod["ports"]}
+    check = next(each for each in objects if each["kind"] == "Pod")["spec"]["containers"][0]["args"]
+    (endpoint,) = next(each for each in objects if each["kind"] == "ServiceMonitor")["spec"]["endpoints"]
+
+    read = settings(monkeypatch, MINIMAL).monitoring_port
+
+    assert (port["port"], ports[port["targetPort"]]) == (read, read)
+    assert {pod[f"{kind}Probe"]["httpGet"]["port"] for kind in ("startup", "readiness", "liveness")} == {"metrics"}
+    assert endpoint["port"] == port["name"]
+    assert check == ["http://demo-model-service:80", f"--metrics=http://demo-model-service-metrics:{read}"]
+    assert [each["targetPort"] for each in services["demo-model-service"]["ports"]] == ["http"], "it may be public"
 
 
 def test_pods_of_a_registered_model_find_each_other(monkeypatch: pytest.MonkeyPatch) -> None:

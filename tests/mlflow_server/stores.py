@@ -60,7 +60,14 @@ def mariadb() -> Iterator[str]:
     try:
         options = [f"--datadir={folder}/data", f"--user={user}"]
         subprocess.run(["mariadb-install-db", "--no-defaults", *options], check=True, capture_output=True, timeout=120)
-        command = ["/usr/sbin/mariadbd", "--no-defaults", *options, "--bind-address=127.0.0.1", f"--port={port}"]
+        command = [
+            "/usr/sbin/mariadbd",
+            "--no-defaults",
+            *options,
+            "--bind-address=127.0.0.1",
+            f"--port={port}",
+            "--skip-name-resolve",
+        ]
         command += [f"--socket={folder}/socket", f"--pid-file={folder}/pid", f"--init-file={first}"]
         with _server(command, port, user if root else None):
             yield f"127.0.0.1:{port}/mlflow"

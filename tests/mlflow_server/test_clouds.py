@@ -30,7 +30,7 @@ def server(folder: Path, **environment: str) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "server", f"--port={port}", "--workers=1", "--serve-artifacts"]
     with subprocess.Popen(command, env=own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            until(lambda: answers(f"http://127.0.0.1:{port}/health"), seconds=120)
+            until(lambda: answers(f"http://127.0.0.1:{port}/health"), seconds=300)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
