@@ -42,12 +42,13 @@ def kinds(objects: Sequence[Object]) -> list[str]:
 
 
 def only(objects: Sequence[Object], kind: str) -> Object:
-    """Return the one object of a kind.
+    """Return the one object of a kind. Headless Services, which only parts of the release itself use, do not count.
 
     Raises:
         AssertionError: There is not exactly one.
     """
-    found = [item for item in objects if item["kind"] == kind]
+    of_kind = (item for item in objects if item["kind"] == kind)
+    found = [item for item in of_kind if kind != "Service" or item["spec"].get("clusterIP") != "None"]
     assert len(found) == 1, f"{len(found)} objects of kind {kind} among {kinds(objects)}"
     return found[0]
 

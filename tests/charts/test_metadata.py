@@ -29,9 +29,12 @@ def test_namespace_override_moves_every_object() -> None:
 
 
 def test_objects_have_no_annotations_by_default() -> None:
-    assert ["annotations" in item["metadata"] for item in rendered(SWITCHED_ON)].count(True) == 1, (
-        "only the hook of the helm test"
-    )
+    annotated = {item["kind"]: [*item["metadata"].get("annotations", {})] for item in rendered(SWITCHED_ON)}
+
+    assert {kind: names for kind, names in annotated.items() if names} == {
+        "Pod": ["helm.sh/hook", "helm.sh/hook-delete-policy"],
+        "Deployment": ["model-service/autoscaled"],
+    }
 
 
 def test_common_annotations_are_on_objects_but_not_on_pods() -> None:

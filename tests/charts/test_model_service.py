@@ -10,7 +10,9 @@ from tests.charts.harness import container, environment, kinds, only, pod_specs,
 from tools.charts import Values
 
 SELECTOR = {"app.kubernetes.io/name": "model-service", "app.kubernetes.io/instance": "demo"}
-DEFAULT_KINDS = ["Deployment", "Pod", "PodDisruptionBudget", "Service", "ServiceAccount"]
+# The job of the series is the Service of the API, although another one leads to the port of the metrics.
+NAMES = [{"targetLabel": label, "replacement": "demo-model-service"} for label in ("job", "service")]
+DEFAULT_KINDS = ["Deployment", "Pod", "PodDisruptionBudget", "Service", "Service", "ServiceAccount"]
 EVERYTHING: Values = {
     "autoscaling": {"enabled": True},
     "monitoring": {"serviceMonitor": {"enabled": True}},
@@ -133,7 +135,7 @@ def test_helm_test_predicts_through_the_service() -> None:
     tested = pod["spec"]["containers"][0]
 
     assert tested["command"] == ["/opt/venv/bin/python", "-m", "app.tools.check", "release"]
-    assert tested["args"] == ["http://demo-model-service:8080"]
+    assert tested["args"] == ["http://demo-model-service:8080", "--metrics=http://demo-model-service-metrics:8002"]
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
 
 
@@ -171,9 +173,9 @@ def test_only_cache_and_tmp_are_writable() -> None:
 def test_probes_request_readiness_and_liveness_paths() -> None:
     pod = container(rendered())
 
-    assert pod["startupProbe"]["httpGet"] == {"path": "/health/ready", "port": "http"}
-    assert pod["readinessProbe"]["httpGet"] == {"path": "/health/ready", "port": "http"}
-    assert pod["livenessProbe"]["httpGet"] == {"path": "/health/live", "port": "http"}
+    assert pod["startupProbe"]["httpGet"] == {"path": "/health/ready", "port": "metrics"}
+    assert pod["readinessProbe"]["httpGet"] == {"path": "/health/ready", "port": "metrics"}
+    assert pod["livenessProbe"]["httpGet"] == {"path": "/health/live", "port": "metrics"}
 
 
 @pytest.mark.parametrize(("load_seconds", "period_seconds"), [(120, 2), (600, 7), (1, 1)])
@@ -257,7 +259,14 @@ def test_service_monitor_scrapes_the_service() -> None:
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert monitor["spec"]["endpoints"] == [
-        {"port": "http", "path": "/metrics", "interval": "15s", "scheme": "http", "scrapeTimeout": "10s"}
+        {
+            "port": "metrics",
+            "path": "/metrics",
+            "interval": "15s",
+            "scheme": "http",
+            "scrapeTimeout": "10s",
+            "relabelings": NAMES,
+        }
     ]
     assert "namespaceSelector" not in monitor["spec"]
     assert monitor["spec"]["sampleLimit"] == 20_000
@@ -281,7 +290,7 @@ def test_service_monitor_in_another_namespace_finds_the_service() -> None:
 
     assert monitor["metadata"]["namespace"] == "monitoring"
     assert monitor["spec"]["namespaceSelector"] == {"matchNames": ["models"]}
-    assert monitor["spec"]["endpoints"][0]["relabelings"] == rules
+    assert monitor["spec"]["endpoints"][0]["relabelings"] == [*NAMES, *rules]
     assert monitor["spec"]["endpoints"][0]["metricRelabelings"] == rules
 
 
@@ -291,7 +300,10 @@ def test_service_port_targets_the_container_port() -> None:
     assert only(objects, "Service")["spec"]["ports"] == [
         {"name": "http", "port": 80, "targetPort": "http", "appProtocol": "http"}
     ]
-    assert container(objects)["ports"] == [{"name": "http", "containerPort": 8000}]
+    assert container(objects)["ports"] == [
+        {"name": "http", "containerPort": 8000},
+        {"name": "metrics", "containerPort": 8002},
+    ]
 
 
 def test_env_from_absent_by_default() -> None:
@@ -366,7 +378,7 @@ def test_image_reference(image: Values, reference: str) -> None:
 def test_names_fit_and_keep_the_release_name(release: str, values: Values, name: str) -> None:
     objects = rendered({**EVERYTHING, "extraObjects": [], **values}, release=release)
 
-    assert {item["metadata"]["name"] for item in objects} == {name, f"{name}-predict"}
+    assert {item["metadata"]["name"] for item in objects} == {name, f"{name}-predict", f"{name}-metrics"}
     assert max(len(item["metadata"]["name"]) for item in objects) <= 63
 
 

@@ -115,14 +115,18 @@ def test_policy_denies_ingress_without_clients() -> None:
 def test_policy_allows_the_helm_test_and_the_given_clients() -> None:
     rules = policy(ingressFrom=[CALLER])["ingress"]
 
-    assert rules == [{"from": [CALLER, TEST_POD], "ports": [{"port": "http"}]}]
+    assert rules == [
+        {"from": [CALLER, TEST_POD], "ports": [{"port": "http"}]},
+        {"from": [TEST_POD], "ports": [{"port": "metrics"}]},
+    ]
 
 
 def test_policy_allows_prometheus_only_with_a_service_monitor() -> None:
-    scraped = policy({"monitoring": {"serviceMonitor": {"enabled": True}}})["ingress"][0]["from"]
+    api, metrics = policy({"monitoring": {"serviceMonitor": {"enabled": True}}})["ingress"]
 
-    assert scraped[0]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "prometheus"}
-    assert policy()["ingress"][0]["from"] == [TEST_POD]
+    assert metrics["ports"] == [{"port": "metrics"}]
+    assert metrics["from"][1]["podSelector"]["matchLabels"] == {"app.kubernetes.io/name": "prometheus"}
+    assert api["from"] == policy()["ingress"][1]["from"] == [TEST_POD]
 
 
 @pytest.mark.parametrize(
