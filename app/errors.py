@@ -2,7 +2,7 @@
 
 ServiceError
 ├── LoadError             no HTTP status: the process exits if the model cannot be loaded
-│   └── UnknownError      (app.registry.client) MLflow does not know the model, version or alias
+│   └── UnknownError      (app.registry.artifacts) the source does not have the model, version or alias
 ├── ClientGoneError       the client closed the connection; counted as 499, nothing is sent
 └── ProblemError          an error response in the form of RFC 9457
     ├── NotJsonError      400

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from app.errors import LoadError
 from app.settings import Settings
-from app.uri import ModelFolder
 
 FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 10.0  # short, so that a pod is ready soon after MLflow is back
@@ -47,7 +46,7 @@ def keep_trying[T](
     Raises:
         LoadError: The last attempt failed, or a further one cannot succeed.
     """
-    where = {} if isinstance(settings.source, ModelFolder) else {"tracking_address": settings.tracking_address}
+    where = {"tracking_address": address} if (address := settings.source_address) else {}
     log.info("loading", extra={"uri": settings.model_uri, "most_seconds": settings.load_timeout_seconds, **where})
     started = time.monotonic()
     times = Times(started, started + settings.peers_patience_seconds, started + settings.load_timeout_seconds)
@@ -82,7 +81,7 @@ def keep_trying[T](
 
 def describe(settings: Settings, error: LoadError) -> str:
     """Return the sentence that tells an operator why the model was not loaded."""
-    where = "" if isinstance(settings.source, ModelFolder) else f" from {settings.tracking_address}"
+    where = f" from {address}" if (address := settings.source_address) else ""
     return f"Cannot load {settings.model_uri}{where}: {error}."
 
 

@@ -25,11 +25,13 @@ from app.registry.copies import Copy
 from app.registry.load import load_model
 from app.registry.obtain import Obtained, confirm
 from app.registry.peer_server import PeerServer
-from app.registry.peers import token_of
+from app.registry.peers import share, token_of
 from app.settings import Settings
+from app.uri import RegisteredModel
 
 CONFIRM_SECONDS = 30.0
 STUCK_SECONDS = 10.0  # without a turn of the event loop; a request holds it for milliseconds
+DOWNLOAD_SECONDS = 600.0  # between downloads of a model whose version only its files show
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +141,7 @@ class Service:
     def _offer(self, obtained: Obtained[Model]) -> None:
         """Offer the model to the other pods of the release."""
         settings, copy = self.settings, obtained.copy
-        if not settings.peers_host or copy is None:
+        if copy is None or not share(settings):
             return
 
         def offered() -> Copy:
@@ -151,12 +153,14 @@ class Service:
             log.warning("other pods cannot copy the model from this one: port %s: %s", settings.peers_port, error)
 
     def _confirm(self, loaded: Loaded) -> None:
-        """Ask the registry for the version of a copy, until it names the one that is served."""
-        while not loaded.obtained.confirmed and not self._stopping.wait(CONFIRM_SECONDS):
+        """Ask the source for the version of a copy, until it names the one that is served."""
+        registered = isinstance(self.settings.source, RegisteredModel)
+        pause = CONFIRM_SECONDS if registered else DOWNLOAD_SECONDS
+        while not loaded.obtained.confirmed and not self._stopping.wait(pause):
             try:
-                loaded = replace(loaded, obtained=confirm(self.settings, loaded.obtained, time.monotonic() + 10))
+                loaded = replace(loaded, obtained=confirm(self.settings, loaded.obtained, time.monotonic() + pause))
             except LoadError as error:
-                log.info("the registry does not confirm the model: %s", error)
+                log.info("the source does not confirm the model: %s", error)
             loaded.metrics.confirmed.set(loaded.obtained.confirmed)
             self.loaded = loaded
 

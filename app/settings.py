@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, StrictInt, StrictStr, ValidationError, fi
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app import key_files
-from app.uri import GRAMMAR, ModelFolder, RegisteredModel, source_of
+from app.uri import GRAMMAR, OnServer, Source, WebFolder, source_of
 
 # Dense below 10 ms, because a booster predicts one row in less than 1 ms; Prometheus' own default starts at 5 ms.
 LATENCY_BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -77,7 +77,8 @@ class Settings(BaseSettings):
         "predicts it as a missing value. Empty: as the contract of the model says, which refuses by default.",
     )
     mlflow_tracking_uri: str = Field(
-        default="", description="Address of the MLflow server; required for models:/ URIs."
+        default="",
+        description="Address of the MLflow server; required for models:/, runs:/ and mlflow-artifacts:/ URIs.",
     )
     cache_dir: Path = Field(
         default=Path("/var/cache/model-service"), description="Folder for downloads, used only by this process."
@@ -286,9 +287,18 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _source_is_complete(self) -> Self:
         source = self.source  # raises ValueError if the URI is malformed
+        if isinstance(source, WebFolder):
+            if not self.model_sha256:
+                raise ValueError("an https:// URI requires MODEL_SERVICE_MODEL_SHA256, the digest of the model")
+            if self.model_flavor == "pyfunc":
+                raise ValueError(
+                    "an https:// URI requires MODEL_SERVICE_MODEL_FLAVOR=xgboost, because a web server does not list "
+                    "the files of a pyfunc model"
+                )
         if not self.mlflow_tracking_uri:
-            if isinstance(source, RegisteredModel):
-                raise ValueError("a models:/ URI requires MODEL_SERVICE_MLFLOW_TRACKING_URI, the address of MLflow")
+            if isinstance(source, OnServer):
+                scheme = self.model_uri.partition(":")[0]
+                raise ValueError(f"a {scheme}:/ URI requires MODEL_SERVICE_MLFLOW_TRACKING_URI, the address of MLflow")
             return self
         url = self._split_tracking_uri()
         if url.scheme not in ("http", "https") or not url.hostname:
@@ -296,7 +306,7 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def source(self) -> RegisteredModel | ModelFolder:
+    def source(self) -> Source:
         """Origin of the model.
 
         Raises:
@@ -305,10 +315,14 @@ class Settings(BaseSettings):
         return source_of(self.model_uri)
 
     @property
+    def source_address(self) -> str:
+        """Address of the MLflow server that the model comes from, without credentials; empty if there is none."""
+        return self.tracking_address if isinstance(self.source, OnServer) else ""
+
+    @property
     def served_name(self) -> str:
         """Name of the model in responses and metrics."""
-        source = self.source
-        return self.model_name or (source.name if isinstance(source, RegisteredModel) else source.path.name)
+        return self.model_name or self.source.name
 
     @property
     def tracking_address(self) -> str:

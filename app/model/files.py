@@ -50,9 +50,8 @@ class Provenance:
 
     def completed(self, mlmodel: dict[str, Any], sha256: str) -> "Provenance":
         """Return the provenance with a version: outside a registry, the first 12 digits of the model's digest."""
-        if self.version:
-            return self
-        return replace(self, version=sha256[:12], run_id=str(mlmodel.get("run_id") or ""))
+        run_id = self.run_id or str(mlmodel.get("run_id") or "")
+        return replace(self, version=self.version or sha256[:12], run_id=run_id)
 
 
 class ModelFiles:

@@ -27,7 +27,7 @@ _MODEL = ("model_name", "model_version")
 MODEL_INFO = Gauge("model_info", "Loaded model; always 1.", [*_MODEL, "run_id", "sha256"])
 CONFIRMED = Gauge(
     "model_origin_confirmed",
-    "1 if the registry named this version to this process; 0 if it serves a copy, and the registry is unreachable or "
+    "1 if the source named this version to this process; 0 if it serves a copy, and the source is unreachable or "
     "names a different version.",
     [*_MODEL, "origin"],
 )

@@ -1,1 +1,1 @@
-"""Access to the served model: MLflow's registry, the download, and loading."""
+"""Access to the served model: its sources, the download, copies between pods, and loading."""

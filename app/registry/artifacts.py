@@ -1,129 +1,131 @@
-"""Files of a registered version: through MLflow's artifact proxy, or read by the server with its own credentials."""
+"""Files of a model, wherever they are stored: a listing with sizes, and bounded streams of bytes."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
 
 from app.errors import LoadError
-from app.registry.client import NoRouteError, RegistryClient, UnknownError
+from app.model.files import Provenance
 
-PROXY = "start the MLflow server with --artifacts-destination and log the model again"
+MOST_FILES = 10_000
+
 Listing = tuple[dict[str, int], list[str]]  # size in bytes of each file in a folder, and names of its subfolders
 
 
+class UnknownError(LoadError):
+    """The source answers, and does not have what was asked for. Retryable: a training run may register it soon."""
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(cause, remedy, retryable=True)
+
+
 class Artifacts(Protocol):
-    """The files of one registered version."""
+    """The files of one model."""
 
     def listing(self, folder: str) -> Listing | None:
-        """Return what is directly in a folder of the model, "" for its root; None if the server cannot list it."""
+        """Return what is directly in a folder of the model, "" for its root; None if the source cannot list it."""
 
     def download(self, path: str, size: int | None, most: int) -> Iterator[bytes]:
-        """Yield the content of a file, with `size` bytes if that is known, and never more than `most`."""
+        """Yield the content of a file, with `size` bytes if that is known, and never more than `most`.
+
+        Raises:
+            UnknownError: The file does not exist.
+            LoadError: The file cannot be read, or its size differs from what is allowed.
+        """
 
 
-def artifacts_of(client: RegistryClient, found: dict[str, Any]) -> Artifacts:
-    """Return the files of a version, given MLflow's record of it."""
-    name, version = str(found["name"]), str(found["version"])
-    answer = client.get("mlflow/model-versions/get-download-uri", name=name, version=version)
-    uri = str(answer.get("artifact_uri", ""))
-    url = urlsplit(uri)
-    if url.scheme == "mlflow-artifacts" and url.path.strip("/"):
-        return _Proxied(client, unquote(url.path).strip("/"))
-    return _Unproxied(client, found, uri)
+@dataclass(frozen=True)
+class Found:
+    """What a source names now, before the files are downloaded."""
+
+    provenance: Provenance  # without a version if the files alone determine it
+    artifacts: Artifacts
+    tags: Mapping[str, str] = field(default_factory=dict)  # of a registered version
 
 
-class _Proxied:
-    """Files that the MLflow server proxies."""
+def seconds_left(deadline: float) -> float:
+    """Return the seconds until a time by time.monotonic().
 
-    def __init__(self, client: RegistryClient, root: str) -> None:
-        self._client = client
-        self._root = root
-
-    def listing(self, folder: str) -> Listing:
-        path = f"{self._root}/{folder}".rstrip("/")
-        return _entries(self._client.get("mlflow-artifacts/artifacts", path=path), "")
-
-    def download(self, path: str, size: int | None, most: int) -> Iterator[bytes]:
-        return self._client.proxied(f"{self._root}/{path}", most if size is None else size)
-
-
-class _Unproxied:
-    """Files in a storage that the MLflow server does not proxy. It hands out single files of a version all the same.
-
-    MLflow lists the files of a logged model (MLflow 3) and those of a run, but not those of a version.
+    Raises:
+        LoadError: It has passed.
     """
-
-    def __init__(self, client: RegistryClient, found: dict[str, Any], uri: str) -> None:
-        self._client = client
-        self._found = found
-        self._uri = uri.rstrip("/")
-
-    def listing(self, folder: str) -> Listing | None:
-        run = str(self._found.get("run_id", ""))
-        model = str(self._found.get("model_id", "")) or _logged_model(str(self._found.get("source", "")))
-        try:
-            if model:
-                query = {"artifact_directory_path": folder} if folder else {}
-                return _entries(
-                    self._client.get(f"mlflow/logged-models/{model}/artifacts/directories", **query), folder
-                )
-            if run and (within := self._within(run)) is not None:
-                path = f"{within}/{folder}".strip("/")
-                return _entries(self._client.get("mlflow/artifacts/list", run_id=run, path=path), path)
-        except (UnknownError, NoRouteError):
-            return None
-        return None
-
-    def download(self, path: str, size: int | None, most: int) -> Iterator[bytes]:
-        name, version = str(self._found["name"]), str(self._found["version"])
-        try:
-            yield from self._client.of_version(name, version, path, size, most)
-        except NoRouteError:
-            raise LoadError(
-                f"its files are stored at {urlsplit(self._uri).scheme or 'an unknown location'}:, which the server at "
-                "the tracking URI neither proxies nor hands out",
-                PROXY,
-            ) from None
-
-    def _within(self, run: str) -> str | None:
-        """Return the path of the model's folder among the artifacts of its run, or None if it is elsewhere."""
-        info = self._client.get("mlflow/runs/get", run_id=run).get("run", {}).get("info", {})
-        root = str(info.get("artifact_uri", "")).rstrip("/")
-        return self._uri.removeprefix(f"{root}/") if root and self._uri.startswith(f"{root}/") else None
+    if (seconds := deadline - time.monotonic()) <= 0:
+        raise LoadError("the time limit for loading passed", "raise MODEL_SERVICE_LOAD_TIMEOUT_SECONDS", retryable=True)
+    return seconds
 
 
-def _logged_model(source: str) -> str:
-    """Return the ID of the logged model that a version was made from, or "" if it was made from something else."""
-    return source.removeprefix("models:/") if source.startswith("models:/m-") else ""
+def too_large() -> LoadError:
+    """Return the error for a model whose files exceed the maximum size."""
+    return LoadError(
+        "its files exceed model.maxBytes (MODEL_SERVICE_MODEL_MAX_BYTES)", "raise the limit if the model is this large"
+    )
 
 
-def _entries(answer: dict[str, Any], folder: str) -> Listing:
-    """Return the entries of a listing, whose paths begin with the folder, as names within it."""
-    sizes, folders = {}, []
-    for entry in answer.get("files", []):
-        path = str(entry.get("path", ""))
-        name = path.removeprefix(f"{folder}/") if folder else path
-        if not name or name in (".", "..") or any(c in name for c in "/\\\0\n"):
-            raise LoadError(
-                f"MLflow lists a file named {name[:100]!r}, which is not a plain file name",
-                "find out who wrote it, and register a new version",
-            )
-        if entry.get("is_dir"):
-            folders.append(name)
-        else:
-            sizes[name] = _size(name, entry.get("file_size"))
-    return sizes, folders
+def too_many() -> LoadError:
+    """Return the error for a folder with more files than a model has."""
+    return LoadError(
+        f"its folder has more than {MOST_FILES} files and folders",
+        "point model.uri at the folder that contains MLmodel, or log the model with fewer files",
+    )
 
 
-def _size(name: str, given: Any) -> int:
-    """Return the size of a file; MLflow lists an empty file without one, and large numbers as text."""
+def bounded(pieces: Iterable[bytes], path: str, size: int | None, most: int) -> Iterator[bytes]:
+    """Yield pieces of a file, and stop with an error as soon as they exceed its size.
+
+    Args:
+        pieces: Content of the file, in pieces of limited size.
+        path: Path of the file, for messages.
+        size: Size that was listed, or None if it is not known.
+        most: Maximum size.
+
+    Raises:
+        LoadError: There are more bytes or fewer than listed, or more than `most`.
+    """
+    received, limit = 0, most if size is None else size
+    for piece in pieces:
+        received += len(piece)
+        if received > limit:
+            break
+        yield piece
+    if size is None and received > most:
+        raise too_large()
+    if size is not None and received != size:
+        found = "more" if received > size else f"only {received}"
+        raise LoadError(
+            f"the download of {path} returned {found} instead of the {size} bytes that are listed",
+            "if this persists, upload the model again, because its file was truncated or changed",
+            retryable=True,
+        )
+
+
+def checked_name(name: str) -> str:
+    """Return the name of a listed file or folder.
+
+    Raises:
+        LoadError: It is a path, or not a name.
+    """
+    if not name or name in (".", "..") or any(c in name for c in "/\\\0\n"):
+        raise LoadError(
+            f"a file named {name[:100]!r} is listed, which is not a plain file name",
+            "find out who wrote it, and register a new version",
+        )
+    return name
+
+
+def checked_size(name: str, given: Any) -> int:
+    """Return the size of a listed file; MLflow lists an empty file without one, and large numbers as text.
+
+    Raises:
+        LoadError: It is not a number of bytes.
+    """
     try:
         size = int(given or 0)
     except (TypeError, ValueError, OverflowError):
         size = -1
     if size < 0:
         raise LoadError(
-            f"MLflow lists {name} with the size {str(given)[:30]}, which is not a number of bytes",
-            "upgrade the MLflow server, or find out who answers at its address",
+            f"{name} is listed with the size {str(given)[:30]}, which is not a number of bytes",
+            "upgrade the server that lists it, or find out who answers at its address",
         )
     return size

@@ -1,7 +1,7 @@
 """Client of MLflow's REST API.
 
 It uses urllib, because importing MLflow alone takes longer than the 0.4 s of a whole download. Failed calls become
-errors with a cause and a remedy; app.registry.resolve and app.registry.download decide which calls to make.
+errors with a cause and a remedy; app.registry.resolve and app.registry.sources decide which calls to make.
 """
 
 import base64
@@ -9,7 +9,6 @@ import http.client
 import json
 import socket
 import ssl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,26 +17,13 @@ from urllib.parse import quote, urlencode
 from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, OpenerDirector, Request, build_opener
 
 from app.errors import LoadError
+from app.registry.artifacts import UnknownError, bounded, seconds_left
 from app.registry.timed import limited
 from app.settings import Settings
 
 API = "/api/2.0"
 CALL_SECONDS = 10.0  # time without data after which a call fails; a download that makes progress may take longer
 MAX_JSON_BYTES = 16 * 1024 * 1024  # a run with ten thousand parameters has 2 MiB
-
-
-class UnknownError(LoadError):
-    """MLflow does not know the model, version or alias. Retryable, because a training run may register it soon."""
-
-    def __init__(self, cause: str, remedy: str) -> None:
-        super().__init__(cause, remedy, retryable=True)
-
-
-def too_large() -> LoadError:
-    """Return the error for a model whose files exceed the maximum size."""
-    return LoadError(
-        "its files exceed model.maxBytes (MODEL_SERVICE_MODEL_MAX_BYTES)", "raise the limit if the model is this large"
-    )
 
 
 class NoRouteError(LoadError):
@@ -83,6 +69,11 @@ class _Https(HTTPSHandler):
         return self.do_open(connection, req)
 
 
+def opener_until(deadline: float) -> OpenerDirector:
+    """Return an opener of URLs that follows no redirects and reads no longer than until the deadline."""
+    return build_opener(_NoRedirects, _Http(deadline), _Https(deadline))
+
+
 class RegistryClient:
     """Client of one MLflow server.
 
@@ -95,7 +86,7 @@ class RegistryClient:
         self.address = settings.tracking_address
         self._deadline = deadline
         self._headers = {"User-Agent": "model-service"} | _authorization(settings)
-        self._opener: OpenerDirector = build_opener(_NoRedirects, _Http(deadline), _Https(deadline))
+        self._opener = opener_until(deadline)
 
     def get(self, path: str, /, **query: str) -> dict[str, Any]:
         """Return the JSON object at `path` below the root of the API.
@@ -114,22 +105,16 @@ class RegistryClient:
             raise self._not_mlflow("returns a response that is not a JSON object")
         return answer
 
-    def proxied(self, path: str, size: int) -> Iterator[bytes]:
-        """Yield the content of an artifact that MLflow proxies in pieces, `size` bytes in total.
+    def proxied(self, path: str, size: int | None, most: int) -> Iterator[bytes]:
+        """Yield the content of an artifact that MLflow proxies; see `file`."""
+        return self.file(f"{API}/mlflow-artifacts/artifacts/{quote(path)}", path, size, most)
 
-        Raises:
-            UnknownError: The artifact does not exist.
-            LoadError: Its size differs from `size`, or the connection broke.
-        """
-        return self._download(f"{API}/mlflow-artifacts/artifacts/{quote(path)}", path, size, size)
-
-    def of_version(self, name: str, version: str, path: str, size: int | None, most: int) -> Iterator[bytes]:
-        """Yield a file of a registered version in pieces; the server reads it with its own credentials.
+    def file(self, target: str, path: str, size: int | None, most: int) -> Iterator[bytes]:
+        """Yield a file in pieces.
 
         Args:
-            name: Registered model.
-            version: Version of the model.
-            path: Path of the file in the model's folder.
+            target: Path and query of the request.
+            path: Path of the file, for messages.
             size: Size in bytes, or None if it is not known.
             most: Maximum size in bytes.
 
@@ -137,27 +122,13 @@ class RegistryClient:
             UnknownError: The file does not exist.
             LoadError: Its size differs from `size` or exceeds `most`, or the connection broke.
         """
-        query = urlencode({"name": name, "version": version, "path": path})
-        return self._download(f"/model-versions/get-artifact?{query}", path, size, most)
-
-    def _download(self, target: str, path: str, size: int | None, most: int) -> Iterator[bytes]:
-        received = 0
         with self._open(target) as response:
-            while piece := response.read(min(1 << 20, most + 1 - received)):
-                received += len(piece)
-                if received > most:
-                    break
-                self._remaining()
-                yield piece
-        if size is None and received > most:
-            raise too_large()
-        if size is not None and received != size:
-            found = "more" if received > size else f"only {received}"
-            raise LoadError(
-                f"the download of {path} returned {found} instead of the {size} bytes that MLflow lists",
-                "if this persists, upload the model again, because its file was truncated or changed",
-                retryable=True,
-            )
+            yield from bounded(self._pieces(response), path, size, most)
+
+    def _pieces(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        while piece := response.read(1 << 20):
+            self._remaining()
+            yield piece
 
     @contextmanager
     def _open(self, target: str) -> Iterator[http.client.HTTPResponse]:
@@ -173,12 +144,7 @@ class RegistryClient:
             raise self._silence(error) from None
 
     def _remaining(self) -> float:
-        seconds = self._deadline - time.monotonic()
-        if seconds <= 0:
-            raise LoadError(
-                "the time limit for loading passed", "raise MODEL_SERVICE_LOAD_TIMEOUT_SECONDS", retryable=True
-            )
-        return min(CALL_SECONDS, seconds)
+        return min(CALL_SECONDS, seconds_left(self._deadline))
 
     def _refusal(self, error: HTTPError) -> LoadError:
         """Return the error for a response whose status is not 200."""

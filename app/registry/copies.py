@@ -1,9 +1,11 @@
-"""Copies of a registered model: what a pod keeps in its cache, and what it offers to the other pods of its release."""
+"""Copies of a downloaded model: what a pod keeps in its cache, and what it offers to the other pods of its release."""
 
 import hashlib
 import os
 import re
 import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,10 +15,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.errors import LoadError
 from app.model.files import Provenance
+from app.registry.artifacts import MOST_FILES
 
-MOST_FILES = 10_000
 RECORD = "record.json"
+PARTIAL = ".partial"
+KEPT_VERSIONS = 3  # in the cache
+STALE_SECONDS = 3600.0  # longer than any download
 
+_VERSION = re.compile(r"[0-9]{1,19}|[0-9a-f]{12}")
 _PLAIN_PATH = re.compile(r"(?!.*(^|/)\.{1,2}(/|$))[^\\\0\n/]+(/[^\\\0\n/]+)*")
 
 
@@ -36,15 +42,15 @@ class Copy:
         ValueError: A path leads outside the model's folder, a number is out of range, or there are too many files.
     """
 
-    uri: str  # model.uri of the pod: what it asked the registry for
+    uri: str  # model.uri of the pod: what it asked the source for
     revision: str  # ReplicaSet of the pod; "" outside Kubernetes
-    confirmed: bool  # whether the registry named this version for this ReplicaSet
+    confirmed: bool  # whether the source named this version for this ReplicaSet
     provenance: Provenance
     files: dict[str, File]  # by path in the model's folder
 
     def __post_init__(self) -> None:
-        if not self.provenance.version.isdecimal():
-            raise ValueError("the version of a registered model is a number")
+        if not _VERSION.fullmatch(self.provenance.version):
+            raise ValueError("a version is a number or the first 12 digits of the model's digest")
         if not 0 < len(self.files) <= MOST_FILES:
             raise ValueError(f"a model has 1 to {MOST_FILES} files")
         for path, file in self.files.items():
@@ -73,25 +79,45 @@ def folder_of(cache: Path, name: str, version: str) -> Path:
 
 
 @contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `target` if the block ends without an error, and disappears otherwise.
+def new_folder(cache: Path) -> Iterator[Path]:
+    """Yield an empty folder that disappears when the block ends, unless `keep` has moved it.
 
     Raises:
         LoadError: The cache cannot be written to.
     """
-    partial = target.with_name(f"{target.name}.partial")
+    partial = None
     try:
-        # Only this process uses the cache, so files that an earlier container left in it can be removed.
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        cache.mkdir(parents=True, exist_ok=True)
+        _prune(cache)
+        partial = Path(tempfile.mkdtemp(suffix=PARTIAL, dir=cache))  # several pods may share a volume
+        partial.chmod(0o755)
         yield partial
-        shutil.rmtree(target, ignore_errors=True)
-        os.replace(partial, target)
     except OSError as error:
-        cause = f"the download cannot be written to {target.parent} ({error.strerror})"
+        cause = f"the download cannot be written to {cache} ({error.strerror})"
         raise LoadError(cause, "set MODEL_SERVICE_CACHE_DIR to a writable folder with enough space") from None
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if partial:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def keep(partial: Path, target: Path) -> None:
+    """Make a complete and verified folder the one of its version."""
+    aside = partial.with_suffix(f".old{PARTIAL}")
+    with suppress(FileNotFoundError):
+        os.replace(target, aside)
+    os.replace(partial, target)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _prune(cache: Path) -> None:
+    """Remove old versions, and what downloads left that did not end."""
+    with suppress(OSError):
+        found = sorted((each for each in cache.iterdir() if each.is_dir()), key=lambda each: -each.stat().st_mtime)
+        partial = [each for each in found if each.suffix == PARTIAL]
+        complete = [each for each in found if "-" in each.name and each not in partial]
+        stale = [each for each in partial if each.stat().st_mtime < time.time() - STALE_SECONDS]
+        for each in (*complete[KEPT_VERSIONS:], *stale):
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def remember(cache: Path, copy: Copy) -> None:
@@ -107,7 +133,7 @@ def remembered(cache: Path, name: str) -> Copy | None:
 
     Args:
         cache: Folder of the downloads.
-        name: Name of the model in the registry.
+        name: Name of the model in its URI.
     """
     try:
         copy = read_copy((cache / RECORD).read_bytes())

@@ -1,60 +1,52 @@
-"""Downloads of registered models into a verified local folder."""
+"""Downloads of models into a verified local folder."""
 
 import hashlib
 import logging
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 from app.errors import LoadError
 from app.model.contract import CONTRACT_FILE
-from app.model.digest import DIGEST_TAG, EXAMPLE_FILE, FILES_TAG, MLMODEL_FILE, coverage, files_of, refusal
+from app.model.digest import DIGEST_TAG, EXAMPLE_FILE, FILES_TAG, MLMODEL_FILE, coverage, digest_of, files_of, refusal
 from app.model.files import ModelFiles, Provenance, mlmodel_of, model_file_of, xgboost_flavor
-from app.registry.artifacts import PROXY, Artifacts, artifacts_of
-from app.registry.client import RegistryClient, UnknownError, too_large
-from app.registry.copies import MOST_FILES, File, folder_of, new_folder
-from app.registry.resolve import pairs, provenance_of, resolve
-from app.uri import RegisteredModel
+from app.registry.artifacts import MOST_FILES, Artifacts, Found, UnknownError, too_large, too_many
+from app.registry.copies import File, folder_of, keep, new_folder
+
+LIST = "use object storage, or an MLflow server with --artifacts-destination"
 
 log = logging.getLogger(__name__)
 
 
 def fetch(
-    client: RegistryClient,
-    wanted: RegisteredModel,
-    served_name: str,
-    cache: Path,
-    *,
-    most_bytes: int,
-    whole: bool = False,
+    found: Found, name: str, cache: Path, *, most_bytes: int, whole: bool = False
 ) -> tuple[Path, Provenance, dict[str, File]]:
-    """Resolve `wanted`, download its files below `cache`, and return their folder, its origin and the files by path.
+    """Download a model below `cache`, and return its folder, its origin and its files by path.
 
     Args:
-        client: Client of the MLflow server.
-        wanted: Model to download.
-        served_name: Name of the model in responses and metrics.
+        found: What a source names.
+        name: Name of the model in its URI.
         cache: Folder that only this process uses.
         most_bytes: Maximum size of all files together.
         whole: Whether to download all files, including subfolders, or only those of an XGBoost model.
 
     Raises:
-        LoadError: MLflow is unreachable or rejects a call, or a file does not match its registered size or digest.
+        LoadError: The source is unreachable or rejects a call, or a file does not match its registered size or digest.
     """
-    found = resolve(client, wanted)
-    version, run_id = str(found["version"]), str(found.get("run_id", ""))
-    log.info("model resolved", extra={"version": version, "alias": wanted.alias, "run_id": run_id})
-    provenance = provenance_of(client, wanted, served_name, found)
     begin = time.monotonic()
-    artifacts = artifacts_of(client, found | {"name": wanted.name})
-    target = folder_of(cache, wanted.name, version)
-    with new_folder(target) as partial:  # the folder exists only once it is complete and verified
-        download = _Download(artifacts, partial, most_bytes)
+    with new_folder(cache) as partial:  # becomes the model's folder only once it is complete and verified
+        download = _Download(found.artifacts, partial, most_bytes)
         save = _save_everything if whole else _save_deciding
-        save(artifacts, download, version)
+        save(found.artifacts, download)
         digests = download.digests
-        checked = _check(digests, ModelFiles(partial).model_file, pairs(found.get("tags")))
+        checked = _check(digests, ModelFiles(partial).model_file, found.tags)
         files = {path: File((partial / path).stat().st_size, sha256) for path, sha256 in digests.items()}
+        known = found.provenance
+        provenance = replace(known, version=known.version or digest_of(digests)[:12])
+        target = folder_of(cache, name, provenance.version)
+        keep(partial, target)
     size = sum(file.bytes for file in files.values())
     facts = {"files": list(files), "bytes": size, "folder": str(target)}
     seconds = round(time.monotonic() - begin, 3)
@@ -92,7 +84,7 @@ class _Download:
         self.digests[path] = digest.hexdigest()
 
 
-def _save_deciding(artifacts: Artifacts, download: _Download, version: str) -> None:
+def _save_deciding(artifacts: Artifacts, download: _Download) -> None:
     """Download the files of an XGBoost model that decide an answer."""
     listed = artifacts.listing("")
     sizes = None if listed is None else listed[0]
@@ -109,37 +101,37 @@ def _save_deciding(artifacts: Artifacts, download: _Download, version: str) -> N
         return True
 
     if not save(MLMODEL_FILE):
-        raise _missing(MLMODEL_FILE, version)
+        raise _missing(MLMODEL_FILE)
     if not save(model_file := model_file_of(xgboost_flavor(mlmodel_of(ModelFiles(download.folder))))):
-        raise _missing(model_file, version)
+        raise _missing(model_file)
     save(EXAMPLE_FILE)
     save(CONTRACT_FILE)
 
 
-def _save_everything(artifacts: Artifacts, download: _Download, version: str) -> None:
+def _save_everything(artifacts: Artifacts, download: _Download) -> None:
     """Download all files in the model's folder."""
     folders, files = [""], 0
     while folders:
         within = folders.pop()
         if (listed := artifacts.listing(within)) is None:
-            raise LoadError("the MLflow server neither proxies nor lists its files", PROXY)
+            raise LoadError("its source does not list the files of a model, which a pyfunc model needs", LIST)
         sizes, below = listed
         files += len(sizes)
         folders += [f"{within}/{name}".lstrip("/") for name in below]
         if files + len(folders) > MOST_FILES:
-            raise LoadError(f"it has more than {MOST_FILES} files and folders", "log it with fewer files")
+            raise too_many()
         for name, size in sizes.items():
             download.save(f"{within}/{name}".lstrip("/"), size)
     if MLMODEL_FILE not in download.digests:
-        raise _missing(MLMODEL_FILE, version)
+        raise _missing(MLMODEL_FILE)
 
 
-def _missing(file: str, version: str) -> LoadError:
+def _missing(file: str) -> LoadError:
     remedy = "log it with mlflow.<flavor>.log_model, and find out who removed the file"
-    return LoadError(f"version {version} does not contain {file}", remedy)
+    return LoadError(f"its folder does not contain {file}", remedy)
 
 
-def _check(digests: dict[str, str], model_file: str, tags: dict[str, str]) -> str:
+def _check(digests: dict[str, str], model_file: str, tags: Mapping[str, str]) -> str:
     """Compare the files with the tags of the version, and return what the registered digest covers.
 
     Raises:

@@ -1,31 +1,34 @@
-"""Obtaining the model that the settings name: from a folder, a registry or a copy.
+"""Obtaining the model that the settings name: from a folder, its source or a copy.
 
 All pods of a ReplicaSet serve one version: a pod takes it from its own cache or from another pod of its ReplicaSet
-before it asks the registry what an alias names now. Those of other ReplicaSets are asked
-only while the registry is unreachable.
+before it asks the source what the URI names now. Those of other ReplicaSets are asked only while the source is
+unreachable.
 """
 
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from app.errors import LoadError
 from app.model.files import Provenance
-from app.registry.client import RegistryClient, UnknownError
-from app.registry.copies import Copy, folder_of, remember, remembered
+from app.registry.artifacts import UnknownError
+from app.registry.client import RegistryClient
+from app.registry.copies import Copy, File, folder_of, remember, remembered
 from app.registry.download import fetch
 from app.registry.peers import Peers
 from app.registry.resolve import resolve
+from app.registry.sources import find
 from app.settings import Settings
-from app.uri import ModelFolder, RegisteredModel
+from app.uri import ModelFolder, RegisteredModel, Remote
 
 log = logging.getLogger(__name__)
 
 
-Origin = Literal["folder", "registry", "peer", "cache"]
+Origin = Literal["folder", "source", "peer", "cache"]
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Obtained[T]:
     model: T
     origin: Origin
     folder: Path
-    copy: Copy | None = None  # None: the model is not from a registry
+    copy: Copy | None = None  # None: the model is in a folder and was not downloaded
 
     @property
     def confirmed(self) -> bool:
@@ -54,9 +57,9 @@ def obtain[T](
     Args:
         settings: Settings of the service.
         load: Loads or checks the model in a folder; raises LoadError if it cannot.
-        deadline: Time by time.monotonic(), in seconds, at which all calls to MLflow end.
+        deadline: Time by time.monotonic(), in seconds, at which all calls to the source end.
         patient_until: Time by time.monotonic(), in seconds, from which a copy of an earlier ReplicaSet will do if the
-            registry does not answer.
+            source does not answer.
 
     Raises:
         LoadError: The model cannot be obtained or loaded.
@@ -64,6 +67,7 @@ def obtain[T](
     source = settings.source
     if isinstance(source, ModelFolder):
         log.info("model found", extra={"folder": str(source.path)})
+        _refuse_empty(source.path)
         provenance = Provenance(settings.served_name, version="", uri=settings.model_uri)
         return Obtained(load(source.path, provenance), "folder", source.path)
     cached, peers = remembered(settings.cache_dir, source.name), Peers(settings, deadline)
@@ -74,28 +78,31 @@ def obtain[T](
     if settings.revision and (found := next(copies(settings.revision), None)):
         return found
     try:
-        return _from_registry(settings, load, source, deadline)
-    except UnknownError:  # the registry answers
+        return _from_source(settings, load, source, deadline)
+    except UnknownError:  # the source answers
         raise
     except LoadError as error:
         if not error.retryable or time.monotonic() < patient_until:
             raise
         if found := next(copies(""), None):
-            log.warning("an earlier copy of the model is served, because the registry is unreachable: %s", error)
+            log.warning("an earlier copy of the model is served, because its source is unreachable: %s", error)
             return found
         raise
 
 
 def confirm[T](settings: Settings, obtained: Obtained[T], deadline: float) -> Obtained[T]:
-    """Return the same model, confirmed if the registry names its version now.
+    """Return the same model, confirmed if the source names its version now.
 
     Raises:
-        LoadError: The registry does not answer.
+        LoadError: The source does not answer.
     """
     source, copy = settings.source, obtained.copy
-    if copy is None or not isinstance(source, RegisteredModel):
+    if copy is None or isinstance(source, ModelFolder):
         return obtained
-    named = str(resolve(RegistryClient(settings, deadline), source)["version"])
+    if isinstance(source, RegisteredModel):
+        named = str(resolve(RegistryClient(settings, deadline), source)["version"])
+    else:  # the files determine the version
+        named = _downloaded(settings, source, deadline)[1].version
     if named != copy.provenance.version:
         log.warning("%s is version %s now; restart the rollout to serve it", settings.model_uri, named)
         return obtained
@@ -104,22 +111,39 @@ def confirm[T](settings: Settings, obtained: Obtained[T], deadline: float) -> Ob
     return replace(obtained, copy=copy)
 
 
-def _from_registry[T](
-    settings: Settings, load: Callable[[Path, Provenance], T], source: RegisteredModel, deadline: float
+def _from_source[T](
+    settings: Settings, load: Callable[[Path, Provenance], T], source: Remote, deadline: float
 ) -> Obtained[T]:
-    client, whole = RegistryClient(settings, deadline), settings.model_flavor == "pyfunc"
-    name, cache, most_bytes = settings.served_name, settings.cache_dir, settings.model_max_bytes
-    folder, provenance, files = fetch(client, source, name, cache, most_bytes=most_bytes, whole=whole)
+    folder, provenance, files = _downloaded(settings, source, deadline)
     model = load(folder, provenance)
     copy = Copy(settings.model_uri, settings.revision, True, provenance, files)
-    remember(cache, copy)
-    return Obtained(model, "registry", folder, copy)
+    remember(settings.cache_dir, copy)
+    return Obtained(model, "source", folder, copy)
+
+
+def _downloaded(settings: Settings, source: Remote, deadline: float) -> tuple[Path, Provenance, dict[str, File]]:
+    found = find(settings, source, deadline)
+    known = found.provenance
+    log.info("model resolved", extra={"version": known.version, "alias": known.alias, "run_id": known.run_id})
+    whole, most_bytes = settings.model_flavor == "pyfunc", settings.model_max_bytes
+    return fetch(found, source.name, settings.cache_dir, most_bytes=most_bytes, whole=whole)
+
+
+def _refuse_empty(folder: Path) -> None:
+    """Explain an empty folder, which container runtimes mount instead of an image that they cannot mount."""
+    with suppress(OSError):
+        if not any(folder.iterdir()):
+            raise LoadError(
+                f"{folder} is empty",
+                "put the files that MLflow wrote there; with oci://, this node's container runtime does not support "
+                "image volumes (containerd 2.1 or CRI-O 1.31 are needed)",
+            )
 
 
 def _copies[T](
     settings: Settings,
     load: Callable[[Path, Provenance], T],
-    source: RegisteredModel,
+    source: Remote,
     cached: Copy | None,
     peers: Peers,
     revision: str,
@@ -143,7 +167,7 @@ def _copies[T](
         except LoadError as error:
             log.warning("the model in the cache cannot be loaded: %s", error)
     if settings.model_flavor == "pyfunc" and not settings.model_sha256:
-        return  # it holds code, which only a registry or a pinned digest vouches for
+        return  # it holds code, which only its source or a pinned digest vouches for
     for address, copy in peers.copies():
         if fits(copy):
             begin = time.monotonic()

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import http.client
 import logging
+import os
 import random
 import socket
 import time
@@ -13,10 +14,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 from app.errors import LoadError
-from app.registry.client import too_large
-from app.registry.copies import Copy, folder_of, new_folder, read_copy
+from app.registry.artifacts import too_large
+from app.registry.copies import Copy, folder_of, keep, new_folder, read_copy
+from app.registry.object_storage import SECRETS
 from app.registry.timed import limited
 from app.settings import Settings
+from app.uri import StoredFolder
 
 MODEL_PATH, FILES_PATH = "/v1/model", "/v1/files/"
 TOKEN_HEADER = "X-Model-Service-Token"  # noqa: S105 - the name of a header
@@ -29,12 +32,24 @@ log = logging.getLogger(__name__)
 
 
 def token_of(settings: Settings) -> str:
-    """Return the token that pods of a release show each other, computed from their credentials for MLflow.
+    """Return the token that pods of a release show each other, computed from their credentials for the model's source.
 
     Without credentials for MLflow it is "", because MLflow then gives the model to everybody.
     """
-    secret = settings.tracking_token.get_secret_value() or "\n".join(settings.tracking_user).strip()
+    if isinstance(settings.source, StoredFolder):
+        secret = "\n".join(filter(None, map(os.environ.get, SECRETS[settings.source.scheme])))
+    else:
+        secret = settings.tracking_token.get_secret_value() or "\n".join(settings.tracking_user).strip()
     return hmac.new(secret.encode(), settings.peers_host.encode(), "sha256").hexdigest() if secret else ""
+
+
+def share(settings: Settings) -> bool:
+    """Return whether pods of the release give each other the model.
+
+    Pods that read object storage by their identity in a cloud have no secret in common, by which a pod could tell
+    whether another may have the model.
+    """
+    return bool(settings.peers_host) and (bool(token_of(settings)) or not isinstance(settings.source, StoredFolder))
 
 
 def full_name(host: str, resolver: str) -> str:
@@ -61,7 +76,7 @@ class Peers:
     """
 
     def __init__(self, settings: Settings, deadline: float) -> None:
-        self._host, self._port = settings.peers_host, settings.peers_port
+        self._host, self._port = settings.peers_host if share(settings) else "", settings.peers_port
         self._headers = {TOKEN_HEADER: token} if (token := token_of(settings)) else {}
         self._deadline = deadline
 
@@ -84,7 +99,7 @@ class Peers:
         Args:
             address: The pod.
             copy: What it offers.
-            name: Name of the model in the registry.
+            name: Name of the model in its URI.
             cache: Folder that only this process uses.
             most_bytes: Maximum size of all files together.
 
@@ -94,7 +109,7 @@ class Peers:
         if sum(file.bytes for file in copy.files.values()) > most_bytes:
             raise too_large()
         target = folder_of(cache, name, copy.provenance.version)
-        with new_folder(target) as partial:
+        with new_folder(cache) as partial:
             for path, file in copy.files.items():
                 (partial / path).parent.mkdir(parents=True, exist_ok=True)
                 digest = hashlib.sha256()
@@ -104,6 +119,7 @@ class Peers:
                         content.write(piece)
                 if digest.hexdigest() != file.sha256:
                     raise _failed(f"the pod {address} sent a different {path} than it described")
+            keep(partial, target)
         return target
 
     def _addresses(self) -> list[str]:

@@ -1,11 +1,13 @@
 """Resolution of a registry URI: from an alias or a version to MLflow's record of one version, and its origin."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from app.errors import LoadError
 from app.model.files import Provenance
-from app.registry.client import RegistryClient, UnknownError
+from app.registry.artifacts import UnknownError
+from app.registry.client import RegistryClient
 from app.uri import RegisteredModel
 
 
@@ -37,17 +39,33 @@ def provenance_of(
         found: MLflow's record of the version.
     """
     version, tags, run_id = str(found["version"]), pairs(found.get("tags")), str(found.get("run_id", ""))
-    run = _run(client, run_id)
-    data = run.get("data", {})
+    known = provenance_of_run(client, run_id, served_name, f"models:/{wanted.name}/{version}")
+    return replace(
+        known,
+        version=version,
+        alias=wanted.alias,
+        git_commit=tags.get("git_commit") or known.git_commit,
+        data_digest=tags.get("data_digest", ""),
+    )
+
+
+def provenance_of_run(client: RegistryClient, run_id: str, served_name: str, uri: str) -> Provenance:
+    """Return the origin of a model that a run logged, without a version.
+
+    Args:
+        client: Client of the MLflow server.
+        run_id: ID of the run; "" if it is not known.
+        served_name: Name of the model in responses and metrics.
+        uri: URI of the model.
+    """
+    data = _run(client, run_id).get("data", {})
     run_tags = pairs(data.get("tags"))
     return Provenance(
         name=served_name,
-        version=version,
-        uri=f"models:/{wanted.name}/{version}",
-        alias=wanted.alias,
+        version="",
+        uri=uri,
         run_id=run_id,
-        git_commit=tags.get("git_commit") or run_tags.get("mlflow.source.git.commit", ""),
-        data_digest=tags.get("data_digest", ""),
+        git_commit=run_tags.get("mlflow.source.git.commit", ""),
         parameters=pairs(data.get("params")),
         metrics={name: _finite(value) for name, value in pairs(data.get("metrics")).items()},
         environment={k.removeprefix("env."): v for k, v in run_tags.items() if k.startswith("env.")},

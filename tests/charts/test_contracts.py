@@ -6,7 +6,8 @@ from typing import Any, get_args
 import pytest
 
 from app.settings import Settings
-from tests.charts.harness import MINIMAL, environment
+from app.uri import ModelFolder
+from tests.charts.harness import MINIMAL, environment, pod_template
 from tools.charts import MODEL_SERVICE, Values, render
 
 PREFIX = "MODEL_SERVICE_"
@@ -84,6 +85,66 @@ def test_pods_without_a_registry_or_peers_have_no_second_port(values: Values) ->
 
     assert not [each for each in objects if each["metadata"]["name"].endswith("-peers")]
     assert not [name for name in environment(objects) if "PEERS" in name or "REVISION" in name]
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder", "name", "volume"),
+    [
+        (
+            "pvc://models",
+            "/models/models",
+            "models",
+            {"persistentVolumeClaim": {"claimName": "models", "readOnly": True}},
+        ),
+        (
+            "pvc://models/team/churn/",
+            "/models/models/team/churn",
+            "churn",
+            {"persistentVolumeClaim": {"claimName": "models", "readOnly": True}},
+        ),
+        (
+            "oci://registry.example:5000/team/churn:7#model",
+            "/models/image/model",
+            "churn",
+            {"image": {"reference": "registry.example:5000/team/churn:7", "pullPolicy": "IfNotPresent"}},
+        ),
+        (
+            f"oci://churn@sha256:{'a' * 64}",
+            "/models/image",
+            "churn",
+            {"image": {"reference": f"churn@sha256:{'a' * 64}", "pullPolicy": "IfNotPresent"}},
+        ),
+    ],
+)
+def test_model_on_a_volume_is_mounted_read_only(
+    monkeypatch: pytest.MonkeyPatch, uri: str, folder: str, name: str, volume: dict[str, Any]
+) -> None:
+    objects = render(MODEL_SERVICE, {"model": {"uri": uri}})
+    spec = pod_template(objects)["spec"]
+    mounts = {each["name"]: each for each in spec["containers"][0]["volumeMounts"]}
+    volumes = {each["name"]: each for each in spec["volumes"]}
+
+    read = settings(monkeypatch, {"model": {"uri": uri}})
+
+    assert isinstance(read.source, ModelFolder)
+    assert (str(read.source.path), read.served_name) == (folder, name)
+    assert mounts["model"]["readOnly"] is True
+    assert folder.startswith(mounts["model"]["mountPath"])
+    assert volumes["model"] == {"name": "model", **volume}
+    assert "PEERS_HOST" not in str(environment(objects))
+
+
+def test_cache_can_be_a_claim() -> None:
+    values = {**REGISTERED, "model": {**REGISTERED["model"], "cache": {"existingClaim": "models"}}}
+    volumes = [
+        {each["name"]: each for each in pod_template(render(MODEL_SERVICE, each))["spec"]["volumes"]}["cache"]
+        for each in (REGISTERED, values)
+    ]
+
+    assert volumes == [
+        {"name": "cache", "emptyDir": {}},
+        {"name": "cache", "persistentVolumeClaim": {"claimName": "models"}},
+    ]
 
 
 def test_values_reach_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:

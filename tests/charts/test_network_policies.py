@@ -223,6 +223,34 @@ def test_jobs_reach_the_servers_of_their_data(values: dict[str, Any], kind: str,
     assert to in ([], [[{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "storage"}}}]])
 
 
+AZURE = {"extraEnv": [{"name": "AZURE_STORAGE_ENDPOINT", "value": "http://azurite.storage.svc:9000"}]}
+
+
+@pytest.mark.parametrize(
+    ("values", "ports"),
+    [
+        ({"model": {"uri": "models:/churn/3"}}, {5000}),
+        ({"model": {"uri": "runs:/0a/model"}}, {5000}),
+        ({"model": {"uri": "file:///models/churn"}}, set()),
+        ({"model": {"uri": "pvc://models/churn"}}, set()),
+        ({"model": {"uri": "s3://lake/churn"}}, {443}),
+        ({"model": {"uri": "s3://lake/churn"}, **STORE}, {9000}),
+        ({"model": {"uri": "gs://lake/churn"}}, {443}),
+        ({"model": {"uri": "az://lake/churn"}, **AZURE}, {9000}),
+        ({"model": {"uri": "https://models.example:8443/churn", "sha256": "a" * 64}}, {8443}),
+    ],
+)
+def test_service_reaches_the_source_of_its_model_only(values: dict[str, Any], ports: set[int]) -> None:
+    base = {"mlflow": {"trackingUri": f"http://obs-mlflow.{MONITORING}.svc:5000"}, "networkPolicy": {"enabled": True}}
+    (policy,) = [each["spec"] for each in render(MODEL_SERVICE, {**base, **values}) if each["kind"] == "NetworkPolicy"]
+
+    opened = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+    assert opened - {53, 8001} == ports
+    assert (8001 in opened) is bool(ports)  # pods copy what is downloaded
+    to = [rule["to"] for rule in policy["egress"] if {"port": 9000} in rule["ports"]]
+    assert to in ([], [[{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "storage"}}}]])
+
+
 def test_external_mlflow_does_not_open_the_metadata_server(tmp_path: Path) -> None:
     values = {
         "model": {"uri": "models:/churn@champion"},

@@ -9,7 +9,7 @@ import yaml
 
 from tools.charts import CHARTS, MODEL_SERVICE, program
 
-LARGEST_PACKAGE_BYTES = 80 * 1024
+LARGEST_PACKAGE_BYTES = 84 * 1024
 # https://artifacthub.io/docs/topics/annotations/helm/
 KINDS_OF_CHANGE = {"added", "changed", "deprecated", "removed", "fixed", "security"}
 METADATA = yaml.safe_load((MODEL_SERVICE / "Chart.yaml").read_text())

@@ -7,8 +7,9 @@ import pytest
 
 from tools.cluster.images import APP, MLFLOW, TRAINING, Image, buildah
 
-# MB above the base image, Debian with Python. Libraries alone take XGBoost 60 and NumPy 40 in the service image.
-BUDGETS = [(APP, 150), (TRAINING, 900), (MLFLOW, 450)]
+# MB above the base image, Debian with Python. Libraries alone take XGBoost 60, NumPy 40 and obstore 15 in the service
+# image.
+BUDGETS = [(APP, 165), (TRAINING, 900), (MLFLOW, 450)]
 
 
 def megabytes(name: str) -> float:

@@ -21,9 +21,8 @@ from typing import Any
 import mlflow
 import pytest
 
+from tests.s3 import s3_server
 from tests.training.postgresql import database
-from tools.cluster.programs import versitygw
-from tools.loopback import free_port, until
 from training.__main__ import main
 
 START_SECONDS = 300  # on a busy machine; an idle one takes 8
@@ -104,29 +103,14 @@ def broken_artifact_store(server: Server) -> Iterator[Callable[[], None]]:
     repair()
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return not probe.connect_ex(("127.0.0.1", port))
-
-
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Run a real S3 server with a bucket `data`, and yield the folder of the bucket."""
-    port = free_port()
-    keys = {"ACCESS_KEY_ID": "someone", "SECRET_ACCESS_KEY": "something"}
     (tmp_path / "s3" / "data").mkdir(parents=True)
-    command = [str(versitygw() / "versitygw"), f"--port=127.0.0.1:{port}", "--quiet", "posix", str(tmp_path / "s3")]
-    for name, value in keys.items():
-        monkeypatch.setenv(f"AWS_{name}", value)
-        monkeypatch.setenv(f"ROOT_{name}", value)
-    monkeypatch.setenv("AWS_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-    with subprocess.Popen(command) as server:
-        try:
-            until(lambda: _listens(port))
-            yield tmp_path / "s3" / "data"
-        finally:
-            server.kill()
+    with s3_server(tmp_path / "s3") as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        yield tmp_path / "s3" / "data"
 
 
 @pytest.fixture(autouse=True)

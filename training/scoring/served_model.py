@@ -12,6 +12,7 @@ from app.model.xgboost import BoosterModel
 from app.registry.load import load_model
 from app.settings import Settings as ServiceSettings
 from app.settings import describe
+from app.uri import GRAMMAR
 from training.csv_settings import CsvSettings
 from training.data.storage import Place, download, place
 from training.errors import InputError, TrackingError
@@ -25,12 +26,9 @@ class ModelOptions(CsvSettings):
     mlflow_tracking_uri: str = Field(
         default="",
         validation_alias="mlflow_tracking_uri",
-        description="Address of the MLflow server; required for models:/ URIs.",
+        description="Address of the MLflow server; required for models:/, runs:/ and mlflow-artifacts:/ URIs.",
     )
-    model_uri: str = Field(
-        description="models:/<name>@<alias>, models:/<name>/<version> or file:///<folder>. An alias is resolved once: "
-        "a continued run keeps its version."
-    )
+    model_uri: str = Field(description=f"{GRAMMAR}. An alias is resolved once: a continued run keeps its version.")
     model_sha256: str = Field(
         default="", description="Required digest of the model, as GET /model shows it. Empty accepts any."
     )

@@ -3,7 +3,7 @@ model-service.peers: host name of the Service through which pods obtain the mode
 in: root context   out: "<fullname>-peers.<namespace>", or "" if they do not
 */}}
 {{- define "model-service.peers" -}}
-{{- if and (hasPrefix "models:/" .Values.model.uri) (.Values.model.peers).enabled -}}
+{{- if and (include "model-service.model.server" .) (.Values.model.peers).enabled -}}
 {{- printf "%s-peers.%s" (include "model-service.fullname" .) (include "model-service.namespace" .) -}}
 {{- end -}}
 {{- end -}}
@@ -42,8 +42,24 @@ in: list of the root context and a list of maps with uri and, if the pods listen
 {{- end -}}
 
 {{/*
-model-service.job.servers: servers of a job's data, predictions and checkpoints. An S3 server is the one that `extraEnv` names, or
-AWS.
+model-service.storage: server of an object storage: the one that a variable names, or the cloud's.
+in: list of a URI (s3://, gs:// or az://) and a list of environment variables   out: URL
+*/}}
+{{- define "model-service.storage" -}}
+{{- $env := dict -}}
+{{- range last . }}{{ $_ := set $env (toString .name) (.value | default "") }}{{ end -}}
+{{- if hasPrefix "s3:" (first .) -}}
+{{- coalesce $env.AWS_ENDPOINT_URL_S3 $env.AWS_ENDPOINT_URL "https://s3.amazonaws.com" -}}
+{{- else if hasPrefix "gs:" (first .) -}}
+{{- $env.GOOGLE_BASE_URL | default "https://storage.googleapis.com" -}}
+{{- else -}}
+{{- $env.AZURE_STORAGE_ENDPOINT | default "https://blob.core.windows.net" -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+model-service.job.servers: servers of a job's data, predictions, checkpoints and model. An S3 server is the one that `extraEnv`
+names, or AWS.
 in: list of the root context and the kind   out: JSON list of maps with uri
 */}}
 {{- define "model-service.job.servers" -}}
@@ -52,11 +68,11 @@ in: list of the root context and the kind   out: JSON list of maps with uri
 {{- $env := dict -}}
 {{- range $job.extraEnv }}{{ $_ := set $env (toString .name) (.value | default "") }}{{ end -}}
 {{- $settings := ($job.settings).train | default dict -}}
-{{- $uris := ternary (list $env.TRAINING_DATA $settings.data $env.TRAINING_CHECKPOINTS $settings.checkpoints) (list $job.data $job.output) $train -}}
+{{- $uris := ternary (list $env.TRAINING_DATA $settings.data $env.TRAINING_CHECKPOINTS $settings.checkpoints) (list $job.data $job.output ($job.model | default $root.Values.model.uri)) $train -}}
 {{- $servers := list -}}
 {{- range $uri := compact $uris -}}
-{{- if hasPrefix "s3://" $uri -}}
-{{- $servers = append $servers (dict "uri" (coalesce $env.AWS_ENDPOINT_URL_S3 $env.AWS_ENDPOINT_URL "https://s3.amazonaws.com")) -}}
+{{- if regexMatch "^(s3|gs|az)://" $uri -}}
+{{- $servers = append $servers (dict "uri" (include "model-service.storage" (list $uri $job.extraEnv))) -}}
 {{- else if regexMatch "^https?://" $uri -}}
 {{- $servers = append $servers (dict "uri" (regexReplaceAll "[?].*$" $uri "")) -}}
 {{- end -}}

@@ -69,7 +69,7 @@ in: root context   out: YAML map
 {{- $uri := .Values.model.uri | default "" -}}
 {{- $alias := regexMatch "@" $uri | ternary (regexReplaceAll "^[^@]*@" $uri "") "champion" -}}
 {{- $defaults := dict "promote" (dict "alias" $alias) -}}
-{{- if hasPrefix "models:/" $uri }}{{ $_ := set $defaults "model_name" (regexReplaceAll "^models:/([^/@]*).*$" $uri "${1}") }}{{ end -}}
+{{- if regexMatch "^models:/[^/@]+[/@]" $uri }}{{ $_ := set $defaults "model_name" (regexReplaceAll "^models:/([^/@]*).*$" $uri "${1}") }}{{ end -}}
 {{- if (.Values.training.checkpoints).existingClaim }}{{ $_ := set $defaults "train" (dict "checkpoints" "/checkpoints") }}{{ end -}}
 {{- merge (.Values.training.settings | default dict | deepCopy) $defaults | toYaml -}}
 {{- end -}}

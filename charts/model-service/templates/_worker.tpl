@@ -84,6 +84,9 @@ resources:
 volumeMounts:
   - {name: cache, mountPath: /var/cache/model-service}
   - {name: tmp, mountPath: /tmp}
+  {{- with include "model-service.model.mount" . | fromYaml }}
+  - {name: model, mountPath: {{ .mountPath | quote }}, readOnly: true}
+  {{- end }}
   {{- if (.Values.mlflow.caBundle).existingConfigMap }}
   - {name: mlflow-ca, mountPath: /etc/model-service/ca, readOnly: true}
   {{- end }}

@@ -41,17 +41,27 @@ def unproxied(tmp_path_factory: pytest.TempPathFactory, booster: xgb.Booster, lo
 
 
 @pytest.mark.parametrize("flavor", ["xgboost", "pyfunc"])
-def test_model_in_unproxied_storage_is_served(unproxied: str, tmp_path: Path, flavor: str) -> None:
+@pytest.mark.parametrize("form", [f"models:/{MODEL}/1", "models:/{model}", "runs:/{run}/model", "runs:/{run}/old/way"])
+def test_model_in_unproxied_storage_is_served(
+    unproxied: str, saved: Path, tmp_path: Path, form: str, flavor: str
+) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        from mlflow import MlflowClient
+
+        client = MlflowClient(unproxied)
+        version = client.get_model_version(MODEL, "1")
+        if "old" in form:  # before MLflow 3, a model's folder is among the artifacts of its run
+            client.log_artifacts(str(version.run_id), str(saved), "old/way")
+    uri = form.format(model=str(version.source).rpartition("/")[2], run=version.run_id)
     changes = {"mlflow_tracking_uri": unproxied}
-    uri = f"models:/{MODEL}/1"
     if flavor == "xgboost":
         service = serving(settings_for(uri, tmp_path, **changes))
     else:
         service = serving_model(pyfunc_settings(uri, tmp_path, **changes))
-    with service as client:
-        model = client.get("/model").json()
+    with service as served:
+        model = served.get("/model").json()
 
-    downloaded = {path.name for path in (tmp_path / "cache" / f"{MODEL}-1").iterdir()}
+    downloaded = {path.name for path in (tmp_path / "cache" / f"{model['name']}-{model['version']}").iterdir()}
     assert downloaded == set(model["files"])
     others = {"conda.yaml", "python_env.yaml", "requirements.txt", "serving_input_example.json"}
     assert downloaded - {*METADATA_FILES, MODEL_FILE} == (set() if flavor == "xgboost" else others)

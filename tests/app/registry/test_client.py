@@ -16,8 +16,8 @@ from app.errors import LoadError
 from app.model.contract import MODEL_FILE
 from app.model.digest import METADATA_FILES
 from app.model.files import Provenance
-from app.registry import download as registry
-from app.registry.client import RegistryClient
+from app.registry import download
+from app.registry.sources import find
 from app.uri import RegisteredModel
 from tests.app.harness import settings_for, silent_server
 
@@ -75,9 +75,8 @@ def server(
 
 def fetch(address: str, tmp_path: Path, seconds: float = 20, most_bytes: int = 10**7) -> tuple[Path, Provenance]:
     settings = settings_for("models:/m/1", tmp_path, mlflow_tracking_uri=address)
-    client = RegistryClient(settings, time.monotonic() + seconds)
-    wanted = RegisteredModel("m", "1", "")
-    folder, provenance, _ = registry.fetch(client, wanted, "m", settings.cache_dir, most_bytes=most_bytes)
+    found = find(settings, RegisteredModel("m", "1", ""), time.monotonic() + seconds)
+    folder, provenance, _ = download.fetch(found, "m", settings.cache_dir, most_bytes=most_bytes)
     return folder, provenance
 
 
@@ -131,7 +130,7 @@ def test_model_without_a_required_file_is_rejected(saved: Path, tmp_path: Path, 
 
     error = refusal(prepared | {FILES: listing(*entries)}, tmp_path)
 
-    assert str(error).startswith(f"version 1 does not contain {absent}; ")
+    assert str(error).startswith(f"its folder does not contain {absent}; ")
 
 
 def test_model_of_another_flavor_is_rejected_before_its_download(saved: Path, tmp_path: Path) -> None:
@@ -168,7 +167,7 @@ def test_size_that_is_not_a_number_of_bytes_is_rejected(saved: Path, tmp_path: P
 
     error = refusal(prepared | {FILES: listing(*entries, {"path": MODEL_FILE, "file_size": size})}, tmp_path)
 
-    assert str(error).startswith(f"MLflow lists {MODEL_FILE} with the size {size}, which is not a number of bytes")
+    assert str(error).startswith(f"{MODEL_FILE} is listed with the size {size}, which is not a number of bytes")
     assert not error.retryable
 
 
@@ -266,9 +265,12 @@ def test_error_response_becomes_a_cause(tmp_path: Path, status: int, body: bytes
         (silent_server, "it did not respond in time"),
     ],
 )
-def test_missing_response_becomes_a_cause(tmp_path: Path, address: Callable[[], str], cause: str) -> None:
+def test_missing_response_becomes_a_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: Callable[[], str], cause: str
+) -> None:
+    monkeypatch.setattr("app.registry.client.CALL_SECONDS", 0.5)  # less than the time limit for all calls
     with pytest.raises(LoadError) as caught:
-        fetch(address(), tmp_path, seconds=0.5)
+        fetch(address(), tmp_path)
 
     assert str(caught.value).startswith(cause)
     assert caught.value.retryable

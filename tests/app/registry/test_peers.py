@@ -103,9 +103,9 @@ def test_pods_of_a_replica_set_serve_one_version(mlflow_server: str, second: str
 
         same = ("version", "sha256", "run_id", "metrics", "parameters", "environment", "input_example")
         assert [copied[key] for key in same] == [first.document[key] for key in same]
-        assert (first.document["origin"], first.document["confirmed"]) == ("registry", True)
+        assert (first.document["origin"], first.document["confirmed"]) == ("source", True)
         assert (copied["version"], copied["origin"], copied["confirmed"]) == ("1", "peer", True)
-        assert (new["version"], new["origin"]) == (second, "registry")
+        assert (new["version"], new["origin"]) == (second, "source")
 
 
 def test_pod_starts_from_a_pod_of_its_replica_set_without_mlflow(
@@ -236,7 +236,7 @@ def test_pod_that_sends_other_bytes_is_not_believed(offer: tuple[Settings, Copy,
     with offering(settings, folder, copy):
         document, log = start(settings)
 
-    assert document["origin"] == "registry"
+    assert document["origin"] == "source"
     assert f"sent a different {MODEL_FILE} than it described" in log
 
 
@@ -253,7 +253,7 @@ def test_pod_that_offers_another_model_is_refused_by_a_pin(offer: tuple[Settings
             settings.model_copy(update={"model_sha256": true["sha256"], "cache_dir": settings.cache_dir / "new"})
         )
 
-    assert (document["origin"], document["sha256"]) == ("registry", true["sha256"])
+    assert (document["origin"], document["sha256"]) == ("source", true["sha256"])
     assert f"but {true['sha256']} is pinned" in log
 
 
@@ -303,7 +303,7 @@ def test_four_slow_readers_do_not_keep_others_from_starting(offer: tuple[Setting
             stack.enter_context(socket.create_connection(("127.0.0.1", settings.peers_port), 5))
         document, _ = start(settings)
 
-    assert document["origin"] == "registry"
+    assert document["origin"] == "source"
 
 
 @pytest.mark.parametrize(
