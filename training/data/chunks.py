@@ -64,8 +64,10 @@ class ChunkedData:
             raise InputError(f"{place.uri} does not contain a file that ends in {', '.join((*CSV, *PARQUET))}.")
         self._changed = {each.path: each.mtime_ns or 0 for each in found}
         one = len(found) == 1 and found[0].path == place.path
+        self.files = [TableFile.by_name(place, each) for each in found]
         try:
-            self.files = [TableFile.by_content(place)] if one else [TableFile.by_name(place, each) for each in found]
+            if one and not self.files[0].is_parquet:  # a single file may have any name, as in training
+                self.files = [TableFile.by_content(place)]
         except OSError as error:
             raise failure(place.uri, "read", error) from None
         if len({each.is_parquet for each in self.files}) > 1:

@@ -95,12 +95,12 @@ CASES: dict[str, tuple[dict[str, str | bytes], tuple[str, ...], str]] = {
     "header that is not UTF-8": (
         {"a.csv": "größe,y\n1,a\n2,b\n".encode("latin-1")},
         (),
-        "{folder}/a.csv is not a CSV or Parquet table: the header is not UTF-8 text; save the file as UTF-8",
+        "{folder}/a.csv is not a CSV or Parquet table: the header is not UTF-8 text; name the encoding with",
     ),
     "cells that are not UTF-8": (
         {"a.csv": "x,y\nä,a\nö,b\n".encode("latin-1")},
         (),
-        "Column x is not UTF-8 text; save the file as UTF-8",
+        "Column x is not UTF-8 text; name its encoding with --csv-encoding",
     ),
     "unknown compression": ({"a.csv": lzma.compress(TABLE)}, (), "{folder}/a.csv is not a CSV or Parquet table: "),
     "truncated gzip": ({"a.csv.gz": gzip.compress(TABLE)[:-20]}, (), "{folder}/a.csv.gz is not a CSV or Parquet table"),

@@ -305,7 +305,7 @@ def test_skipped_rows_have_an_error_and_no_prediction(tmp_path: Path) -> None:
     [
         ({"data": "nowhere.parquet"}, 2, "does not exist"),
         ({"data": "empty"}, 2, "does not contain a file that ends in .csv, .csv.gz"),
-        ({"data": "latin.csv"}, 2, "the header is not UTF-8 text; save the file as UTF-8"),
+        ({"data": "latin.csv"}, 2, "the header is not UTF-8 text; name the encoding with --csv-encoding"),
         ({"data": "cut.csv.gz"}, 2, "cut.csv.gz cannot be read: "),
         ({"data": "narrow.csv"}, 2, "has no column c, which the model or --keep needs; its columns are a, b"),
         ({"data": "twice.csv"}, 2, "has two columns named a"),
