@@ -22,7 +22,7 @@ KEYS_OF_MLFLOW = {
     "monitoring.serviceMonitor.basicAuth", "monitoring.prometheusRule.thresholds.errorRatio",
     "monitoring.prometheusRule.thresholds.latencySeconds", "monitoring.prometheusRule.thresholds.volumeFreeRatio",
 }  # fmt: skip
-LONGEST_TEMPLATE_LINES = {"deployment.yaml": 150, "validate.yaml": 235, "trainjob.yaml": 95, "job.yaml": 70}
+LONGEST_TEMPLATE_LINES = {"deployment.yaml": 160, "validate.yaml": 235, "trainjob.yaml": 95, "job.yaml": 70}
 
 
 def templates(chart: Path) -> list[Path]:
