@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +23,7 @@ from app.endpoints.feedback import FEEDBACK, FeedbackEndpoint
 from app.endpoints.predict import Predict
 from app.errors import ProblemError, problem_document, problem_response
 from app.http import auth, cors, pages
-from app.http.front import PREDICT, Front, PredictSeries
+from app.http.front import PREDICT, Direct, Front
 from app.http.monitoring import MonitoringServer
 from app.http.server import make_server
 from app.http.tracing import Tracing
@@ -54,7 +55,7 @@ class Application(FastAPI):
         )
         self.state.service = service
         application: ASGIApp = super().__call__
-        predict: ASGIApp = Predict(service)
+        predict = Predict(service)
         self.include_router(model.router)
         if settings.pages_enabled:
             self.router.routes.extend(pages.routes())
@@ -75,12 +76,14 @@ class Application(FastAPI):
         enabled = protocols.enabled_protocols(service)
         for each in enabled:
             self.router.routes.extend(each.routes)
+        direct = [Direct(PREDICT, predict, PREDICT), *(found for each in enabled for found in each.direct)]
         if settings.api_keys_dir:
             known = auth.Keys(settings.api_keys_dir)
             application = auth.Guard(application, known, settings)
-            predict = auth.Guard(predict, known, settings)
+            direct = [replace(each, app=auth.Guard(each.app, known, settings)) for each in direct]
         if settings.cors_origins:
-            application, predict = (cors.allowing(each, settings.cors_origins) for each in (application, predict))
+            application = cors.allowing(application, settings.cors_origins)
+            direct = [replace(each, app=cors.allowing(each.app, settings.cors_origins)) for each in direct]
         self.add_exception_handler(ProblemError, _answer_problem)
         self.add_exception_handler(HTTPException, _answer_http_error)
         self.add_exception_handler(Exception, _answer_bug)
@@ -97,8 +100,7 @@ class Application(FastAPI):
             always_use_int_status=True,
         )
         error_formats = {part: each.error_format for each in enabled for part in each.parts}
-        path, series = settings.root_path + PREDICT, PredictSeries(exporter)
-        self._front: ASGIApp = Front(exporter, predict, path, series, error_formats)
+        self._front: ASGIApp = Front(exporter, direct, settings.root_path, exporter, error_formats)
         self.state.tracing = Tracing(self._front, settings) if settings.otlp_endpoint else None
         if self.state.tracing:
             self._front = self.state.tracing

@@ -4,16 +4,16 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from app.coalescing import Coalescer
 from app.errors import LoadError
 from app.limits import Limits
 from app.loading import Times, keep_trying, leave_message
 from app.model.base import Model
+from app.model.output import Predictions
 from app.model.parameters import NO_PARAMETERS, Parameters
 from app.model.rows import Reader
 from app.model.signature import Cells
@@ -53,9 +53,11 @@ class Loaded:
         """The model itself."""
         return self.obtained.model
 
-    def predict(self, rows: Cells, parameters: Parameters = NO_PARAMETERS) -> list[Any]:
-        """Return one JSON value per row, as Model.predict does, and count the rows and predictions for drift."""
-        return self.model.predict(rows, parameters) if parameters else predict(self.model, self.drift, rows)
+    def predict(self, rows: Cells, parameters: Parameters = NO_PARAMETERS) -> Predictions:
+        """Return the predictions, and count the rows and predictions for drift."""
+        if parameters:
+            return Predictions(self.model.output, None, self.model.predict(rows, parameters))
+        return predict(self.model, self.drift, rows)
 
 
 class Service:
@@ -71,6 +73,7 @@ class Service:
     def __init__(self, settings: Settings, on_failure: Callable[[str], None] | None = None) -> None:
         self.settings = settings
         self.loaded: Loaded | None = None
+        self.requests: Sized = ()  # those in progress, which the server of the API sets
         self.limits = Limits(settings, settings.max_concurrency)
         self.limits.publish()
         self._on_failure = on_failure

@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 from app.endpoints.explain import EXPLAIN
 from app.endpoints.feedback import FEEDBACK
 from app.endpoints.protocols import openapi as protocols
-from app.endpoints.schemas import Json, explanations, labels, predictions, records, ref, scored, split
+from app.endpoints.schemas import Json, explanations, labels, matrix, predictions, records, ref, scored, split
 from app.http.auth import OPEN_PATHS
 from app.model.base import Model
 from app.service import Service
@@ -138,7 +138,7 @@ def _answer(description: str, schema: str) -> Json:
 
 
 def _operation(name: str, summary: str, description: str, model: Model | None, most: int) -> Json:
-    body: Json = {"schema": {"oneOf": [records(model, most), split(model, most)]}}
+    body: Json = {"schema": {"oneOf": [records(model, most), matrix(model, most), split(model, most)]}}
     if model and (example := model.example):
         listed = [dict(zip(example["columns"], row, strict=True)) for row in example["data"]]
         body["examples"] = {"records": {"value": {"instances": listed}}, "split": {"value": example}}

@@ -15,6 +15,7 @@ from app.endpoints.base import Endpoint, Work, fault, timed_out, took
 from app.errors import CellError, ProblemError
 from app.http.tracing import note
 from app.model.columns import UNKNOWN_CATEGORY
+from app.model.output import Predictions
 from app.model.pyfunc import PyfuncModel
 from app.model.rows import Rows
 from app.model.signature import Cells
@@ -45,7 +46,7 @@ class Predict(Endpoint):
         if isinstance(loaded.model, PyfuncModel):
             predictions = await self._by_worker(loaded, loaded.model, rows, read)
         else:
-            predictions = await _coalesced(loaded, rows, read)
+            predictions = await self._coalesced(loaded, rows, read)
         return self._content(loaded, predictions, rows)
 
     def read(self, loaded: Loaded, content: bytes, scope: Scope) -> Rows:
@@ -53,12 +54,12 @@ class Predict(Endpoint):
         del scope
         return loaded.reader.read(content)
 
-    def write(self, loaded: Loaded, predictions: list[Any], rows: Rows) -> bytes:
+    def write(self, loaded: Loaded, predictions: Predictions, rows: Rows) -> bytes:
         """Return the response body."""
         del rows
-        answer = {"model": loaded.model.provenance.identity, "predictions": predictions}
+        answer: dict[str, Any] = {"model": loaded.model.provenance.identity, "predictions": predictions.values}
         if loaded.feedback:
-            answer["tokens"] = loaded.feedback.tokens(predictions)
+            answer["tokens"] = loaded.feedback.tokens(predictions.values)
         return orjson.dumps(answer)
 
     def waited(self, metrics: ModelMetrics, begin: float) -> None:
@@ -71,14 +72,14 @@ class Predict(Endpoint):
         if loaded.drift and cells:
             loaded.drift.count_unseen(cell.column for cell in cells if cell.problem.startswith(UNKNOWN_CATEGORY))
 
-    async def _by_worker(self, loaded: Loaded, model: PyfuncModel, rows: Rows, read: float) -> list[Any]:
+    async def _by_worker(self, loaded: Loaded, model: PyfuncModel, rows: Rows, read: float) -> Predictions:
         """Validate the rows, and let the worker predict them together with other requests."""
         matrix = _validated(loaded, rows, read)
         begin = time.perf_counter()
         try:
             async with asyncio.timeout(self._settings.request_timeout_seconds):
                 answer = await asyncio.wrap_future(model.submit(matrix, rows.parameters))
-            predictions = model.values(answer)
+            predictions = Predictions(model.output, None, model.values(answer))
         except TimeoutError:
             raise timed_out(self._settings) from None
         except ProblemError:  # the worker restarts, or an error of the client that only MLflow can detect
@@ -86,6 +87,20 @@ class Predict(Endpoint):
         except Exception as error:
             raise fault(error, rows.count) from error
         loaded.metrics.predict.observe(answer.seconds)
+        note("predict_seconds", time.perf_counter() - begin)
+        return predictions
+
+    async def _coalesced(self, loaded: Loaded, rows: Rows, read: float) -> Predictions:
+        """Validate the rows, and predict them together with other requests; an invalid request affects no others."""
+        matrix = _validated(loaded, rows, read)
+        begin = time.perf_counter()
+        try:  # the coalescer records the duration of the call without the wait
+            if len(self._service.requests) == 1:
+                predictions = loaded.coalescer.predict_alone(matrix)
+            else:
+                predictions = await loaded.coalescer.predict(matrix)
+        except Exception as error:
+            raise fault(error, rows.count) from error
         note("predict_seconds", time.perf_counter() - begin)
         return predictions
 
@@ -102,27 +117,15 @@ class Predict(Endpoint):
         took(loaded.metrics.predict, "predict", begin)
         return self._content(loaded, predictions, rows)
 
-    def _content(self, loaded: Loaded, predictions: list[Any], rows: Rows) -> bytes:
+    def _content(self, loaded: Loaded, predictions: Predictions, rows: Rows) -> bytes:
         """Return the response body, and log the payload if that is enabled."""
         begin = time.perf_counter()
         content = self.write(loaded, predictions, rows)
         took(loaded.metrics.respond, "respond", begin)
         loaded.metrics.predicted(len(predictions))
         if loaded.payloads:
-            loaded.payloads.offer(rows.payload, predictions)
+            loaded.payloads.offer(rows.payload, predictions.values)
         return content
-
-
-async def _coalesced(loaded: Loaded, rows: Rows, read: float) -> list[Any]:
-    """Validate the rows, and predict them together with other requests; an invalid request affects no others."""
-    matrix = _validated(loaded, rows, read)
-    begin = time.perf_counter()
-    try:
-        predictions = await loaded.coalescer.predict(matrix)  # records the duration of the call without the wait
-    except Exception as error:
-        raise fault(error, rows.count) from error
-    note("predict_seconds", time.perf_counter() - begin)
-    return predictions
 
 
 def _validated(loaded: Loaded, rows: Rows, read: float) -> Cells:

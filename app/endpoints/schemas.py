@@ -76,20 +76,29 @@ def records(model: Model | None, most: int) -> Json:
     return _with_params(model, _object("Records", "One object per row, with a value per column.", instances=rows))
 
 
+def matrix(model: Model | None, most: int) -> Json:
+    """Return the body in the form of lists."""
+    text = "One list per row, with the values of all columns in their order."
+    return _with_params(model, _object("Matrix", text, instances=_lists(model, most)))
+
+
 def split(model: Model | None, most: int) -> Json:
     """Return the body in split form."""
     names: Json = {"type": "array", "items": {"type": "string"}}
-    row: Json = {"type": "array"}
     if model:
-        columns = model.signature.columns
-        names = _tuple([{"const": column.name} for column in columns])
-        row = _tuple([_cell(column) for column in columns])
-    rows = {"type": "array", "items": row, "minItems": 1, "maxItems": most}
+        names = _tuple([{"const": column.name} for column in model.signature.columns])
     text = (
         "Column names once, then one list of values per row: the faster form for many rows. "
-        "Columns may be in any order, and optional columns may be omitted."
+        "Columns may be in any order, and optional columns may be omitted. The index of pandas is ignored."
     )
-    return _with_params(model, _object("Split", text, columns=names, data=rows))
+    form = _object("Split", text, columns=names, data=_lists(model, most))
+    form["properties"]["index"] = {}
+    return _with_params(model, form)
+
+
+def _lists(model: Model | None, most: int) -> Json:
+    row = _tuple([_cell(column) for column in model.signature.columns]) if model else {"type": "array"}
+    return {"type": "array", "items": row, "minItems": 1, "maxItems": most}
 
 
 def _with_params(model: Model | None, form: Json) -> Json:

@@ -1,14 +1,16 @@
-"""The first layer of the application: request IDs, Host headers, unknown methods and the fast path of POST /predict.
+"""The first layer of the application: request IDs, Host headers, unknown methods and direct paths.
 
-The fast path bypasses routing and starlette-exporter, which cost more than a prediction. It updates the exporter's own
+A direct path bypasses routing and starlette-exporter, which cost more than a prediction. It updates the exporter's own
 series through children that are looked up once.
 """
 
 import os
 import re
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
 from prometheus_client import Counter
@@ -26,31 +28,46 @@ PREDICT = "/predict"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
 
 
+@dataclass(frozen=True)
+class Direct:
+    """An endpoint whose POST requests bypass routing.
+
+    Args:
+        at: Path without the proxy prefix.
+        app: Application.
+        path: Path of its route, which is a label of metrics and an attribute of spans.
+        params: Values of the parameters in that path.
+    """
+
+    at: str
+    app: ASGIApp
+    path: str
+    params: Mapping[str, str] = MappingProxyType({})
+
+
 class Front:
     """ASGI middleware that every request passes first.
 
     Args:
-        app: Application for all requests except POST /predict.
-        predict: Application for POST /predict.
-        path: Full path of the predict route, including the proxy prefix.
-        series: Series of starlette-exporter for POST /predict.
+        app: Application for all other requests.
+        direct: Endpoints whose POST requests bypass routing.
+        root: Path prefix that the proxy strips.
+        exporter: Exporter whose series are updated for these requests.
         error_formats: Error formats of the protocols, by the first part of the path.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        predict: ASGIApp,
-        path: str,
-        series: "PredictSeries",
+        direct: Sequence[Direct],
+        root: str,
+        exporter: PrometheusMiddleware,
         error_formats: Mapping[str, ErrorFormat],
     ) -> None:
         self._app = app
-        self._predict = predict
-        self._path = path
-        self._series = series
+        self._direct = {root + each.at: (each, DirectSeries(exporter, each.path)) for each in direct}
         self._error_formats = error_formats
-        self._root = len(path.removesuffix(PREDICT)) + 1
+        self._root = len(root) + 1
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Give the request an ID, and pass it on."""
@@ -73,17 +90,19 @@ class Front:
             refusal = problem_document(HTTPStatus.BAD_REQUEST, "", f"The request has {hosts} Host headers; send one.")
             await problem_response(refusal, {"Connection": "close"})(scope, receive, send_named)
             return
-        if method == "POST" and scope["path"] == self._path:
-            begin = time.perf_counter()
-            self._series.in_progress.inc()
-            try:
-                await self._predict(scope, receive, send_named)
-            finally:
-                self._series.in_progress.dec()
-                self._series.record(status, time.perf_counter() - begin)
-            return
         if error_format := self._error_formats.get(scope["path"][self._root :].partition("/")[0]):
             ERROR_FORMAT.set(error_format)
+        if method == "POST" and (found := self._direct.get(scope["path"])):
+            direct, series = found
+            scope["route"], scope["path_params"] = direct, direct.params
+            begin = time.perf_counter()
+            series.in_progress.inc()
+            try:
+                await direct.app(scope, receive, send_named)
+            finally:
+                series.in_progress.dec()
+                series.record(status, time.perf_counter() - begin)
+            return
         if method in METHODS:
             await self._app(scope, receive, send_named)
         else:  # rejected here, because every new method label would cost 19 series
@@ -91,22 +110,23 @@ class Front:
             await problem_response(refusal, {"Allow": ", ".join(sorted(METHODS))})(scope, receive, send_named)
 
 
-class PredictSeries:
-    """The series of starlette-exporter for POST /predict.
+class DirectSeries:
+    """The series of starlette-exporter for the POST requests of one route.
 
     Args:
         exporter: Exporter that owns the series.
+        path: Path of the route.
     """
 
-    def __init__(self, exporter: PrometheusMiddleware) -> None:
-        self._exporter = exporter
+    def __init__(self, exporter: PrometheusMiddleware, path: str) -> None:
+        self._exporter, self._path = exporter, path
         self._children: MutableMapping[int, tuple[Counter, Observations]] = {}
         self.in_progress = exporter.requests_in_progress.labels("POST", exporter.app_name)
 
     def record(self, status: int, seconds: float) -> None:
         """Count one response."""
         if status not in self._children:
-            labels = ("POST", PREDICT, status, self._exporter.app_name)
+            labels = ("POST", self._path, status, self._exporter.app_name)
             self._children[status] = (
                 self._exporter.request_count.labels(*labels),
                 observations(self._exporter.request_time.labels(*labels)),

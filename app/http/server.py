@@ -221,4 +221,6 @@ def make_server(app: Any, service: Service) -> Server:
         reset_contextvars=True,  # a pipelined request must not inherit the context of the previous one
         timeout_keep_alive=settings.keep_alive_seconds,
     )
-    return Server(config, service)
+    server = Server(config, service)
+    service.requests = server.server_state.tasks
+    return server

@@ -20,6 +20,8 @@ FLOAT64_MAX = float(np.finfo(np.float64).max)
 # MLflow's types whose cells are single JSON values, and those whose cells MLflow itself checks.
 SCALARS = REALS | INTEGER_BITS.keys() | {"boolean", "string", "datetime", "binary"}
 NESTED = {"array": "a list", "map": "an object", "object": "an object", "any": ""}
+# NumPy's names of the types whose values need no check of their own; "" is that of a data frame's column.
+WIDE = frozenset({"", "float32", "float64", "int32", "int64"})
 UNKNOWN_CATEGORY = "must be one of the model's categories"
 LISTED_CATEGORIES = 10  # in an error message; the OpenAPI document lists all
 

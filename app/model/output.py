@@ -55,6 +55,14 @@ class Output:
         """Whether a prediction can be compared with a label; false for records, several numbers and unnamed classes."""
         return self.form == "number" or (self.form in ("label", "probabilities") and bool(self.classes))
 
+    def labels(self, output: Matrix) -> list[int]:
+        """Return the index of the class that each row of a booster's numbers predicts."""
+        if self.form == "label":
+            return [int(number) for number in output[:, 0].tolist()]
+        if self.task == "binary" and self.width == 1:
+            return list((output[:, 0] > 1 - output[:, 0]).astype(int).tolist())
+        return list(output.argmax(axis=1).tolist())
+
     def answers(self, predictions: list[Any]) -> list[float]:
         """Return the number of each prediction that is compared with its label: score, class index or value."""
         if self.form == "number":
@@ -86,6 +94,36 @@ class Output:
             {"label": classes[label], "probabilities": dict(zip(classes, row, strict=True))}
             for label, row in zip(output.argmax(axis=1).tolist(), output.tolist(), strict=True)
         ]
+
+
+class Predictions:
+    """The predictions of one call, in the order of its rows.
+
+    Args:
+        output: Form and meaning of a prediction.
+        numbers: The numbers of a booster, shape (rows, outputs); None for models that return other values.
+        values: One JSON value per row, for models without numbers.
+    """
+
+    __slots__ = ("_values", "numbers", "output")
+
+    def __init__(self, output: Output, numbers: Matrix | None, values: list[Any] | None = None) -> None:
+        self.output, self.numbers, self._values = output, numbers, values
+
+    def __len__(self) -> int:
+        return len(self.values if self.numbers is None else self.numbers)
+
+    def __getitem__(self, rows: slice) -> "Predictions":
+        if self.numbers is None:
+            return Predictions(self.output, None, self.values[rows])
+        return Predictions(self.output, self.numbers[rows])
+
+    @property
+    def values(self) -> list[Any]:
+        """One JSON value per row. They are made only when a response or a log needs them."""
+        if self._values is None:
+            self._values = [] if self.numbers is None else self.output.values(self.numbers)
+        return self._values
 
 
 def output_of(booster: Booster, width: int, contract: Contract | None) -> Output:

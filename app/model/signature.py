@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import LISTED_ERRORS, CellError, InvalidInputError
-from app.model.columns import FLOAT32_MAX, INTEGER_BITS, REALS, Column, column_name, kind
+from app.model.columns import FLOAT32_MAX, INTEGER_BITS, REALS, WIDE, Column, column_name, kind
 from app.model.parameters import NO_PARAMETERS, Parameter, Parameters
 
 # Input of a model, shape (rows, columns): float32 for XGBoost, Python objects for pyfunc models.
@@ -20,7 +20,6 @@ Cells = NDArray[Any]
 
 _NUMBERS = frozenset({int, float})
 _NUMBERS_OR_NULL = _NUMBERS | {type(None)}
-_WIDE = frozenset({"", "float32", "float64", "int32", "int64"})
 
 
 class Signature:
@@ -41,7 +40,7 @@ class Signature:
         # A boolean, a narrow tensor or an optional integer requires a check of every cell.
         self._fast = all(
             c.type in REALS or (c.type in INTEGER_BITS and c.required) for _, c in numbers
-        ) and _WIDE.issuperset(c.dtype for _, c in numbers)
+        ) and WIDE.issuperset(c.dtype for _, c in numbers)
         self.numeric = self._fast and not self._codes  # every value is a number or null
 
     def document(self) -> list[dict[str, Any]]:
@@ -110,7 +109,7 @@ class Signature:
         """Return rows of numbers as float32, shape (rows, columns), or None if one may not fit its column.
 
         Args:
-            wide: Numbers in the order of the columns of a `numeric` signature; NaN is null, where that is allowed.
+            wide: Numbers and codes in the order of the columns; NaN is null, where that is allowed.
         """
         infinite = np.abs(wide) > FLOAT32_MAX  # false for NaN, which is null
         return None if infinite.any() or not self._whole(wide) else wide.astype(np.float32)

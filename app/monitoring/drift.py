@@ -8,7 +8,6 @@ its CPU time, so rows wait until a block is full or Prometheus scrapes.
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from prometheus_client import REGISTRY
@@ -19,7 +18,7 @@ from app.model.base import Model
 from app.model.booster import Matrix
 from app.model.columns import Column
 from app.model.contract import CONTRACT_FILE, Profile
-from app.model.output import Output
+from app.model.output import Output, Predictions
 from app.model.signature import Cells
 from app.model.xgboost import BoosterModel
 from app.monitoring.bins import BLOCK_ROWS, UNSEEN, Bins
@@ -126,13 +125,14 @@ def drift_of(model: Model, most_features: int) -> Drift | None:
     return drift
 
 
-def predict(model: Model, drift: Drift | None, rows: Cells) -> list[Any]:
+def predict(model: Model, drift: Drift | None, rows: Cells) -> Predictions:
     """Return the model's predictions, and count the rows and the predictions if `drift` is given."""
-    if drift is None or not isinstance(model, BoosterModel):
-        return model.predict(rows)
+    if not isinstance(model, BoosterModel):
+        return Predictions(model.output, None, model.predict(rows))
     answer = model.answer(rows)
-    drift.count(rows, answer)
-    return model.output.values(answer)
+    if drift:
+        drift.count(rows, answer)
+    return Predictions(model.output, answer)
 
 
 class Distributions(Collector):

@@ -36,7 +36,7 @@ STAGES = (
     ("HTTP server: read, write, schedule", ("uvicorn/", "(app/http/server.py")),
     ("front: request id, way to the endpoint", ("(app/http/front.py",)),
     ("read the body", ("(app/http/body.py",)),
-    ("read the JSON", ("(app/model/rows.py",)),
+    ("read the JSON", ("(app/model/rows.py", "(app/model/typed.py")),
     (
         "validate and convert",
         ("(app/model/signature.py", "(app/model/columns.py", "_validated (app/endpoints/predict.py"),

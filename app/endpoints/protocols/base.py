@@ -7,6 +7,7 @@ from typing import Any
 from starlette.routing import Route
 
 from app.errors import ErrorFormat
+from app.http.front import Direct
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,13 @@ class Protocol:
         routes: Routes of its endpoints.
         parts: First parts of its paths, without slashes.
         error_format: Converts a problem into the error format of the protocol.
+        direct: Endpoints whose POST requests bypass routing, which have a route as well.
     """
 
     routes: Sequence[Route]
     parts: Sequence[str]
     error_format: ErrorFormat
+    direct: Sequence[Direct] = ()
 
 
 def sentence(problem: dict[str, Any]) -> str:

@@ -124,7 +124,8 @@ def test_whole_float_is_an_integer(client: TestClient) -> None:
         ({"columns": [*COLUMNS[:2], 7], "data": [[1, 1, 1]]}, "is missing"),
         ({"columns": COLUMNS, "data": [[1, 1]]}, "has 2 values for 3 columns"),
         ({"columns": COLUMNS, "data": [{"a": 1}]}, "must be a list with a value per column, not an object"),
-        ({"instances": [[1, 1, 1]]}, "must be an object with a value per column, not a list"),
+        ({"instances": [ROW, [1, 1, 1]]}, "must be an object with a value per column, not a list"),
+        ({"instances": [[1, 1, 1], ROW]}, "must be a list with a value per column, not an object"),
     ],
 )
 def test_invalid_form_is_named(client: TestClient, body: Any, problem: str) -> None:
@@ -222,10 +223,10 @@ def test_unknown_route_returns_a_problem(client: TestClient, method: str, path: 
     assert answer.json()["status"] == answer.status_code == status
 
 
-def test_openapi_describes_both_forms(client: TestClient) -> None:
+def test_openapi_describes_all_forms(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
 
     schema = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    assert [form["title"] for form in schema["oneOf"]] == ["Records", "Split"]
+    assert [form["title"] for form in schema["oneOf"]] == ["Records", "Matrix", "Split"]
     assert document["info"] | {"description": ""} == {"title": MODEL, "description": "", "version": __version__}
     assert json.dumps(document)

@@ -257,7 +257,7 @@ def test_xgboost_model_accepts_no_parameters(client: TestClient) -> None:
 
 def test_types_and_parameters_are_described(echo: TestClient) -> None:
     forms = echo.get("/openapi.json").json()["paths"]["/predict"]["post"]["requestBody"]["content"]
-    records, _ = forms["application/json"]["schema"]["oneOf"]
+    records, *_ = forms["application/json"]["schema"]["oneOf"]
     cells = records["properties"]["instances"]["items"]["properties"]
 
     assert cells["datetime"] == {"type": "string", "format": "date-time"}

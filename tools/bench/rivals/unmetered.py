@@ -5,7 +5,7 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from app.http.front import PredictSeries
+from app.http.front import DirectSeries
 from app.monitoring.drift import Drift
 from app.monitoring.observations import Observations
 
@@ -20,7 +20,7 @@ for kind, methods in (
     (Histogram, ("observe",)),
     (Observations, ("observe",)),
     (Drift, ("count",)),
-    (PredictSeries, ("record",)),
+    (DirectSeries, ("record",)),
 ):
     for method in methods:
         setattr(kind, method, nothing)

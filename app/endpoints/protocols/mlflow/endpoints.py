@@ -11,6 +11,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+import numpy as np
 import orjson
 from pydantic_core import from_json
 from starlette.requests import Request
@@ -20,10 +21,20 @@ from starlette.types import Scope
 
 from app.endpoints.predict import Predict
 from app.endpoints.protocols.base import Protocol, sentence
-from app.endpoints.protocols.mlflow.forms import Sheet, from_columns, from_csv, from_records, from_split, without_nan
+from app.endpoints.protocols.mlflow.forms import (
+    Sheet,
+    from_columns,
+    from_csv,
+    from_records,
+    from_split,
+    numbers_of_csv,
+    without_nan,
+)
 from app.errors import InvalidInputError, NotJsonError, TooLargeError, problem_document, problem_response
 from app.http.body import Media
+from app.http.front import Direct
 from app.model.base import Model
+from app.model.output import Predictions
 from app.model.parameters import picked
 from app.model.rows import Rows
 from app.model.signature import Signature
@@ -33,6 +44,7 @@ from app.service import Loaded, Service
 REFERENCE = "3.17.2"  # version of MLflow whose protocol is served; returned by /version
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
+_MEMBERS = frozenset(FORMS)
 _ONE_FORM = f"The body must be a JSON object with exactly one of {', '.join(FORMS)}."
 # Error codes of mlflow.exceptions by status. All other statuses become BAD_REQUEST or INTERNAL_ERROR.
 _CODES = {400: "BAD_REQUEST", 401: "UNAUTHENTICATED", 404: "ENDPOINT_NOT_FOUND"} | {
@@ -63,7 +75,16 @@ class Invocations(Predict):
         """
         signature = loaded.model.signature
         kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-        if kind[:8].lower() == b"text/csv":
+        csv = kind[:8].lower() == b"text/csv"
+        typed = loaded.reader.typed
+        narrow = numbers_of_csv(content, typed) if csv else typed.read(content, _MEMBERS)
+        if narrow is not None and len(narrow) <= self._settings.max_rows:
+            return Rows(len(narrow), lambda: narrow, lambda: self._checked(content, csv, signature).payload())
+        return self._checked(content, csv, signature)
+
+    def _checked(self, content: bytes, csv: bool, signature: Signature) -> Rows:
+        """Parse a body whose cells are checked one by one."""
+        if csv:
             table, params = from_csv(content, signature.columns, self._settings.max_rows), None
         else:
             table, params = _table(content, signature)
@@ -80,7 +101,7 @@ class Invocations(Predict):
         matrix = partial(signature.from_split, known.columns, known.rows, unseen)
         return Rows(len(known.rows), matrix, lambda: payload, parameters, unseen)
 
-    def write(self, loaded: Loaded, predictions: list[Any], rows: Rows) -> bytes:
+    def write(self, loaded: Loaded, predictions: Predictions, rows: Rows) -> bytes:
         """Return the response body with pyfunc's predictions."""
         del rows
         return orjson.dumps({"predictions": _pyfunc(loaded.model, predictions)})
@@ -98,12 +119,15 @@ def protocol(service: Service) -> Protocol:
     async def version(_: Request) -> Response:
         return Response(REFERENCE, media_type="application/json")
 
+    invocations = Invocations(service)
     routes = [
-        Route("/invocations", Invocations(service), methods=["POST"]),
+        Route("/invocations", invocations, methods=["POST"]),
         Route("/ping", ping),
         Route("/version", version),
     ]
-    return Protocol(routes, ("invocations", "ping", "version"), error)
+    return Protocol(
+        routes, ("invocations", "ping", "version"), error, [Direct("/invocations", invocations, "/invocations")]
+    )
 
 
 def error(problem: dict[str, Any]) -> tuple[dict[str, Any], int, str]:
@@ -143,22 +167,19 @@ def _sheet(form: str, data: Any, signature: Signature) -> Sheet:
     return Sheet(list(names), data)
 
 
-def _pyfunc(model: Model, predictions: list[Any]) -> list[Any]:
+def _pyfunc(model: Model, predictions: Predictions) -> list[Any]:
     """Convert the service's predictions to those of MLflow's pyfunc."""
-    output = model.output
-    if not isinstance(model, BoosterModel):
-        return _unwrapped(model, predictions)
-    if output.form == "label":
-        numbers = [output.classes.index(each["label"]) for each in predictions]
-        return numbers if model.sklearn_classifier else list(map(float, numbers))
-    if output.form == "probabilities" and model.sklearn_classifier:
-        return [output.classes.index(each["label"]) for each in predictions]
-    if output.form == "probabilities":
-        rows = [[each["probabilities"][name] for name in output.classes] for each in predictions]
-        return [row[1] for row in rows] if output.task == "binary" else rows
+    output, numbers = model.output, predictions.numbers
+    if not isinstance(model, BoosterModel) or numbers is None:
+        return _unwrapped(model, predictions.values)
+    if output.form == "label" and not model.sklearn_classifier:
+        return list(map(float, output.labels(numbers)))
+    if output.form == "label" or (output.form == "probabilities" and model.sklearn_classifier):
+        return output.labels(numbers)
     if output.task == "multilabel" and model.sklearn_classifier:
-        return [[float(share > 0.5) for share in row] for row in predictions]
-    return predictions
+        numbers = (numbers > 0.5).astype(np.float32)
+    found: list[Any] = (numbers[:, 0] if output.width == 1 else numbers).tolist()
+    return found
 
 
 def _unwrapped(model: Model, predictions: list[Any]) -> list[Any]:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.errors import CellError, InvalidInputError, NotJsonError, TooLargeError
+from app.model.booster import Matrix
 from app.model.columns import INTEGER_BITS, REALS, Column, column_name, kind
+from app.model.typed import Typed
 
 # Strings that pandas.read_csv parses as missing values.
 _MISSING = frozenset(
@@ -118,6 +120,18 @@ def from_csv(content: bytes, columns: Sequence[Column], most: int) -> Sheet:
     except (UnicodeDecodeError, csv.Error):
         raise NotJsonError("The body is not valid CSV in UTF-8.") from None
     return Sheet(header, rows)
+
+
+def numbers_of_csv(content: bytes, typed: Typed) -> Matrix | None:
+    """Return the rows of CSV with only numbers for all columns, in any order, or None for any other content."""
+    head, _, lines = content.partition(b"\n")
+    if any(mark in content for mark in (b'"', b"[", b"]")):
+        return None
+    try:
+        columns = head.decode("ascii").rstrip("\r").split(",")
+    except UnicodeDecodeError:
+        return None
+    return typed.rows(b"[[%s]]" % lines.rstrip(b"\r\n").replace(b"\n", b"],["), columns)
 
 
 def without_nan(value: Any) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+import numpy as np
 import orjson
 from pydantic_core import from_json
 from starlette.requests import Request
@@ -20,10 +21,12 @@ from app.context import REQUEST_ID
 from app.endpoints.predict import Predict
 from app.endpoints.protocols.base import Protocol, sentence
 from app.endpoints.protocols.open_inference import tensors
-from app.endpoints.protocols.open_inference.requests import columns_of, matrix_of, payload_of
+from app.endpoints.protocols.open_inference.requests import columns_of, matrix_of, payload_of, whole_matrix
 from app.endpoints.protocols.open_inference.responses import Tensors, outputs_of
 from app.errors import RETRY_AFTER_SECONDS, InvalidInputError, NotJsonError, NotReadyError, UnknownModelError
 from app.http.body import Media
+from app.http.front import Direct
+from app.model.output import Predictions
 from app.model.parameters import picked
 from app.model.rows import Rows
 from app.service import Loaded, Service
@@ -79,10 +82,11 @@ class Infer(Predict):
             TooLargeError: The request has too many rows.
         """
         text, raw = _parts(content, scope)
-        try:
-            request = from_json(text)  # accepts NaN, which clients send for missing values
-        except ValueError:
-            raise NotJsonError("The request is not valid JSON.") from None
+        if (request := tensors.parsed(text, loaded.reader.typed)) is None:
+            try:
+                request = from_json(text)  # accepts NaN, which clients send for missing values
+            except ValueError:
+                raise NotJsonError("The request is not valid JSON.") from None
         if not isinstance(request, dict):
             raise InvalidInputError("The request must be a JSON object.")
         identity = request.get("id", REQUEST_ID.get())
@@ -91,13 +95,19 @@ class Infer(Predict):
         wanted = _wanted(request, outputs_of(loaded.model))
         found = tensors.read(request.get("inputs"), raw, self._settings.max_rows)
         signature = loaded.model.signature
-        columns = columns_of(found, signature)
         given = picked(signature.parameters, request.get("parameters") or {})
+        if (narrow := whole_matrix(found, signature)) is not None:
+
+            def rows() -> dict[str, Any]:
+                return payload_of(columns_of(found, signature))()
+
+            return InferRows(len(narrow), lambda: narrow, rows, given, identity=identity, wanted=wanted)
+        columns = columns_of(found, signature)
         unseen: list[str] = []
         matrix, payload = matrix_of(columns, signature, unseen), payload_of(columns)
         return InferRows(found[0].shape[0], matrix, payload, given, unseen, identity, wanted)
 
-    def write(self, loaded: Loaded, predictions: list[Any], rows: Rows) -> bytes:
+    def write(self, loaded: Loaded, predictions: Predictions, rows: Rows) -> bytes:
         """Return the response body with the requested outputs."""
         assert isinstance(rows, InferRows)  # noqa: S101 - `read` returns them
         known = outputs_of(loaded.model)
@@ -110,7 +120,7 @@ class Infer(Predict):
                 binary.append(tensors.written(values, output.datatype))
                 entry["parameters"] = {"binary_data_size": len(binary[-1])}
             else:
-                entry["data"] = values
+                entry["data"] = values.tolist() if isinstance(values, np.ndarray) else values
             found.append(entry)
         identity = loaded.model.provenance.identity
         model = {"model_name": identity["name"], "model_version": identity["version"], "id": rows.identity}
@@ -162,7 +172,9 @@ def protocol(service: Service) -> Protocol:
             Route(f"{path}/ready", model_ready),
             Route(path, metadata),
         ]
-    return Protocol(routes, ("v2",), error)
+    served = service.settings.served_name
+    direct = [Direct(f"{MODEL.format(name=served)}/infer", infer, f"{MODEL}/infer", {"name": served})]
+    return Protocol(routes, ("v2",), error, direct)
 
 
 def error(problem: dict[str, Any]) -> tuple[dict[str, Any], int, str]:

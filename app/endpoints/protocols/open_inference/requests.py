@@ -11,6 +11,16 @@ from app.model.booster import Matrix
 from app.model.signature import Signature
 
 
+def whole_matrix(found: Sequence[Tensor], signature: Signature) -> Matrix | None:
+    """Return the rows of one tensor with all columns in their order, or None if a value may be invalid."""
+    first = found[0]
+    if len(found) > 1 or not signature.numeric or not isinstance(first.values, np.ndarray):
+        return None
+    if first.shape[1:] != (len(signature.names),) or first.values.dtype.kind == "b":
+        return None
+    return signature.from_numbers(first.values.reshape(first.shape).astype(np.float64, copy=False))
+
+
 def columns_of(found: Sequence[Tensor], signature: Signature) -> list[Tensor]:
     """Return one tensor per column: those of the request, or the columns of its only tensor.
 

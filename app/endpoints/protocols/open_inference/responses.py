@@ -5,9 +5,14 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from app.model.base import Model
+from app.model.output import Predictions
+
+Values = NDArray[Any] | list[Any]
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class OutputTensor:
 
     datatype: str
     shape: tuple[int, ...]
-    values: Callable[[list[Any]], list[Any]]
+    values: Callable[[Predictions], Values]
 
 
 Tensors = dict[str, OutputTensor]
@@ -35,16 +40,34 @@ def outputs_of(model: Model) -> Tensors:
     """
     output, number = model.output, "FP32" if model.flavor == "xgboost" else "FP64"
     if output.form == "record":
-        return {"predictions": OutputTensor("BYTES", (), lambda found: [orjson.dumps(each).decode() for each in found])}
+        return {"predictions": OutputTensor("BYTES", (), _records)}
     if output.form == "number":
-        return {"predictions": OutputTensor(number, (), list)}
+        return {"predictions": OutputTensor(number, (), _numbers)}
     if output.form == "numbers":
-        return {"predictions": OutputTensor(number, (output.width,), lambda found: list(chain.from_iterable(found)))}
-    label = OutputTensor("BYTES", (), lambda found: [each["label"] for each in found])
+        return {"predictions": OutputTensor(number, (output.width,), _numbers)}
+    label = OutputTensor("BYTES", (), _labels)
     if output.form == "label":
         return {"label": label}
+    return {"label": label, "probabilities": OutputTensor(number, (len(output.classes),), _probabilities)}
 
-    def shares(found: list[Any]) -> list[Any]:
-        return [each["probabilities"][name] for each in found for name in output.classes]
 
-    return {"label": label, "probabilities": OutputTensor(number, (len(output.classes),), shares)}
+def _records(found: Predictions) -> Values:
+    return [orjson.dumps(each).decode() for each in found.values]
+
+
+def _numbers(found: Predictions) -> Values:
+    if found.numbers is not None:
+        return found.numbers.ravel()
+    return list(chain.from_iterable(found.values)) if found.output.form == "numbers" else found.values
+
+
+def _labels(found: Predictions) -> Values:
+    if found.numbers is not None:
+        return [found.output.classes[place] for place in found.output.labels(found.numbers)]
+    return [each["label"] for each in found.values]
+
+
+def _probabilities(found: Predictions) -> Values:
+    if (numbers := found.numbers) is None:
+        return [each["probabilities"][name] for each in found.values for name in found.output.classes]
+    return numbers.ravel() if numbers.shape[1] > 1 else np.column_stack((1 - numbers, numbers)).ravel()

@@ -7,15 +7,18 @@ Source: kserve/open-inference-protocol, specification/protocol (inference_rest.m
 
 import math
 import struct
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
+import simdjson
 from numpy.typing import NDArray
 
 from app.errors import CellError, InvalidInputError, TooLargeError
 from app.model.columns import INTEGER_BITS, REALS, Column, kind
+from app.model.typed import Typed
 
 REAL_TYPES = {"FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
 WHOLE_TYPES = {f"{sign}INT{8 * size}": f"<{'u' if sign else 'i'}{size}" for sign in ("", "U") for size in (1, 2, 4, 8)}
@@ -23,6 +26,9 @@ DTYPES = REAL_TYPES | WHOLE_TYPES | {"BOOL": "|b1"}
 DATATYPES = (*DTYPES, "BYTES")
 
 _LENGTH = struct.Struct("<I")
+# The widest type by the kind of a type, in simdjson's terms.
+_WIDEST: dict[str, Literal["d", "i", "u"]] = {"f": "d", "i": "i", "u": "u"}
+_FAILURES = (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError)  # RuntimeError: simdjson's own errors
 
 
 @dataclass(frozen=True)
@@ -88,7 +94,27 @@ def read(entries: Any, raw: memoryview, most: int) -> list[Tensor]:
     return found
 
 
-def written(values: list[Any], datatype: str) -> bytes:
+def parsed(text: bytes, typed: Typed) -> dict[str, Any] | None:
+    """Return a request in which the data of each tensor of numbers is an array, or None if it may be malformed."""
+    try:
+        document = typed.parse(text) if text[:1] == b"{" else None
+        if not isinstance(document, simdjson.Object):
+            return None
+        entries = document["inputs"]
+        found = [_entry(each) for each in entries] if isinstance(entries, simdjson.Array) else []
+        others = {key: _plain(document[key]) for key in document if key != "inputs"}
+        # The lists of inputs and outputs, and a shape and values for each input: a tensor has at most two dimensions,
+        # and its values are read flat, so this shows that no list is nested deeper.
+        lists = 1 + isinstance(others.get("outputs"), list)
+        lists += sum(1 + (0 if nested is None else 1 + nested) for _, nested in found)
+    except _FAILURES:
+        return None
+    if not found or text.count(b"[") != lists or len(document) != len(others) + 1:
+        return None
+    return others | {"inputs": [entry for entry, _ in found]}
+
+
+def written(values: NDArray[Any] | list[Any], datatype: str) -> bytes:
     """Return flat values as binary data."""
     if datatype != "BYTES":
         return np.array(values, DTYPES[datatype]).tobytes()
@@ -127,12 +153,51 @@ def _head(entry: Any, place: int) -> tuple[str, str, tuple[int, ...]]:
     return name, str(datatype), tuple(shape)
 
 
+def _entry(entry: Any) -> tuple[dict[str, Any], int | None]:
+    """Return an input, and the number of lists in its data; None without data.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is malformed, or its values are not numbers of its datatype.
+    """
+    known: dict[str, Any] = {key: _plain(entry[key]) for key in entry if key != "data"}
+    if len(known) == len(entry):
+        return known, None
+    data, datatype, shape = entry["data"], known["datatype"], known["shape"]
+    if len(known) != len(entry) - 1 or not isinstance(data, simdjson.Array) or datatype not in DTYPES:
+        raise ValueError(datatype)
+    dtype = np.dtype(DTYPES[datatype])
+    wide = _WIDEST[dtype.kind]
+    nested = 0
+    if isinstance(data[0], simdjson.Array):
+        nested = len(data)
+        if len(shape) != 2 or [nested] != shape[:1] or set(map(len, cast(Iterable[Sized], data))) != {shape[1]}:
+            raise ValueError(shape)
+    values: NDArray[Any] = np.frombuffer(data.as_buffer(of_type=wide), f"{dtype.kind}8")
+    if dtype.kind != "f" and not (np.iinfo(dtype).min <= values.min() and values.max() <= np.iinfo(dtype).max):
+        raise ValueError(datatype)
+    return known | {"data": values}, nested
+
+
+def _plain(value: Any) -> Any:
+    """Return a part of a document as Python objects."""
+    if isinstance(value, simdjson.Object):
+        return value.as_dict()
+    return value.as_list() if isinstance(value, simdjson.Array) else value
+
+
 def _is_size(value: Any) -> bool:
     return type(value) is int and 1 <= value < 2**31
 
 
-def _from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> list[Any]:
-    """Return the values of `data`, which may be flat or nested like its shape; null stays None."""
+def _from_json(name: str, datatype: str, shape: tuple[int, ...], data: Any) -> NDArray[Any] | list[Any]:
+    """Return the values of `data`, which may be flat or nested like its shape; null stays None.
+
+    An array has the flat values of `parsed`, which are of the datatype.
+    """
+    if isinstance(data, np.ndarray) and len(data) == math.prod(shape):
+        return data
+    if isinstance(data, np.ndarray):
+        data = data.tolist()
     if not isinstance(data, list):
         raise _wrong(name, f"must have its values in the list data, which is {kind(data)}")
     if len(shape) == 2 and data and isinstance(data[0], list):
