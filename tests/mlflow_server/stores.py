@@ -83,7 +83,7 @@ def azurite(folder: Path) -> Iterator[str]:
         ["npm", "install", "--no-audit", "--no-fund", f"--prefix={folder}", AZURITE],
         check=True, capture_output=True, timeout=600,
     )  # fmt: skip
-    command = [folder / "node_modules" / ".bin" / "azurite-blob", "--silent", "--skipApiVersionCheck"]
+    command: list[str | Path] = [folder / "node_modules" / ".bin" / "azurite-blob", "--silent", "--skipApiVersionCheck"]
     with _server([*command, f"--blobPort={port}", f"--location={folder}"], port):
         endpoint = f"http://127.0.0.1:{port}/{AZURE_ACCOUNT}"
         yield f"AccountName={AZURE_ACCOUNT};AccountKey={AZURE_KEY};BlobEndpoint={endpoint};"
@@ -97,6 +97,12 @@ def google_storage(folder: Path) -> Iterator[str]:
     subprocess.run([program("go"), "install", FAKE_GCS], env=environment, check=True, capture_output=True, timeout=900)
     (folder / "data" / "models").mkdir(parents=True)
     url = f"http://127.0.0.1:{port}"
-    command = [folder / "fake-gcs-server", "-scheme=http", "-host=127.0.0.1", f"-port={port}", "-backend=memory"]
+    command: list[str | Path] = [
+        folder / "fake-gcs-server",
+        "-scheme=http",
+        "-host=127.0.0.1",
+        f"-port={port}",
+        "-backend=memory",
+    ]
     with _server([*command, f"-data={folder}/data", f"-external-url={url}"], port):
         yield url
