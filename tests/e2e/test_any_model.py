@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
+from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
@@ -29,8 +30,10 @@ _DRAWN = np.random.default_rng(0)
 ROWS = pd.DataFrame(
     {"petal": _DRAWN.random(60), "sepal": _DRAWN.random(60), "colour": _DRAWN.choice(["red", "blue"], 60)}
 )
-PACKAGES = ["mlflow==3.17.2", "scikit-learn==1.7.2", "pandas==2.3.3", "numpy==2.3.5", "cloudpickle"]
-WHEELS = ["mlflow-skinny==3.17.2", *PACKAGES[1:]]
+# The model is logged with the packages of this environment.
+_PINNED = [f"{name}=={version(name)}" for name in ("scikit-learn", "pandas", "numpy", "cloudpickle")]
+REQUIREMENTS = [f"mlflow=={version('mlflow')}", *_PINNED]
+WHEELS = [f"mlflow-skinny=={version('mlflow')}", *_PINNED]
 VALUES = [
     f"--set=model.uri=models:/{MODEL}/1",
     "--set=model.flavor=pyfunc",
@@ -93,7 +96,7 @@ def pipeline(access: Access) -> Iterator[Pipeline]:
                     input_example=ROWS.head(2),
                     pyfunc_predict_fn="predict_proba",
                     serialization_format="cloudpickle",
-                    pip_requirements=PACKAGES,
+                    pip_requirements=REQUIREMENTS,
                 )
             yield found
         finally:
