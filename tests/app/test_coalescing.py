@@ -14,6 +14,7 @@ from app.model import xgboost as xgboost_model
 from app.model.base import Model
 from app.model.booster import Matrix
 from app.model.files import Provenance
+from app.model.output import Predictions
 from tests.app.harness import COLUMNS, Answer, listening, settings_for
 
 
@@ -30,11 +31,11 @@ class Calls:
         self.rows: list[int] = []
         self.seconds: list[float] = []
 
-    def predict(self, rows: Matrix) -> list[Any]:
+    def predict(self, rows: Matrix) -> Predictions:
         self.rows.append(len(rows))
         if (rows < 0).any():
             raise ValueError("negative")
-        return self.loaded.predict(rows)
+        return Predictions(self.loaded.output, None, self.loaded.predict(rows))
 
 
 def together(calls: Calls, *asked: Matrix, cancelled: int | None = None) -> list[Any]:
@@ -43,7 +44,8 @@ def together(calls: Calls, *asked: Matrix, cancelled: int | None = None) -> list
         futures = [coalescer.predict(rows) for rows in asked]
         if cancelled is not None:
             futures[cancelled].cancel()
-        return list(await asyncio.gather(*futures, return_exceptions=True))
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        return [answer.values if isinstance(answer, Predictions) else answer for answer in answers]
 
     return asyncio.run(scenario())
 

@@ -4,10 +4,10 @@ import asyncio
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from app.limits import REFUSALS_AT_ONCE
 from app.model.booster import Matrix
+from app.model.output import Predictions
 from tests.app.harness import COLUMNS, Answer, Listening, eventually, listening, settings_for
 
 BODY = json.dumps({"columns": COLUMNS, "data": [[0.5, 0.25, 3]]}).encode()
@@ -33,7 +33,7 @@ def test_overload_serves_all_clients_and_rejects_with_retry_after(saved: Path, t
             assert here.service.loaded
             predict = here.service.loaded.coalescer._predict
 
-            def watched(rows: Matrix) -> list[Any]:
+            def watched(rows: Matrix) -> Predictions:
                 nonlocal most_at_once
                 most_at_once = max(most_at_once, len(rows))
                 return predict(rows)
