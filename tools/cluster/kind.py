@@ -1,5 +1,6 @@
 """The kind cluster: a control plane and two workers on the Docker engine that answers, or on our own."""
 
+import json
 import os
 import platform
 import shutil
@@ -74,10 +75,11 @@ def _fault(nodes: list[str], wanted: dict[str, Any]) -> str:
 
 
 def _running(nodes: list[str]) -> bool:
-    """Start the nodes that do not run, and return whether the API server knows all nodes then.
+    """Start the nodes that do not run, and return whether the API server knows all nodes at their addresses then.
 
-    It does not answer if an engine that was killed gave the nodes each other's addresses when it started them again.
-    After a creation that failed, it refuses the administrator or lacks a node.
+    An engine that was killed may give the nodes each other's addresses when it starts them again: then the API server
+    does not answer, or pods do not reach each other. After a creation that failed, the API server refuses the
+    administrator or lacks a node.
     """
     stopped = [node for node in nodes if node not in engine.docker("ps", "--format", "{{.Names}}").split()]
     access = Access(KUBECONFIG)
@@ -86,7 +88,7 @@ def _running(nodes: list[str]) -> bool:
             with step(f"start the nodes {' '.join(stopped)}"):
                 engine.docker("start", *stopped)
         kind("export", "kubeconfig", "--name", NAME, "--kubeconfig", KUBECONFIG)
-        wait_for("the API server", lambda: _joined(access) == len(nodes), timeout_seconds=90, remedy="")
+        wait_for("the API server", lambda: _joined(access, nodes), timeout_seconds=90, remedy="")
         if stopped:
             ready = ("wait", "node", "--all", "--for=condition=Ready", "--timeout=5s")
             wait_for("the nodes", partial(access.kubectl, *ready), timeout_seconds=120, remedy="")
@@ -95,8 +97,18 @@ def _running(nodes: list[str]) -> bool:
     return True
 
 
-def _joined(access: Access) -> int:
-    return len(access.kubectl("get", "nodes", "--output=name").split())
+def _joined(access: Access, nodes: list[str]) -> bool:
+    """Return whether the API server knows each node at an address that its container has."""
+    known = json.loads(access.kubectl("get", "nodes", "--output=json"))["items"]
+    addresses = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{.GlobalIPv6Address}}{{end}}"
+    has = {node: engine.docker("inspect", "--format", addresses, node).split() for node in nodes}
+    given = {
+        node["metadata"]["name"]: [
+            each["address"] for each in node["status"]["addresses"] if each["type"] == "InternalIP"
+        ]
+        for node in known
+    }
+    return has.keys() == given.keys() and all(set(given[node]) <= set(has[node]) for node in nodes)
 
 
 def configuration() -> dict[str, Any]:
