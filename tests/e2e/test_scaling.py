@@ -14,8 +14,9 @@ from tools.cluster.main_job import ALIAS, MODEL, TRACKING_URI, image_values
 from tools.cluster.programs import clients
 
 NAMESPACE, RELEASE, FULLNAME = "scaling", "handover", "handover-model-service"
-AUTOSCALED = (
+AUTOSCALED = (  # the tests change the number of pods themselves
     "--set=autoscaling.enabled=true", "--set=autoscaling.minReplicas=1",
+    "--set=autoscaling.targetCPUUtilizationPercentage=100000",
     "--set=autoscaling.behavior.scaleDown.selectPolicy=Disabled",
 )  # fmt: skip
 
