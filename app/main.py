@@ -1,22 +1,19 @@
 """The application: all parts of the service in one process with one event loop."""
 
 import logging
-import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, cast
 
 from fastapi import FastAPI, Request, Response
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_exporter import PrometheusMiddleware
 
-from app import __version__, logs
+from app import __version__
 from app.endpoints import health, metrics, model, openapi, protocols
 from app.endpoints.explain import EXPLAIN, Explain
 from app.endpoints.feedback import FEEDBACK, FeedbackEndpoint
@@ -27,9 +24,9 @@ from app.http.front import PREDICT, Direct, Front
 from app.http.monitoring import MonitoringServer
 from app.http.server import make_server
 from app.http.tracing import Tracing
-from app.loading import leave_message
 from app.service import Service
-from app.settings import Settings, describe
+from app.settings import Settings
+from app.startup import read_settings
 
 log = logging.getLogger(__name__)
 
@@ -139,15 +136,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def main() -> int:
     """Serve until a signal, and return the exit status: 1 if the settings are invalid or the model cannot be loaded."""
-    logs.configure("info")
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        sentence = describe(error)
-        log.error(sentence)
-        leave_message(Path(os.environ.get("MODEL_SERVICE_TERMINATION_MESSAGE_PATH", "/dev/termination-log")), sentence)
+    settings = read_settings()
+    if settings is None:
         return 1
-    logs.configure(settings.log_level)
     failures: list[str] = []
 
     def stop(sentence: str) -> None:

@@ -6,24 +6,22 @@ does not have.
 """
 
 import logging
-import os
 import re
 import sys
 import threading
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from app import logs, worker
+from app import worker
 from app.errors import LoadError
-from app.loading import Times, keep_trying, leave_message
+from app.loading import Times, keep_trying
 from app.model.compatibility import python_of
 from app.model.files import Provenance
 from app.model.pyfunc import Checked, check
 from app.registry import staged
 from app.registry.obtain import obtain
 from app.registry.staged import Staged
-from app.settings import Settings, describe
+from app.settings import Settings
+from app.startup import read_settings
 
 PANDAS_3 = (3, 17)  # an MLflow that accepts pandas 3
 
@@ -112,15 +110,9 @@ def _own_copy(cache: Path, folder: Path, model: Checked) -> Path:
 
 def main() -> int:
     """Stage the model, and return the exit status: 1 if the settings are invalid or it cannot be obtained."""
-    logs.configure("info")
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        sentence = describe(error)
-        log.error(sentence)
-        leave_message(Path(os.environ.get("MODEL_SERVICE_TERMINATION_MESSAGE_PATH", "/dev/termination-log")), sentence)
+    settings = read_settings()
+    if settings is None:
         return 1
-    logs.configure(settings.log_level)
     try:
         keep_trying(settings, lambda times: stage(settings, times), lambda _: None, threading.Event())
     except LoadError:

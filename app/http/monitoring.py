@@ -3,15 +3,11 @@
 It has a thread and an event loop of its own, so that a flood of requests to it does not hold up predictions.
 """
 
-import asyncio
 import sys
 import threading
-from functools import partial
 from typing import Any, cast
 
-import uvicorn
-
-from app.http.server import MOST_HEAD_BYTES, Connection, LimitedServer
+from app.http.server import MOST_HEAD_BYTES, LimitedServer, configuration
 from app.service import Service
 
 STOP_SECONDS = 2
@@ -28,23 +24,9 @@ class MonitoringServer(LimitedServer):
     """
 
     def __init__(self, app: Any, service: Service) -> None:
-        settings = service.settings
-        config = uvicorn.Config(
-            app,
-            host=settings.host,
-            port=cast(int, settings.monitoring_port),
-            http=cast(type[asyncio.Protocol], partial(Connection, MOST_HEAD_BYTES)),
-            loop="uvloop",
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=settings.keep_alive_seconds,
-            timeout_graceful_shutdown=STOP_SECONDS,
-        )
-        super().__init__(config, service)
+        port = cast(int, service.settings.monitoring_port)
+        own = {"lifespan": "off", "timeout_graceful_shutdown": STOP_SECONDS}
+        super().__init__(configuration(app, service.settings, port, MOST_HEAD_BYTES, **own), service)
         self._thread = threading.Thread(target=self._run_in_thread, name="monitoring", daemon=True)
 
     def start(self) -> None:

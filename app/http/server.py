@@ -193,6 +193,33 @@ class Server(LimitedServer):
         log.info("ended", extra={"seconds": round(time.monotonic() - begin, 3)})
 
 
+def configuration(app: Any, settings: Settings, port: int, most_bytes: int, **own: Any) -> uvicorn.Config:
+    """Return what both servers of the process have in common.
+
+    Args:
+        app: ASGI application.
+        settings: Settings of the service.
+        port: Port to listen on.
+        most_bytes: Maximum size of one request with all its framing.
+        own: Further arguments of uvicorn.Config.
+    """
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=port,
+        # httptools rejects malformed methods, which h11 passes on. uvicorn only calls this value.
+        http=cast(type[asyncio.Protocol], partial(Connection, most_bytes)),
+        loop="uvloop",
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=settings.keep_alive_seconds,
+        **own,
+    )
+
+
 def make_server(app: Any, service: Service) -> Server:
     """Return the HTTP server, which does not listen yet.
 
@@ -201,25 +228,15 @@ def make_server(app: Any, service: Service) -> Server:
         service: State of the process, with the settings.
     """
     settings: Settings = service.settings
-
-    # A body in chunks of one byte has six bytes of framing for each.
-    most_bytes = 8 * settings.max_body_bytes + MOST_HEAD_BYTES
-    config = uvicorn.Config(
+    config = configuration(
         app,
-        host=settings.host,
-        port=settings.port,
+        settings,
+        settings.port,
+        # A body in chunks of one byte has six bytes of framing for each.
+        8 * settings.max_body_bytes + MOST_HEAD_BYTES,
         root_path=settings.root_path,
-        # httptools rejects malformed methods, which h11 passes on. uvicorn only calls this value.
-        http=cast(type[asyncio.Protocol], partial(Connection, most_bytes)),
-        loop="uvloop",
-        ws="none",
         lifespan="on",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        proxy_headers=False,
         reset_contextvars=True,  # a pipelined request must not inherit the context of the previous one
-        timeout_keep_alive=settings.keep_alive_seconds,
     )
     server = Server(config, service)
     service.requests = server.server_state.tasks

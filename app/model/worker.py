@@ -266,7 +266,7 @@ class Worker:
         self._refuse()
 
     def _refuse(self) -> None:
-        """End the waiting requests while there is no worker."""
+        """Fail the waiting requests, because no worker runs."""
         while self.problem and self._jobs:
             with suppress(IndexError):
                 job = self._jobs.popleft()

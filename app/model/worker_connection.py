@@ -60,7 +60,7 @@ class Connection:
             seconds: Time limit, after which the supervisor ends the model's process.
 
         Raises:
-            LostError: There is no reply. The connection is closed.
+            LostError: The worker does not reply. The connection is closed.
         """
         begin = time.monotonic()
         self._socket.settimeout(seconds + GRACE_SECONDS)

@@ -188,7 +188,7 @@ def reason(lines: list[str], options: argparse.Namespace) -> str:
         named = f": {detail}" if detail else ""
         return f"the requirements contradict each other{named}; set model.environment.lock to a lock that resolves"
     if "No space left on device" in text:
-        return "there is no space left for the packages; free some, or use model.environment.existingClaim"
+        return "the volume for the packages is full; free space, or use model.environment.existingClaim"
     last = next((line for line in reversed(lines) if line.startswith("ERROR")), "pip failed")
     return f"{last[:300]} ({where}); see the log of the init container environment"
 

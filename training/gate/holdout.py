@@ -67,7 +67,7 @@ class Holdout:
         frame: Features, shape (rows, columns).
         truth: True values.
         rule: How the rows were chosen.
-        fractions: Number of each row by the hash of its key, shape (rows,). None if there is no key.
+        fractions: Number of each row by the hash of its key, shape (rows,). None for a table without a key.
         times: Time of each row. None if the split is not by time.
     """
 
