@@ -38,7 +38,18 @@ def test_folder_uri_requires_no_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "uri", ["", "models:/a", "models:/a/0", "models:/a/latest", "models:/a/b/1", "file://", "file://host/x", "s3://b/k"]
+    "uri",
+    [
+        "",
+        "models:/a",
+        "models:/a/0",
+        "models:/a/latest",
+        "models:/a/b/1",
+        "file://",
+        "file://host/x",
+        "s3:///k",
+        "hdfs://b/k",
+    ],
 )
 def test_invalid_uri_is_rejected_with_the_grammar(monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
     with pytest.raises(ValidationError) as refusal:
@@ -46,7 +57,8 @@ def test_invalid_uri_is_rejected_with_the_grammar(monkeypatch: pytest.MonkeyPatc
 
     assert describe(refusal.value) == (
         "The service is misconfigured: MODEL_SERVICE_MODEL_URI must be "
-        "models:/<name>/<version>, models:/<name>@<alias> or file:///<folder>"
+        "models:/<name>/<version>, models:/<name>@<alias>, models:/m-<id>, runs:/<run>/<path>, mlflow-artifacts:/<path>, "
+        "s3://<bucket>/<path>, gs://<bucket>/<path>, az://<container>/<path>, https://<host>/<path> or file:///<folder>"
     )
 
 

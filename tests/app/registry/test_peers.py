@@ -152,7 +152,7 @@ def test_new_rollout_takes_an_earlier_copy_only_while_mlflow_is_away(
             assert f"{confirmed} 0.0" in text or confirmed not in text  # the registry of metrics is the process's
             assert not new.document["confirmed"]
     assert any(
-        "an earlier copy of the model is served, because the registry is unreachable" in x["message"] for x in lines
+        "an earlier copy of the model is served, because its source is unreachable" in x["message"] for x in lines
     )
 
 
