@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from mlflow_server.errors import NotReadyError
 
+FORBIDDEN = 403
 SHORT = {"retry_total": 0, "connection_timeout": 5, "read_timeout": 10}
 
 
@@ -45,7 +46,7 @@ def _container(destination: str) -> str:
 
 
 def _check(destination: str, look: Callable[[], Any]) -> None:
-    from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError, ResourceNotFoundError
+    from azure.core.exceptions import AzureError, ClientAuthenticationError, ResourceNotFoundError
     from mlflow.exceptions import MlflowException
 
     where = f"The container {_container(destination)} (mlflow.artifactsDestination) of Azure Storage"
@@ -53,13 +54,13 @@ def _check(destination: str, look: Callable[[], Any]) -> None:
         look()
     except ResourceNotFoundError as error:
         raise NotReadyError(f"{where} does not exist: create it, or correct mlflow.artifactsDestination.") from error
-    except (ClientAuthenticationError, HttpResponseError) as error:
-        raise NotReadyError(
-            f"{where} refuses the credentials, or there are none ({_first_line(error)}): give the ServiceAccount in "
-            "serviceAccount.annotations an identity with the role Storage Blob Data Contributor, or put "
-            "AZURE_STORAGE_CONNECTION_STRING into a Secret and name it in extraEnvFrom."
-        ) from error
     except (AzureError, ValueError) as error:
+        if isinstance(error, ClientAuthenticationError) or getattr(error, "status_code", None) == FORBIDDEN:
+            raise NotReadyError(
+                f"{where} refuses the credentials, or there are none ({_first_line(error)}): give the ServiceAccount "
+                "in serviceAccount.annotations an identity with the role Storage Blob Data Contributor, or put "
+                "AZURE_STORAGE_CONNECTION_STRING into a Secret and name it in extraEnvFrom."
+            ) from error
         raise NotReadyError(
             f"{where} is unreachable: {_first_line(error)} Check that this pod may reach it."
         ) from error

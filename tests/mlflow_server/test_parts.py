@@ -3,7 +3,11 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -153,6 +157,40 @@ def test_unreachable_store_of_a_cloud_is_named(
 
     with pytest.raises(NotReadyError, match=r"models \(mlflow.artifactsDestination\) of .* is unreachable: "):
         artifacts.check(destination)
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[int], str]]:
+    """Yield a function that starts a server which answers every request with one status, and returns its address."""
+    with ExitStack() as stack:
+
+        def start(status: int) -> str:
+            class Handler(BaseHTTPRequestHandler):
+                def do_GET(self) -> None:
+                    self.send_response(status)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+
+                def log_message(self, *_: object) -> None:
+                    """Log nothing."""
+
+            server = stack.enter_context(ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+            Thread(target=server.serve_forever, daemon=True).start()
+            stack.callback(server.shutdown)
+            return f"http://127.0.0.1:{server.server_port}"
+
+        yield start
+
+
+@pytest.mark.parametrize(("status", "said"), [(403, "refuses the credentials"), (503, "is unreachable: ")])
+def test_azure_that_is_busy_does_not_blame_the_credentials(
+    monkeypatch: pytest.MonkeyPatch, answering: Callable[[int], str], status: int, said: str
+) -> None:
+    connection = f"AccountName=a;AccountKey=YQ==;BlobEndpoint={answering(status)}/a;"
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
+
+    with pytest.raises(NotReadyError, match=said):
+        artifacts.check("wasbs://models@a.blob.core.windows.net/mlflow")
 
 
 def test_check_names_the_unreachable_server(tmp_path: Path) -> None:
