@@ -72,6 +72,11 @@ class TrainOptions(CsvSettings):
         description="Duration before the holdout and the validation part whose rows are left out, such as 7d (units s, "
         "m, h, d, w). For a time column of numbers, a number.",
     )
+    weight_column: str = Field(
+        default="",
+        description="Column with the weight of each row, a positive number, for the fit and all metrics. It is not a "
+        "feature.",
+    )
     validation_share: float = Field(
         default=0.2, gt=0, lt=0.9, description="Share of the other rows that early stopping validates on."
     )
@@ -128,13 +133,17 @@ class TrainOptions(CsvSettings):
             raise ValueError("--time-column decides the holdout alone: remove --group or --holdout-key")
         if self.time_gap and not self.time_column:
             raise ValueError("--time-gap needs --time-column")
+        if self.weight_column and self.weight_column in (self.target, self.group, self.time_column):
+            raise ValueError(
+                "--weight-column needs a column of its own, which is not the target, the group or the time"
+            )
         return self
 
     @property
     def data_spec(self) -> DataSpec:
         """The data to load."""
         names = {"target", "task", "group", "positive", "drop", "categorical", "skip_unlabelled"}
-        names |= {"null_words", "holdout_key", "time_column"}
+        names |= {"null_words", "holdout_key", "time_column", "weight_column"}
         return DataSpec(source=self.data, csv=self.csv_format, **self.model_dump(include=names))
 
     @property

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.model.contract import ContractColumn, Task
-from training.data import preprocessing, row_hash, row_times, training_table
+from training.data import preprocessing, row_hash, row_times, row_weights, training_table
 from training.data.column_names import check_names, check_present, index_names, listed, matching
 from training.data.csv_format import CsvFormat, check_notation
 from training.errors import InputError
@@ -39,6 +39,7 @@ class DataSpec(BaseModel):
     null_words: tuple[str, ...] | None = None
     holdout_key: tuple[str, ...] = ()
     time_column: str = ""
+    weight_column: str = ""
     csv: CsvFormat | None = None
 
 
@@ -60,6 +61,7 @@ class Data:
         key: Columns whose hash assigns a row to the holdout. Empty for a split by row numbers.
         key_hashes: Hash of the key of each row, shape (rows,). None without a key.
         times: Time of each row. None without a time column.
+        weights: Weight of each row, shape (rows,). None without a weight column.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Data:
     key: tuple[str, ...] = ()
     key_hashes: row_hash.Hashes | None = None
     times: row_times.RowTimes | None = None
+    weights: row_weights.Weights | None = None
 
     @property
     def features(self) -> Matrix:
@@ -107,6 +110,8 @@ class Data:
         digest.update(np.ascontiguousarray(self.target, dtype="<f4").data)
         if self.groups is not None:
             digest.update(np.ascontiguousarray(self.groups, dtype="<i8").data)
+        if self.weights is not None:
+            digest.update(np.ascontiguousarray(self.weights, dtype="<f4").data)
         return digest.hexdigest()
 
 
@@ -132,6 +137,7 @@ def load(spec: DataSpec | None = None) -> Data:
         )
     asked = {"target": (target_name,), "group": (spec.group,) if spec.group else ()}
     asked |= {"time-column": (spec.time_column,) if spec.time_column else ()}
+    asked |= {"weight-column": (spec.weight_column,) if spec.weight_column else ()}
     dropped = matching(known.column_names, spec.drop, "--drop (TRAINING_DROP)")
     if raw.csv:
         check_notation(raw.table, raw.csv, {*spec.categorical, *dropped})
@@ -141,9 +147,11 @@ def load(spec: DataSpec | None = None) -> Data:
     if spec.task == "ranking" and not spec.group:
         raise InputError("--group (TRAINING_GROUP): a ranking needs the column that groups the rows.")
     known = preprocessing.labelled(known, target_name, skip=spec.skip_unlabelled)
+    weights = row_weights.weights_of(known, spec.weight_column) if spec.weight_column else None
     order, groups = preprocessing.grouped(known, spec.group) if spec.group else (None, None)
     if order is not None:
         known = known.take(order)
+        weights = None if weights is None else weights[order]
     contents = [name for name in known.column_names if name not in index]
     key = row_hash.key_columns(contents, spec.holdout_key) if spec.holdout_key else ()
     if key and spec.group and key != (spec.group,):
@@ -151,15 +159,19 @@ def load(spec: DataSpec | None = None) -> Data:
     hashes = row_hash.key_hashes(known, key) if key else None
     task, classes, target = preprocessing.target_of(known, target_name, spec.task, raw.classes, spec.positive)
     times = row_times.times_of(known, spec.time_column) if spec.time_column else None
-    others = {target_name, spec.group, spec.time_column, *dropped, *index}
+    if weights is not None and groups is not None and task == "ranking":
+        row_weights.check_queries(weights, groups, spec.weight_column)
+    others = {target_name, spec.group, spec.time_column, spec.weight_column, *dropped, *index}
     features = [name for name in known.column_names if name not in others]
     if not features:
-        raise InputError(f"{spec.source} has no feature: all columns are the target, the group, the time or dropped.")
+        raise InputError(
+            f"{spec.source} has no feature: all columns are the target, the group, the time, the weight or dropped."
+        )
     columns, series = zip(
         *(preprocessing.feature(known, name, name in spec.categorical) for name in features), strict=True
     )
     frame = pd.DataFrame(dict(zip(features, series, strict=True)))
-    facts = (target, target_name, task, classes, groups, raw.sha256, key, hashes, times)
+    facts = (target, target_name, task, classes, groups, raw.sha256, key, hashes, times, weights)
     return Data(raw.name, spec, frame, columns, *facts)
 
 

@@ -20,8 +20,7 @@ def measure(data: Data, rows: Rows, output: Matrix) -> dict[str, float]:
         rows: The held-out rows.
         output: Predictions of the booster, shape (rows,) or (rows, classes).
     """
-    groups = data.groups[rows] if data.groups is not None else None
-    truth = Truth(data.target[rows].astype(np.float64), groups)
+    truth = Truth.of(data.target, data.groups, data.weights).rows(rows)
     answers = output.astype(np.float64)
     return finite(
         {f"holdout_{name}": each.value(truth, answers) for name, each in METRICS.items() if data.task in each.tasks}

@@ -8,6 +8,7 @@ import numpy as np
 import xgboost as xgb
 
 from training.data.dataset import Data
+from training.data.row_weights import of_groups
 from training.data.split import Rows, Split
 from training.fitting.finite import last_if_none
 from training.fitting.parameter_check import refusal
@@ -121,11 +122,14 @@ def fit(data: Data, rows: Rows, params: Mapping[str, Any], rounds: int, nthread:
 
 
 def matrix(data: Data, rows: Rows, nthread: int) -> xgb.DMatrix:
-    """Return the matrix of these rows with their targets and groups."""
+    """Return the matrix of these rows with their targets, weights and groups."""
+    queries = data.groups[rows] if data.task == "ranking" and data.groups is not None else None
+    weights = None if data.weights is None else data.weights[rows]
     return xgb.DMatrix(
         data.frame.iloc[rows],
         label=data.target[rows],
-        qid=data.groups[rows] if data.task == "ranking" and data.groups is not None else None,
+        weight=weights if weights is None or queries is None else of_groups(weights, queries),
+        qid=queries,
         nthread=nthread,
         enable_categorical=True,
     )

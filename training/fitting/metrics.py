@@ -1,8 +1,8 @@
 """Metrics of a model's predictions for rows whose truth is known, by task."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from app.model.contract import Task
 
 Numbers = NDArray[np.float64]
-# A metric as a function of the weights of the units, shape (units,). NaN if it is not defined.
+# A metric as a function of how often each unit occurs, shape (units,). NaN if it is not defined.
 Weighted = Callable[[Numbers], float]
 
 _SMALLEST = float(np.finfo(np.float32).eps)  # smallest probability, because float32 rounds to 0 or 1
@@ -23,10 +23,31 @@ class Truth:
     Args:
         target: Values, shape (rows,). A class is its number.
         groups: Query of each row, shape (rows,), for a ranking.
+        weights: Weight of each row, shape (rows,). None if all are equal.
     """
 
     target: Numbers
     groups: NDArray[Any] | None = None
+    weights: Numbers | None = None
+
+    @classmethod
+    def of(cls, target: NDArray[Any], groups: NDArray[Any] | None, weights: NDArray[Any] | None) -> Self:
+        """Return the truth of rows with these targets, shape (rows,), in 64 bits."""
+        return cls(target.astype(np.float64), groups, None if weights is None else weights.astype(np.float64))
+
+    def rows(self, chosen: NDArray[Any]) -> Self:
+        """Return these rows, by number or by a mask."""
+        groups = None if self.groups is None else self.groups[chosen]
+        return replace(
+            self,
+            target=self.target[chosen],
+            groups=groups,
+            weights=None if self.weights is None else self.weights[chosen],
+        )
+
+    def weighted(self, counts: Numbers) -> Numbers:
+        """Return the weights of rows that occur this often, shape (rows,)."""
+        return counts if self.weights is None else counts * self.weights
 
 
 @dataclass(frozen=True)
@@ -37,7 +58,7 @@ class Metric:
         sign: 1 if more is better, and -1 if less is better.
         tasks: Tasks that the metric applies to.
         prepare: Takes the truth and the predictions, shape (rows,) or (rows, classes). Returns the number of units that
-            a bootstrap samples (rows, or groups of a ranking), and the metric as a function of their weights.
+            a bootstrap samples (rows, or groups of a ranking), and the metric as a function of how often each occurs.
     """
 
     sign: int
@@ -55,7 +76,9 @@ def _mean_of(loss: Callable[[Truth, Numbers], Numbers], root: bool = False) -> C
 
     def prepare(truth: Truth, predictions: Numbers) -> tuple[int, Weighted]:
         losses = loss(truth, predictions)
-        return len(losses), lambda weights: float(np.average(losses, weights=weights) ** (0.5 if root else 1))
+        return len(losses), lambda counts: float(
+            np.average(losses, weights=truth.weighted(counts)) ** (0.5 if root else 1)
+        )
 
     return prepare
 
@@ -66,8 +89,8 @@ def _auc(truth: Truth, predictions: Numbers) -> tuple[int, Weighted]:
     positive = truth.target[order] == 1
     starts = np.flatnonzero(np.diff(predictions[order], prepend=-np.inf))  # first positions of equal predictions
 
-    def weighted(weights: Numbers) -> float:
-        ordered = weights[order]
+    def weighted(counts: Numbers) -> float:
+        ordered = truth.weighted(counts)[order]
         ones = np.add.reduceat(ordered * positive, starts)
         zeros = np.add.reduceat(ordered * ~positive, starts)
         pairs = ones.sum() * zeros.sum()
@@ -83,15 +106,15 @@ def _ndcg(truth: Truth, predictions: Numbers) -> tuple[int, Weighted]:
         raise ValueError("a ranking is measured by its groups, but the data have no groups")
     order = np.argsort(truth.groups, kind="stable")
     starts = np.flatnonzero(truth.groups[order][1:] != truth.groups[order][:-1]) + 1
-    values = []
+    values, weights = [], []
     for rows in np.split(order, starts):
         gains = 2 ** truth.target[rows] - 1
         discounts = 1 / np.log2(np.arange(len(gains)) + 2)
         best = (np.sort(gains)[::-1] * discounts).sum()
         ranked = gains[np.argsort(-predictions[rows], kind="stable")]
         values.append((ranked * discounts).sum() / best if best else 1.0)
-    losses = np.array(values)
-    return len(losses), lambda weights: float(np.average(losses, weights=weights))
+        weights.append(1.0 if truth.weights is None else truth.weights[rows[0]])
+    return len(values), lambda counts: float(np.average(values, weights=counts * np.array(weights)))
 
 
 def _logloss(truth: Truth, predictions: Numbers) -> Numbers:

@@ -26,14 +26,15 @@ def draw(
 ) -> None:
     """Write the plots of the task as PNG files."""
     truth = data.target[rows]
+    weights = np.ones(len(rows), dtype=np.float32) if data.weights is None else data.weights[rows]
     _save(folder / "importance.png", lambda axes: _importance(axes, booster))
     _save(folder / "rounds.png", lambda axes: _rounds(axes, history))
     if data.task == "binary":
-        _save(folder / "roc.png", lambda axes: _roc(axes, truth, output))
-        _save(folder / "calibration.png", lambda axes: _calibration(axes, truth, output))
+        _save(folder / "roc.png", lambda axes: _roc(axes, truth, output, weights))
+        _save(folder / "calibration.png", lambda axes: _calibration(axes, truth, output, weights))
     if data.classes:
         labels = output >= 0.5 if output.ndim == 1 else output.argmax(axis=1)
-        _save(folder / "confusion.png", lambda axes: _confusion(axes, truth, labels.astype(int), data.classes))
+        _save(folder / "confusion.png", lambda axes: _confusion(axes, truth, labels.astype(int), weights, data.classes))
     if data.task == "regression":
         _save(folder / "residuals.png", lambda axes: _residuals(axes, truth, output))
 
@@ -60,32 +61,33 @@ def _rounds(axes: Axes, history: Mapping[str, Sequence[float]]) -> None:
     axes.legend()
 
 
-def _roc(axes: Axes, truth: Matrix, output: Matrix) -> None:
-    false_positive, true_positive, _ = roc_curve(truth, output)
+def _roc(axes: Axes, truth: Matrix, output: Matrix, weights: Matrix) -> None:
+    false_positive, true_positive, _ = roc_curve(truth, output, sample_weight=weights)
     axes.plot(false_positive, true_positive)
     axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
     axes.set(title="ROC of the holdout", xlabel="false positive rate", ylabel="true positive rate")
 
 
-def _calibration(axes: Axes, truth: Matrix, output: Matrix) -> None:
+def _calibration(axes: Axes, truth: Matrix, output: Matrix, weights: Matrix) -> None:
     place = np.minimum((output * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)
     bins = np.unique(place)
     axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
-    axes.plot([output[place == k].mean() for k in bins], [truth[place == k].mean() for k in bins], marker="o")
+    means = [[np.average(each[place == k], weights=weights[place == k]) for k in bins] for each in (output, truth)]
+    axes.plot(*means, marker="o")
     axes.set(title="Calibration of the holdout", xlabel="mean probability", ylabel="share of the positive class")
 
 
-def _confusion(axes: Axes, truth: Matrix, labels: NDArray[np.int64], classes: Sequence[str]) -> None:
-    counts = confusion_matrix(truth.astype(int), labels, labels=list(range(len(classes))))
+def _confusion(axes: Axes, truth: Matrix, labels: NDArray[np.int64], weights: Matrix, classes: Sequence[str]) -> None:
+    names, known = [name[:20].replace("$", r"\$") for name in classes], list(range(len(classes)))
+    counts = confusion_matrix(truth.astype(int), labels, labels=known, sample_weight=weights)
     axes.imshow(counts, cmap="Blues")
     if len(classes) <= MOST_NUMBERS:
-        names = [name[:20].replace("$", r"\$") for name in classes]
         axes.set_xticks(range(len(classes)), names, rotation=45, ha="right")
         axes.set_yticks(range(len(classes)), names)
         dark = counts > counts.max() / 2
         for (row, column), count in np.ndenumerate(counts):
             axes.text(
-                column, row, str(count), ha="center", va="center", color="white" if dark[row, column] else "black"
+                column, row, f"{count:.6g}", ha="center", va="center", color="white" if dark[row, column] else "black"
             )
     axes.set(title="Confusion of the holdout", xlabel="predicted", ylabel="true")
 

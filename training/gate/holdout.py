@@ -8,14 +8,11 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from numpy.typing import NDArray
 
 from training.data import dataset as data
 from training.data import split
-from training.data.dataset import Matrix
 from training.data.row_hash import Hashes, fractions
 from training.data.row_times import RowTimes, parsed
 from training.errors import InputError
@@ -87,10 +84,7 @@ class Holdout:
             kept = self.fractions < other.share
         else:
             return self
-        groups = None if self.truth.groups is None else self.truth.groups[kept]
-        return replace(
-            self, frame=self.frame[kept], truth=Truth(self.truth.target[kept], groups), fractions=None, times=None
-        )
+        return replace(self, frame=self.frame[kept], truth=self.truth.rows(kept), fractions=None, times=None)
 
 
 def rule(client: MlflowClient, run_id: str) -> Rule | None:
@@ -119,16 +113,14 @@ def reload(client: MlflowClient, run_id: str) -> Holdout:
         now = f"{known.data.spec.source} now has the digest {loaded.sha256[:12]}"
         raise HoldoutError(f"its data have changed: it was trained on {known.data.sha256[:12]}, {now}")
     hashes = None if loaded.key_hashes is None else fractions(loaded.key_hashes, known.split.spec.seed)
-    truth = Truth(loaded.target.astype(np.float64), loaded.groups)
-    return Holdout(loaded.frame, truth, _rule(known), hashes, loaded.times)
+    return Holdout(loaded.frame, loaded.truth, _rule(known), hashes, loaded.times)
 
 
 class _Loaded(NamedTuple):
     """Held-out rows, and the digest of all data."""
 
     frame: pd.DataFrame
-    target: Matrix
-    groups: NDArray[np.int64] | None
+    truth: Truth
     key_hashes: Hashes | None
     times: RowTimes | None
     sha256: str
@@ -137,15 +129,16 @@ class _Loaded(NamedTuple):
 def _alone(known: Manifest) -> _Loaded:
     loaded = data.load(known.data.spec)
     rows = split.split(loaded, known.split.spec).holdout
-    groups = None if loaded.groups is None else loaded.groups[rows]
+    truth = Truth.of(loaded.target, loaded.groups, loaded.weights).rows(rows)
     hashes = None if loaded.key_hashes is None else loaded.key_hashes[rows]
     times = None if loaded.times is None else loaded.times.of(rows)
-    return _Loaded(loaded.frame.iloc[rows], loaded.target[rows], groups, hashes, times, loaded.sha256)
+    return _Loaded(loaded.frame.iloc[rows], truth, hashes, times, loaded.sha256)
 
 
 def _sharded(known: Manifest) -> _Loaded:
-    frame, target, hashes, times, sha256 = shards.held_out(known.data.spec, known.split.spec, known.world_size)
-    return _Loaded(frame, target, None, hashes, times, sha256)
+    found = shards.held_out(known.data.spec, known.split.spec, known.world_size)
+    truth = Truth.of(found.target, None, found.weights)
+    return _Loaded(found.frame, truth, found.key_hashes, found.times, found.sha256)
 
 
 def _rule(known: Manifest) -> Rule:

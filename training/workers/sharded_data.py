@@ -73,11 +73,15 @@ def gather(shared: ShardedData, group: Group) -> ShardedData:
     data, parts = shared.data, shared.parts
     held = group.joined(data.features_of(parts.holdout))
     target = group.joined(data.target[parts.holdout])
+    weights = None
+    if data.weights is not None:
+        weights = np.concatenate([data.weights[parts.rest], group.joined(data.weights[parts.holdout])])
     frame = pd.DataFrame({name: _column(held[:, i], data.frame[name]) for i, name in enumerate(data.frame.columns)})
     whole = dataclasses.replace(
         data,
         frame=pd.concat([data.frame.iloc[parts.rest], frame], ignore_index=True),
         target=np.concatenate([data.target[parts.rest], target]),
+        weights=weights,
     )
     own = len(parts.rest)
     holdout = np.arange(own, own + len(held), dtype=np.int64)

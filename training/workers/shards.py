@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from app.model.contract import Task
-from training.data import preprocessing, row_hash, row_times
+from training.data import preprocessing, row_hash, row_times, row_weights
 from training.data.column_names import check_present, index_names, matching
 from training.data.dataset import Data, DataSpec, Matrix, SplitSpec
 from training.data.null_words import without_words
@@ -56,6 +56,7 @@ class Labels:
         key: Columns whose hash decides the holdout, if any.
         key_hashes: Hash of the key of each labelled row, shape (labelled rows,), or None.
         times: Time of each labelled row, or None.
+        weights: Weight of each labelled row, shape (labelled rows,), or None.
     """
 
     source: ParquetTable
@@ -68,6 +69,7 @@ class Labels:
     key: tuple[str, ...] = ()
     key_hashes: row_hash.Hashes | None = None
     times: row_times.RowTimes | None = None
+    weights: row_weights.Weights | None = None
 
     def shard(self, group: Group) -> Shard:
         """Read the features of the rows of one worker."""
@@ -101,8 +103,9 @@ def read_labels(spec: DataSpec) -> Labels:
     if spec.source in BUILT_IN:
         raise InputError(f"{spec.source} is a built-in data set; several workers need the row groups of Parquet files.")
     source = ParquetTable(place(spec.source))
-    if spec.time_column:
-        check_present(source.schema.names, (spec.time_column,), row_times.OPTION)
+    for option, name in {row_times.OPTION: spec.time_column, row_weights.OPTION: spec.weight_column}.items():
+        if name:
+            check_present(source.schema.names, (name,), option)
     dropped = matching(source.schema.names, spec.drop, "--drop (TRAINING_DROP)")
     dropped += index_names(source.schema.names) if spec.csv else ()
     for option, given in {"target": (spec.target,), "categorical": spec.categorical}.items():
@@ -110,15 +113,17 @@ def read_labels(spec: DataSpec) -> Labels:
     if row_hash.ALL in spec.holdout_key:
         raise InputError("--holdout-key (TRAINING_HOLDOUT_KEY): several workers need the names of the key columns.")
     key = row_hash.key_columns(source.schema.names, spec.holdout_key)
-    names = list(dict.fromkeys(filter(None, [spec.target, *key, spec.time_column])))
+    names = list(dict.fromkeys(filter(None, [spec.target, *key, spec.time_column, spec.weight_column])))
     raw = without_words(row_groups.read(source, Group(), names).table, spec.null_words or (), names)
     labelled = ~pc.is_null(raw.column(spec.target), nan_is_null=True).to_numpy()
     known = preprocessing.labelled(raw, spec.target, skip=spec.skip_unlabelled)
     task, classes, target = preprocessing.target_of(known, spec.target, spec.task, (), spec.positive)
-    features = tuple(name for name in source.schema.names if name not in {spec.target, spec.time_column, *dropped})
+    others = {spec.target, spec.time_column, spec.weight_column, *dropped}
+    features = tuple(name for name in source.schema.names if name not in others)
     hashes = row_hash.key_hashes(known, key) if key else None
     times = row_times.times_of(known, spec.time_column) if spec.time_column else None
-    return Labels(source, spec, features, labelled, task, classes, target, key, hashes, times)
+    weights = row_weights.weights_of(known, spec.weight_column) if spec.weight_column else None
+    return Labels(source, spec, features, labelled, task, classes, target, key, hashes, times, weights)
 
 
 def prepare(known: Labels, shard: Shard, examples: Sequence[list[list[Any]]]) -> Data:
@@ -158,6 +163,7 @@ def prepare(known: Labels, shard: Shard, examples: Sequence[list[list[Any]]]) ->
         None,
         "",
         known.key,
+        weights=None if known.weights is None else known.weights[shard.rows],
     )
 
 
@@ -166,10 +172,19 @@ def digest(digests: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps([row_groups.RULE, list(digests)]).encode()).hexdigest()
 
 
-def held_out(
-    spec: DataSpec, split_spec: SplitSpec, workers: int
-) -> tuple[pd.DataFrame, Matrix, row_hash.Hashes | None, row_times.RowTimes | None, str]:
-    """Return the rows that this many workers hold out, their target, key hashes and times, and the digest of all data.
+class HeldOut(NamedTuple):
+    """The held-out rows of all workers, and the digest of all data."""
+
+    frame: pd.DataFrame
+    target: Matrix
+    weights: row_weights.Weights | None
+    key_hashes: row_hash.Hashes | None
+    times: row_times.RowTimes | None
+    sha256: str
+
+
+def held_out(spec: DataSpec, split_spec: SplitSpec, workers: int) -> HeldOut:
+    """Return the rows that this many workers hold out.
 
     Raises:
         InputError: The data can no longer be used.
@@ -192,7 +207,9 @@ def held_out(
     order = np.argsort(np.concatenate(numbers))
     hashes = None if known.key_hashes is None else known.key_hashes[held]
     times = None if known.times is None else known.times.of(held)
-    return pd.concat(frames, ignore_index=True).iloc[order], known.target[held], hashes, times, digest(digests)
+    weights = None if known.weights is None else known.weights[held]
+    frame = pd.concat(frames, ignore_index=True).iloc[order]
+    return HeldOut(frame, known.target[held], weights, hashes, times, digest(digests))
 
 
 def _examples(column: pa.ChunkedArray, categorical: bool) -> list[Any]:

@@ -139,13 +139,13 @@ def test_workers_hold_out_the_rows_of_a_single_one(tmp_path: Path) -> None:
     alone = load(spec)
     rows = split(alone, SplitSpec()).holdout
 
-    frame, target, _, times, _ = shards.held_out(spec, SplitSpec(), 3)
+    held = shards.held_out(spec, SplitSpec(), 3)
 
-    np.testing.assert_array_equal(frame["size"], alone.frame["size"].to_numpy()[rows])
-    np.testing.assert_array_equal(target, alone.target[rows])
-    assert times
+    np.testing.assert_array_equal(held.frame["size"], alone.frame["size"].to_numpy()[rows])
+    np.testing.assert_array_equal(held.target, alone.target[rows])
+    assert held.times
     assert alone.times
-    np.testing.assert_array_equal(times.values, alone.times.values[rows])
+    np.testing.assert_array_equal(held.times.values, alone.times.values[rows])
 
 
 def rule(digest: str, column: str, start: str) -> Rule:

@@ -151,16 +151,17 @@ def test_rows_without_a_target_do_not_change_the_holdout(workers: int, key: tupl
     parquet.write_table(pa.table(columns), tmp_path / "in.parquet", row_group_size=50)
     spec = DataSpec(source=str(tmp_path / "in.parquet"), target="left", skip_unlabelled=True, holdout_key=key)
 
-    found, target, hashes, _, digest = shards.held_out(spec, SplitSpec(), workers)
+    found = shards.held_out(spec, SplitSpec(), workers)
+    hashes = found.key_hashes
 
     alone = load_alone(spec)
     rows = split(alone, SplitSpec()).holdout
-    pd.testing.assert_frame_equal(found.reset_index(drop=True), alone.frame.iloc[rows].reset_index(drop=True))
-    assert target.tolist() == alone.target[rows].tolist()
+    pd.testing.assert_frame_equal(found.frame.reset_index(drop=True), alone.frame.iloc[rows].reset_index(drop=True))
+    assert found.target.tolist() == alone.target[rows].tolist()
     assert (hashes is None) == (alone.key_hashes is None) == (not key)
     if hashes is not None and alone.key_hashes is not None:
         assert hashes.tolist() == alone.key_hashes[rows].tolist()
-    assert digest != alone.sha256, "it is made of another partition"
+    assert found.sha256 != alone.sha256, "it is made of another partition"
 
 
 @pytest.mark.parametrize(
