@@ -57,8 +57,9 @@ def test_invalid_uri_is_rejected_with_the_grammar(monkeypatch: pytest.MonkeyPatc
 
     assert describe(refusal.value) == (
         "The service is misconfigured: MODEL_SERVICE_MODEL_URI must be "
-        "models:/<name>/<version>, models:/<name>@<alias>, models:/m-<id>, runs:/<run>/<path>, mlflow-artifacts:/<path>, "
-        "s3://<bucket>/<path>, gs://<bucket>/<path>, az://<container>/<path>, https://<host>/<path> or file:///<folder>"
+        "models:/<name>/<version>, models:/<name>@<alias>, models:/m-<id>, runs:/<run>/<path>, "
+        "mlflow-artifacts:/<path>, s3://<bucket>/<path>, gs://<bucket>/<path>, "
+        "az://<container>/<path>, https://<host>/<path> or file:///<folder>"
     )
 
 
