@@ -10,6 +10,7 @@ from training.csv_settings import CsvSettings
 from training.data.dataset import DataSpec, SplitSpec
 from training.data.null_words import NULL_WORDS
 from training.environment import cpu_limit
+from training.metrics.catalog import METRIC_NAMES, metric_of
 from training.settings import Seed, Share
 
 # Parameters of XGBoost that have their own option.
@@ -84,6 +85,11 @@ class TrainOptions(CsvSettings):
         default=1, ge=1, le=100, description="Number of cross-validation folds. 1 uses a single validation part."
     )
 
+    metric: str = Field(
+        default="",
+        description="Metric of early stopping, of the search and, by default, of the gate. The default is that of the "
+        f"objective. The names are {', '.join(METRIC_NAMES)}.",
+    )
     rounds: int = Field(default=300, ge=1, description="Number of boosting rounds, or its limit with early stopping.")
     early_stopping_rounds: int = Field(
         default=20,
@@ -119,6 +125,13 @@ class TrainOptions(CsvSettings):
         description="Key of this training. If a version with the same key is registered, it is the result and nothing "
         "is trained.",
     )
+
+    @field_validator("metric")
+    @classmethod
+    def _metric_exists(cls, metric: str) -> str:
+        if metric:
+            metric_of(metric)
+        return metric
 
     @field_validator("params")
     @classmethod

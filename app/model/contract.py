@@ -126,6 +126,9 @@ class Contract(BaseModel):
         default="error",
         description="How to take a category that is not in the training data: refuse it, or as missing.",
     )
+    metric: str = Field(
+        default="", description="Metric by which the model is compared with others. Empty for the default of its task."
+    )
     example_output: tuple[tuple[float, ...], ...] = Field(
         default=(), description="The booster's predictions for the input example after training, as numbers per row."
     )

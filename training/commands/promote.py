@@ -8,15 +8,15 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_settings import CliPositionalArg
 
 from training.errors import InputError, RefusedError, ResourceError
-from training.fitting.metrics import METRICS
 from training.gate.decision import report
 from training.gate.promote import promote
 from training.gate.promotion import Promotion, Rules, Verification
+from training.metrics.catalog import METRIC_NAMES, metric_of
 from training.settings import Alias, Seed, Settings
 from training.tracking import registered
 from training.tracking.mlflow_errors import mlflow_at
 
-_METRICS = ", ".join(METRICS)
+_METRICS = ", ".join(METRIC_NAMES)
 
 
 class Options(Settings):
@@ -30,7 +30,8 @@ class Options(Settings):
     alias: Alias = Field(default="champion", description="Alias to move.")
     metric: str = Field(
         default="",
-        description=f"Metric of the comparison: {_METRICS}. The default is auc, logloss, rmse or ndcg, by task.",
+        description=f"Metric of the comparison: {_METRICS}. The default is that of `train --metric` or of the "
+        "objective, otherwise auc, logloss, rmse or ndcg, by task.",
     )
     margin: float = Field(
         default=0, description="Gain that the candidate must exceed. A negative margin accepts a worse model."
@@ -63,8 +64,7 @@ class Options(Settings):
         if bool(self.uri) == bool(self.candidate):
             raise ValueError("give either models:/<name>/<version> or --candidate")
         for name in filter(None, (self.metric, *self.limits)):
-            if name not in METRICS:
-                raise ValueError(f"{name!r} is not a metric; use one of {_METRICS}")
+            metric_of(name)
         return self
 
 

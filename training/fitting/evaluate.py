@@ -9,22 +9,24 @@ import xgboost as xgb
 from training.data.dataset import Data, Matrix
 from training.data.split import Rows
 from training.fitting.finite import finite
-from training.fitting.metrics import METRICS, Truth
+from training.metrics.catalog import METRICS, metric_of
+from training.metrics.truth import Truth
 
 
-def measure(data: Data, rows: Rows, output: Matrix) -> dict[str, float]:
-    """Return every finite metric of the task by its name with the prefix `holdout_`.
+def measure(data: Data, rows: Rows, output: Matrix, judged_by: str = "") -> dict[str, float]:
+    """Return the finite metrics of the task by name with the prefix `holdout_`.
 
     Args:
         data: Data with the true values.
         rows: The held-out rows.
         output: Predictions of the booster, shape (rows,) or (rows, classes).
+        judged_by: Metric by which the model is judged, in addition to those of each model of the task.
     """
     truth = Truth.of(data.target, data.groups, data.weights).rows(rows)
     answers = output.astype(np.float64)
-    return finite(
-        {f"holdout_{name}": each.value(truth, answers) for name, each in METRICS.items() if data.task in each.tasks}
-    )
+    names = [name for name, each in METRICS.items() if data.task in each.tasks and each.always]
+    own = [judged_by] if judged_by and judged_by not in names else []
+    return finite({f"holdout_{name}": metric_of(name).value(truth, answers) for name in (*names, *own)})
 
 
 def importance(booster: xgb.Booster) -> dict[str, float]:

@@ -11,15 +11,12 @@ from training.data.dataset import Data
 from training.data.row_weights import of_groups
 from training.data.split import Rows, Split
 from training.fitting.finite import last_if_none
+from training.fitting.objectives import DEFAULTS, eval_metric
 from training.fitting.parameter_check import refusal
+from training.metrics.catalog import metric_of
+from training.metrics.truth import Truth
 from training.progress import Rounds, bar
 
-_OBJECTIVES = {
-    "binary": {"objective": "binary:logistic", "eval_metric": "logloss"},
-    "multiclass": {"objective": "multi:softprob", "eval_metric": "mlogloss"},
-    "regression": {"objective": "reg:squarederror", "eval_metric": "rmse"},
-    "ranking": {"objective": "rank:ndcg", "eval_metric": "ndcg"},
-}
 _MORE_IS_BETTER = ("auc", "ndcg", "map", "pre")
 
 
@@ -48,23 +45,47 @@ class Fitted:
         return bytes(self.booster.save_raw("ubj"))
 
 
-def parameters(data: Data, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return XGBoost's parameters for the task of the data. `wanted` overrides the defaults of the task."""
+def parameters(data: Data, wanted: Mapping[str, Any], metric: str = "") -> dict[str, Any]:
+    """Return XGBoost's parameters for the task of the data. `wanted` overrides the defaults of the task.
+
+    Args:
+        data: The data.
+        wanted: Parameters that the user sets.
+        metric: Metric by which the model is judged. Empty for the defaults of the task.
+    """
     classes = {"num_class": len(data.classes)} if data.task == "multiclass" else {}
-    return _OBJECTIVES[data.task] | {"tree_method": "hist"} | classes | dict(wanted)
+    name = eval_metric(data.task, wanted, metric) if metric else ""
+    judged = {"eval_metric": name} if name else {}
+    return DEFAULTS[data.task] | {"tree_method": "hist"} | classes | judged | dict(wanted)
 
 
-def more_is_better(params: Mapping[str, Any]) -> bool:
+def own_metric(data: Data, params: Mapping[str, Any], metric: str) -> str:
+    """Return the metric if this module computes it in each round, or "" if XGBoost has one of the same order."""
+    return "" if not metric or eval_metric(data.task, params, metric) else metric
+
+
+def more_is_better(params: Mapping[str, Any], own: str = "") -> bool:
     """Return whether a higher value of the early stopping metric is better."""
+    if own:
+        return metric_of(own).sign > 0
     metric = params["eval_metric"]
     last = str(metric[-1] if isinstance(metric, list) else metric)
     return last.startswith(_MORE_IS_BETTER) and last != "mape"
 
 
 def choose_rounds(
-    data: Data, split: Split, params: Mapping[str, Any], rounds: int, early_stopping: int, nthread: int
+    data: Data, split: Split, params: Mapping[str, Any], rounds: int, early_stopping: int, nthread: int, own: str = ""
 ) -> Chosen:
     """Return the mean over the folds of the number of rounds with the best validation score.
+
+    Args:
+        data: The data.
+        split: Its folds are used in turn.
+        params: Parameters of XGBoost. The last `eval_metric` is the score, unless there is an `own` metric.
+        rounds: Greatest number of rounds.
+        early_stopping: Rounds without improvement that end a fold, or 0.
+        nthread: Number of threads.
+        own: Metric that XGBoost does not have.
 
     Raises:
         InputError: XGBoost refuses a parameter.
@@ -83,6 +104,7 @@ def choose_rounds(
                 early_stopping_rounds=early_stopping or None,
                 evals_result=found,
                 callbacks=[Rounds(progress)],
+                **(_own(data, validation, own) if own else {}),
             )
             metric, values = next(reversed(found["validation"].items()))
             best = int(booster.best_iteration) if early_stopping else len(values) - 1
@@ -133,6 +155,16 @@ def matrix(data: Data, rows: Rows, nthread: int) -> xgb.DMatrix:
         nthread=nthread,
         enable_categorical=True,
     )
+
+
+def _own(data: Data, rows: Rows, name: str) -> dict[str, Any]:
+    """Return the arguments of XGBoost for a metric that it does not have."""
+    metric, truth = metric_of(name), Truth.of(data.target, data.groups, data.weights).rows(rows)
+
+    def value(output: Any, _: xgb.DMatrix) -> tuple[str, float]:
+        return name, metric.value(truth, np.asarray(output, dtype=np.float64))
+
+    return {"custom_metric": value, "maximize": metric.sign > 0}
 
 
 def _train(params: Mapping[str, Any], train: xgb.DMatrix, **arguments: Any) -> xgb.Booster:

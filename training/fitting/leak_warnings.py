@@ -11,7 +11,8 @@ from training.data.column_names import listed
 from training.data.dataset import Data, Matrix
 from training.data.preprocessing import numbers
 from training.data.split import Split
-from training.fitting.metrics import METRICS, Truth
+from training.metrics.catalog import METRICS
+from training.metrics.truth import Truth
 
 SUSPICIOUS_AUC = 0.99  # of a single feature
 SUSPICIOUS_CORRELATION = 0.999  # of a feature and the target of a regression

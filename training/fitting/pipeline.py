@@ -13,6 +13,7 @@ from training.fitting import fit, resumable_fit
 from training.fitting.checkpoints import Checkpoints, checkpoints_of
 from training.fitting.fit import Fitted
 from training.fitting.leak_warnings import warn_of_leaks
+from training.fitting.objectives import check_objective, metric_name
 from training.fitting.parameter_check import check_used
 from training.fitting.search import search
 from training.train_options import TrainOptions
@@ -33,6 +34,7 @@ class Trained(NamedTuple):
         fitted: The booster.
         history: Metrics by round, of the choice of the rounds and of the fit.
         chosen: Metrics of the choice of the rounds.
+        metric: Metric by which the model is judged. Empty for the defaults of the task.
         kept: Checkpoints, to be cleared after the registration.
     """
 
@@ -42,6 +44,7 @@ class Trained(NamedTuple):
     fitted: Fitted
     history: dict[str, list[float]]
     chosen: dict[str, float]
+    metric: str = ""
     kept: Checkpoints | None = None
 
 
@@ -62,7 +65,10 @@ def train(options: TrainOptions, group: Group, run_id: str = "") -> Trained:
     log.info("%d rows, %d columns, %s of %s", *data.frame.shape, data.task, data.target_name)
     if alone:
         warn_of_leaks(data, parts)
-    params, rounds = fit.parameters(data, options.booster_params), options.rounds
+    check_objective(data.task, options.params)
+    metric = metric_name(data.task, options.params, options.metric)
+    params, rounds = fit.parameters(data, options.booster_params, metric), options.rounds
+    own = fit.own_metric(data, params, metric)
     if options.checkpoints or not alone:
         params |= {"seed_per_iteration": True}  # recorded, because it changes the model: see training.fitting.boost
     check_used(params, fit.matrix(data, np.arange(min(1, len(data.target))), 1))
@@ -71,10 +77,15 @@ def train(options: TrainOptions, group: Group, run_id: str = "") -> Trained:
     if options.trials and not alone:
         raise InputError("--trials (TRAINING_TRIALS): search with one worker, then train with several.")
     if options.trials:
-        params = search(data, parts, params, options, run_id)
+        params = search(data, parts, params, options, run_id, own)
     if options.early_stopping_rounds or options.folds > 1:
         asked = data, parts, params, options.rounds, options.early_stopping_rounds, options.nthread
-        found = fit.choose_rounds(*asked) if alone else resumable_fit.choose_rounds(*asked, group)
+        if own and not alone:
+            raise InputError(
+                f"--metric (TRAINING_METRIC): early stopping by {own} works with one worker only, because XGBoost does "
+                "not compute it; use another metric, or set --early-stopping-rounds=0."
+            )
+        found = fit.choose_rounds(*asked, own) if alone else resumable_fit.choose_rounds(*asked, group)
         rounds, history = found.rounds, dict(found.history)
         chosen = {"validation_score": found.score, "validation_spread": found.spread}
     kept = None
@@ -85,7 +96,7 @@ def train(options: TrainOptions, group: Group, run_id: str = "") -> Trained:
         fitted = resumable_fit.fit(data, parts.rest, params, rounds, options.nthread, group, kept)
     if not alone:
         whole = sharded_data.gather(whole, group)
-    return Trained(whole.data, whole.parts, whole.identity, fitted, history | fitted.history, chosen, kept)
+    return Trained(whole.data, whole.parts, whole.identity, fitted, history | fitted.history, chosen, metric, kept)
 
 
 def _loaded(options: TrainOptions, group: Group) -> ShardedData:

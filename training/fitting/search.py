@@ -39,8 +39,10 @@ _KEY_TAG, _NUMBER_TAG, _SCORE = "search.key", "search.trial", "validation_score"
 log = logging.getLogger("training")
 
 
-def search(data: Data, split: Split, params: Mapping[str, Any], options: TrainOptions, run_id: str) -> dict[str, Any]:
-    """Return the parameters with the best validation score.
+def search(
+    data: Data, split: Split, params: Mapping[str, Any], options: TrainOptions, run_id: str, own: str = ""
+) -> dict[str, Any]:
+    """Return the parameters with the best validation score, by `own` if XGBoost does not have the metric.
 
     Raises:
         InputError: XGBoost refuses a parameter, or the validation metric is not finite.
@@ -49,8 +51,8 @@ def search(data: Data, split: Split, params: Mapping[str, Any], options: TrainOp
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     client = MlflowClient()
     experiment = client.get_run(run_id).info.experiment_id
-    key = _key(data, split, params, options)
-    study = optuna.create_study(direction="maximize" if fit.more_is_better(params) else "minimize")
+    key = _key(data, split, params, options, own)
+    study = optuna.create_study(direction="maximize" if fit.more_is_better(params, own) else "minimize")
     for number, (values, score) in enumerate(_finished(client, experiment, key)):
         if number < options.trials:
             study.add_trial(create_trial(state=TrialState.COMPLETE, params=values, distributions=SPACE, value=score))
@@ -62,7 +64,7 @@ def search(data: Data, split: Split, params: Mapping[str, Any], options: TrainOp
             study.sampler = optuna.samplers.TPESampler(seed=options.seed + number)
             trial = study.ask(SPACE)
             study.tell(
-                trial, _trial(client, experiment, key, number, trial.params, data, split, params, options, run_id)
+                trial, _trial(client, experiment, key, number, trial.params, data, split, params, options, run_id, own)
             )
             progress.advance(note=f"best {study.best_value:.5f}")
     mlflow.set_tags({_KEY_TAG: key})
@@ -72,6 +74,7 @@ def search(data: Data, split: Split, params: Mapping[str, Any], options: TrainOp
 def _trial(
     client: MlflowClient, experiment: str, key: str, number: int, values: dict[str, Any],
     data: Data, split: Split, params: Mapping[str, Any], options: TrainOptions, run_id: str,
+    own: str,
 ) -> float:  # fmt: skip
     """Measure one proposal in its own run, and return the score."""
     tags = {MLFLOW_PARENT_RUN_ID: run_id, _KEY_TAG: key, _NUMBER_TAG: str(number)}
@@ -81,12 +84,12 @@ def _trial(
         for name, value in values.items():
             client.log_param(nested, name, repr(value))
         chosen = fit.choose_rounds(
-            data, split, dict(params) | values, options.rounds, options.early_stopping_rounds, options.nthread
+            data, split, dict(params) | values, options.rounds, options.early_stopping_rounds, options.nthread, own
         )
         if not np.isfinite(chosen.score):
             raise InputError(
                 f"--trials (TRAINING_TRIALS): the validation metric of trial {number} is not finite; set another "
-                "eval_metric in --params."
+                "--metric."
             )
         client.log_metric(nested, "rounds", chosen.rounds)
         client.log_metric(nested, _SCORE, chosen.score)
@@ -111,10 +114,10 @@ def _finished(client: MlflowClient, experiment: str, key: str) -> Iterator[tuple
         yield {name: kind(run.params[name]) for name, kind in kinds.items()}, float(run.metrics[_SCORE])
 
 
-def _key(data: Data, split: Split, params: Mapping[str, Any], options: TrainOptions) -> str:
+def _key(data: Data, split: Split, params: Mapping[str, Any], options: TrainOptions, own: str) -> str:
     """Return a digest of the settings that determine the scores of a search."""
     fixed = {name: value for name, value in params.items() if name not in SPACE}
     space = {name: repr(each) for name, each in SPACE.items()}
-    stopping = [options.rounds, options.early_stopping_rounds]
+    stopping = [options.rounds, options.early_stopping_rounds, own]
     parts = [data.sha256, options.split_spec.model_dump(), split.holdout_sha256, fixed, space, stopping]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.fitting.metrics import METRICS, Numbers, Truth
+from training.metrics.catalog import metric_of
+from training.metrics.truth import Numbers, Truth
 
 UNDEFINED_SHARE = 0.1  # share of resamples allowed without a value, such as an AUC of a single class
 
@@ -43,19 +44,22 @@ def compare(
     """Return the gain of the candidate's predictions over the champion's, with its bounds.
 
     Raises:
-        ValueError: There are too few rows for this metric.
+        ValueError: There are too few rows for this metric, or it is not finite. The message contains the remedy.
     """
-    known = METRICS[metric]
+    known = metric_of(metric)
     units, old = known.prepare(truth, champion)
     _, new = known.prepare(truth, candidate)
+    everything = np.ones(units)
+    before, after = old(everything), new(everything)
+    if not np.isfinite([before, after]).all():
+        raise ValueError(f"{metric} of the held-out rows is not finite; use another --metric")
     draw = np.random.default_rng(seed)
     gains = np.empty(resamples)
     for i in range(resamples):
         weights = np.bincount(draw.integers(units, size=units), minlength=units).astype(np.float64)
         gains[i] = known.sign * (new(weights) - old(weights))
     if np.isnan(gains).mean() > UNDEFINED_SHARE:
-        raise ValueError(f"{units} held-out {'groups' if metric == 'ndcg' else 'rows'} are too few to compare {metric}")
+        what = "groups" if metric == "ndcg" else "rows"
+        raise ValueError(f"{units} held-out {what} are too few to compare {metric}; increase --holdout-share")
     low, high = np.nanquantile(gains, [1 - confidence, confidence])
-    everything = np.ones(units)
-    before, after = old(everything), new(everything)
     return Comparison(metric, before, after, known.sign * (after - before), float(low), float(high))

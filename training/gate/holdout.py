@@ -16,7 +16,7 @@ from training.data import split
 from training.data.row_hash import Hashes, fractions
 from training.data.row_times import RowTimes, parsed
 from training.errors import InputError
-from training.fitting.metrics import Numbers, Truth
+from training.metrics.truth import Numbers, Truth
 from training.tracking import manifest
 from training.tracking.manifest import Manifest
 from training.workers import shards

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from training.fitting.metrics import METRICS, Truth
 from training.gate.bootstrap import Comparison, compare
 from training.gate.contract_changes import differences
 from training.gate.promotion import Promotion, Rules, Verification
+from training.metrics.catalog import metric_of
+from training.metrics.truth import Truth
 
 if TYPE_CHECKING:  # both import MLflow
     from training.gate.holdout import Holdout, Rule
@@ -88,7 +89,7 @@ def judge(
             resamples=rules.resamples, confidence=rules.confidence, seed=rules.seed,
         )  # fmt: skip
     except ValueError as error:
-        checks.append(Check("better", False, f"{error}; increase --holdout-share"))
+        checks.append(Check("better", False, str(error)))
         return Verdict(tuple(checks), None)
     checks.append(_better(found, champion, holdout, rules))
     return Verdict(tuple(checks), found)
@@ -118,7 +119,7 @@ def _unfair(champion: "Registered", rule: "Rule", champion_rule: "Rule | None") 
 
 def _limits(truth: Truth, answers: Any, limits: dict[str, float]) -> Iterator[Check]:
     for name, limit in limits.items():
-        metric = METRICS[name]
+        metric = metric_of(name)
         value = metric.value(truth, answers)
         passed = metric.sign * value >= metric.sign * limit
         bound = "at least" if metric.sign > 0 else "at most"

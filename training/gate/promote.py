@@ -72,7 +72,7 @@ def _decide(client: MlflowClient, promotion: Promotion, champion_version: str) -
     if champion and champion.same_answers(candidate):
         same = "it is the champion" if champion.version == version else f"version {champion.version} is the same model"
         return replace(refused, outcome="unchanged", reason=f"{same}, so there is nothing to do")
-    promotion = replace(promotion, rules=promotion.rules.for_task(candidate.contract.task))
+    promotion = replace(promotion, rules=promotion.rules.for_model(candidate.contract))
     try:
         rows = holdout.reload(client, candidate.run_id)
     except HoldoutError as error:

@@ -5,9 +5,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from app.model.contract import Task
+from app.model.contract import Contract
 from training.errors import InputError
-from training.fitting.metrics import DEFAULT_METRIC, METRICS
+from training.metrics.catalog import DEFAULT_METRIC, metric_of, names_for
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,8 @@ class Rules:
     """Thresholds of the gate.
 
     Args:
-        metric: Metric of the comparison; empty for the default of the model's task.
+        metric: Metric of the comparison; empty for the one by which the candidate was trained, or the default of its
+            task.
         margin: Gain that the candidate must exceed, in the metric's unit. A negative margin accepts a worse model.
         limits: Worst allowed value per metric.
         confidence: Confidence of the bootstrap's bounds.
@@ -33,17 +34,17 @@ class Rules:
     seed: int
     same_holdout: bool = True
 
-    def for_task(self, task: Task) -> Self:
-        """Return the rules with the metric that the comparison uses for this task.
+    def for_model(self, candidate: Contract) -> Self:
+        """Return the rules with the metric that the comparison uses for this model.
 
         Raises:
             InputError: A metric does not apply to the task.
         """
-        rules = replace(self, metric=self.metric or DEFAULT_METRIC[task])
+        task = candidate.task
+        rules = replace(self, metric=self.metric or candidate.metric or DEFAULT_METRIC[task])
         for name in (rules.metric, *rules.limits):
-            if task not in METRICS[name].tasks:
-                known = ", ".join(each for each, metric in METRICS.items() if task in metric.tasks)
-                raise InputError(f"{name} is not a metric of a {task} model. Use one of {known}.")
+            if task not in metric_of(name).tasks:
+                raise InputError(f"{name} is not a metric of a {task} model. Use one of {names_for(task)}.")
         return rules
 
 

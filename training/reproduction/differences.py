@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from training.fitting.metrics import Numbers
+from training.metrics.truth import Numbers
 
 Group = Literal["registry", "data", "settings", "code", "environment"]
 Outcome = Literal["identical", "same predictions", "differs", "unexplained"]

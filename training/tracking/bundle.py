@@ -65,7 +65,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
     content = fitted.ubj
     sha256 = hashlib.sha256(content).hexdigest()
     output = fitted.booster.predict(matrix(data, split.holdout, options.nthread))
-    measured = evaluate.measure(data, split.holdout, output)
+    measured = evaluate.measure(data, split.holdout, output, trained.metric)
     metrics = measured | finite(trained.chosen) | {"rounds": fitted.rounds}
     manifest = Manifest(
         model_name=options.model_name,
@@ -91,6 +91,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
         ),
         params=fitted.params,
         rounds=fitted.rounds,
+        metric=trained.metric,
         world_size=identity.workers,
         shard_rule=identity.shard_rule,
         model_sha256=sha256,
@@ -107,6 +108,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
         columns=data.columns,
         null_words=data.spec.null_words,
         unknown_category=options.unknown_category,
+        metric=trained.metric,
         example_output=tuple(tuple(map(float, np.atleast_1d(each))) for each in answer),
         metrics={name.removeprefix("holdout_"): value for name, value in measured.items()},
         profile=profile_of(
@@ -124,7 +126,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
         source=data.spec.source.partition("?")[0],
         params=_strings(options.recorded | fitted.params | {"rounds": fitted.rounds, "rounds_limit": options.rounds}),
         metrics=metrics,
-        history=finite_curves(trained.history),
+        history=finite_curves({name.replace("@", "_"): each for name, each in trained.history.items()}),  # for MLflow
         tags=_tags(manifest),
         version_tags=_version_tags(manifest),
         example=example,

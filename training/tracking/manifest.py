@@ -59,6 +59,7 @@ class Manifest(BaseModel):
     split: SplitFacts
     params: dict[str, Any]
     rounds: int
+    metric: str = Field(default="", description="Metric by which the model is judged. Empty for those of the task.")
     world_size: int = Field(default=1, description="Number of workers that trained the model.")
     shard_rule: str = Field(default="", description="Rule that assigns rows to workers, which changes the model.")
     model_sha256: str

@@ -17,7 +17,7 @@ from app.errors import LoadError
 from app.model.contract import CONTRACT_FILE, Contract, ContractColumn
 from app.model.digest import digest_of
 from app.model.files import ModelFiles, mlmodel_of, model_file_of, xgboost_flavor
-from training.fitting.metrics import Numbers
+from training.metrics.truth import Numbers
 
 _URI = re.compile(r"models:/(?P<name>[^/@:]+)/(?P<version>[1-9][0-9]*)")
 

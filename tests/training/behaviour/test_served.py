@@ -21,6 +21,7 @@ from training.data.dataset import Data, load
 from training.data.split import identity, split
 from training.environment import environment
 from training.fitting import fit
+from training.fitting.objectives import metric_name
 from training.fitting.pipeline import Trained
 from training.tracking import bundle
 from training.tracking.publish import save
@@ -52,10 +53,11 @@ def served(folder: Path, source: Path, *argv: str) -> tuple[Data, fit.Fitted, Bo
     )
     data = load(options.data_spec)
     parts = split(data, options.split_spec)
-    fitted = fit.fit(data, parts.rest, fit.parameters(data, options.booster_params), options.rounds, 1)
+    metric = metric_name(data.task, options.params, options.metric)
+    fitted = fit.fit(data, parts.rest, fit.parameters(data, options.booster_params, metric), options.rounds, 1)
     work = folder / "work"
     work.mkdir()
-    trained = Trained(data, parts, identity(data, parts), fitted, fitted.history, {})
+    trained = Trained(data, parts, identity(data, parts), fitted, fitted.history, {}, metric)
     bundle.write(work, "0", trained, options, environment("", 1))
     with warnings.catch_warnings(action="ignore"):  # from the imports of MLflow
         save(work, folder / "model")

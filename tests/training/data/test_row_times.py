@@ -14,8 +14,8 @@ from training.data.dataset import DataSpec, SplitSpec, load
 from training.data.row_times import parsed, times_of
 from training.data.split import Split, split
 from training.errors import InputError
-from training.fitting.metrics import Truth
 from training.gate.holdout import Holdout, Rule
+from training.metrics.truth import Truth
 from training.reproduction.retrain import retrain
 from training.settings import Settings
 from training.tracking.manifest import MANIFEST_FILE, Manifest

@@ -19,9 +19,10 @@ from training.data.row_weights import weights_of
 from training.data.split import split
 from training.errors import InputError
 from training.fitting import fit
-from training.fitting.metrics import METRICS, Truth
 from training.gate import holdout
 from training.gate.promote import promote
+from training.metrics.catalog import METRICS
+from training.metrics.truth import Truth
 from training.reproduction.retrain import retrain
 from training.tracking.manifest import MANIFEST_FILE, Manifest
 from training.tracking.mlflow_errors import mlflow_at

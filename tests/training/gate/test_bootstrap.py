@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from training.fitting.metrics import Numbers, Truth
 from training.gate.bootstrap import Comparison, compare
+from training.metrics.truth import Numbers, Truth
 
 DRAWN = np.random.default_rng(0)
 TRUTH = Truth(DRAWN.integers(0, 2, 400).astype(np.float64))

@@ -12,8 +12,8 @@ import xgboost as xgb
 from training.data.dataset import DataSpec, SplitSpec, load
 from training.data.split import split
 from training.fitting.fit import fit, matrix, parameters
-from training.fitting.metrics import Truth
 from training.gate.bootstrap import compare
+from training.metrics.truth import Truth
 
 pytestmark = pytest.mark.long
 RETRAININGS, ROWS, FRESH = 10, 600, 20_000

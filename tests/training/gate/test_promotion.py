@@ -2,9 +2,15 @@
 
 import pytest
 
-from app.model.contract import Task
+from app.model.contract import Contract, Task
 from training.errors import InputError
 from training.gate.promotion import Rules, Verification
+
+CLASSES = {"binary": ("a", "b"), "multiclass": ("a", "b", "c")}
+
+
+def model(task: Task, metric: str = "") -> Contract:
+    return Contract(task=task, target="y", classes=CLASSES.get(task, ()), metric=metric)
 
 
 def rules(metric: str = "", **limits: float) -> Rules:
@@ -15,17 +21,21 @@ def rules(metric: str = "", **limits: float) -> Rules:
     ("task", "metric"), [("binary", "auc"), ("multiclass", "logloss"), ("regression", "rmse"), ("ranking", "ndcg")]
 )
 def test_default_metric_depends_on_the_task(task: Task, metric: str) -> None:
-    assert rules().for_task(task).metric == metric
+    assert rules().for_model(model(task)).metric == metric
 
 
 def test_given_metric_is_kept() -> None:
-    assert rules("brier", auc=0.9).for_task("binary") == rules("brier", auc=0.9)
+    assert rules("brier", auc=0.9).for_model(model("binary", "f1")) == rules("brier", auc=0.9)
+
+
+def test_metric_of_the_training_is_the_default() -> None:
+    assert rules().for_model(model("regression", "pinball_0.9")).metric == "pinball_0.9"
 
 
 @pytest.mark.parametrize("given", [rules("auc"), rules(logloss=0.3)])
 def test_metric_or_limit_of_another_task_is_refused(given: Rules) -> None:
-    with pytest.raises(InputError, match=r"is not a metric of a regression model\. Use one of rmse, mae\."):
-        given.for_task("regression")
+    with pytest.raises(InputError, match=r"is not a metric of a regression model\. Use one of rmse, mae, mape, "):
+        given.for_model(model("regression"))
 
 
 def test_verified_by_leaves_out_unknown_parts_of_the_service() -> None:

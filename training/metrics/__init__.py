@@ -1,0 +1,1 @@
+"""Metrics of predictions for rows whose truth is known."""
