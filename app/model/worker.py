@@ -243,7 +243,11 @@ class Worker:
             self._connection = None
             connection.close()
             raise
-        log.info("worker ready", extra={key: connection.facts.get(key) for key in ("process", "python", "mlflow")})
+        facts = connection.facts
+        log.info(
+            "worker ready",
+            extra={"pid": facts.get("process"), "python": facts.get("python"), "mlflow": facts.get("mlflow")},
+        )
         self.problem = ""
         return table
 

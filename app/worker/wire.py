@@ -54,7 +54,8 @@ def send(connection: socket.socket, header: dict[str, Any], blocks: tuple[Block,
             entry = {"names": block.names, "form": block.form}
         else:
             array = np.ascontiguousarray(block.values)
-            content = array.view(np.int64).data.cast("B") if array.dtype.kind == "M" else array.data.cast("B")
+            numbers = array.view(np.int64) if array.dtype.kind == "M" else array
+            content = numbers.data.cast("B") if array.size else b""  # a view without elements cannot be cast
             entry = {"names": block.names, "dtype": array.dtype.str, "shape": array.shape}
         described.append({**entry, "bytes": len(content)})
         pieces += [content, b"\0" * (-len(content) % _ALIGNMENT)]

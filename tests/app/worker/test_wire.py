@@ -2,7 +2,7 @@
 
 import socket
 import struct
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -33,12 +33,14 @@ def blocks(draw: st.DrawFn) -> Block:
 def carried(header: dict[str, Any], sent: tuple[Block, ...]) -> tuple[dict[str, Any], tuple[Block, ...]]:
     """Return what arrives at the other end of a socket."""
     ours, theirs = socket.socketpair()
-    with ours, theirs:
-        sender = threading.Thread(target=wire.send, args=(ours, header, sent))
-        sender.start()
-        found = wire.receive(theirs)
-        sender.join()
-    return found
+    with ours, theirs, ThreadPoolExecutor(1) as pool:
+        theirs.settimeout(60)  # a sender that fails sends nothing
+        sender = pool.submit(wire.send, ours, header, sent)
+        sender.add_done_callback(lambda done: ours.close() if done.exception() else None)
+        try:
+            return wire.receive(theirs)
+        finally:
+            sender.result()
 
 
 @SETTINGS
