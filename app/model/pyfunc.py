@@ -18,9 +18,11 @@ from app.errors import InvalidInputError, LoadError
 from app.model.base import Model
 from app.model.columns import FLOAT32_MAX, FLOAT64_MAX, NESTED, SCALARS, Column
 from app.model.compatibility import Mismatch, Mode, enforce, environment_mismatches
+from app.model.contract import Contract
 from app.model.digest import digest_of, refusal
 from app.model.files import ModelFiles, Provenance, contract_of, example_of, flavor_of, mlmodel_of, trained_at
 from app.model.input_columns import inputs_of, tensor_columns
+from app.model.output import Output
 from app.model.parameters import NO_PARAMETERS, Parameters, checked, parameters_of
 from app.model.pyfunc_inputs import Form, Inputs
 from app.model.pyfunc_outputs import output_of, values_of
@@ -161,22 +163,25 @@ def load(
     log.info("waiting for the worker", extra={"sha256": found.sha256, "socket": str(options.path)})
     begin = time.monotonic()
     try:
-        table = worker.start(deadline)
-        output = output_of(table, contract)
-    except InvalidInputError as error:
-        worker.close()
-        raise _invalid_example(error) from None
-    except ModelError as error:
-        worker.close()
-        log.error("the model failed on its own input example: %s", error)
-        remedy = "see the log of the container model"
-        raise LoadError(f"it cannot predict its own input example ({error})", remedy) from None
-    except LoadError:
+        output = _warmed_up(worker, deadline, contract)
+    except BaseException:
         worker.close()
         raise
     log.info("warmed up", extra={"rows": len(rows), "seconds": round(time.monotonic() - begin, 3)})
     known = (found.digests, trained_at(mlmodel), datetime.now(UTC), mismatches)
     return PyfuncModel(provenance, signature, output, contract, example, *known, worker)
+
+
+def _warmed_up(worker: Worker, deadline: float, contract: Contract | None) -> Output:
+    """Start the worker, and return the form of its output."""
+    try:
+        return output_of(worker.start(deadline), contract)
+    except InvalidInputError as error:
+        raise _invalid_example(error) from None
+    except ModelError as error:
+        log.error("the model failed on its own input example: %s", error)
+        remedy = "see the log of the container model"
+        raise LoadError(f"it cannot predict its own input example ({error})", remedy) from None
 
 
 def _form(inputs: list[dict[str, Any]]) -> Form:

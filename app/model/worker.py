@@ -94,6 +94,7 @@ class Worker:
         self._poked, self._poker = socket.socketpair()
         self._poker.setblocking(False)
         self._closed = False
+        self._thread = threading.Thread(target=self._run, name="worker-calls", daemon=True)
 
     def start(self, deadline: float) -> Table:
         """Connect, load the model, predict the example, and return the predictions.
@@ -107,7 +108,7 @@ class Worker:
             table = self._open(deadline)
         except LostError as error:
             raise LoadError(str(error), "see the log of the container model", retryable=True) from None
-        threading.Thread(target=self._run, name="worker-calls", daemon=True).start()
+        self._thread.start()
         return table
 
     def submit(self, rows: Cells, parameters: Parameters) -> Future[Answer]:
@@ -128,7 +129,16 @@ class Worker:
     def close(self) -> None:
         """Stop using the worker."""
         self._closed = True
-        self._poke()
+        if self._thread.is_alive():
+            self._poke()
+        else:
+            self._release()
+
+    def _release(self) -> None:
+        if self._connection:
+            self._connection.close()
+        self._poked.close()
+        self._poker.close()
 
     def _poke(self) -> None:
         with suppress(OSError):  # full: the thread wakes up anyway
@@ -153,8 +163,7 @@ class Worker:
                     self._call({"do": "ping"}, ())
             except LostError as error:
                 self._lost(str(error))
-        if self._connection:
-            self._connection.close()
+        self._release()
 
     def _batch(self) -> list[_Job]:
         """Take the waiting requests that fit into one call; those with other parameters wait."""
