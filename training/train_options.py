@@ -44,6 +44,12 @@ class TrainOptions(CsvSettings):
         description="How the service and scoring take a category that is not in the training data: error refuses it, "
         "missing predicts it as a missing value.",
     )
+    min_category_count: int = Field(
+        default=1,
+        ge=1,
+        description="Number of rows that a category needs. Rarer ones are missing values, in training and, with "
+        "--unknown-category=missing, which it requires, in the service.",
+    )
     skip_unlabelled: bool = Field(default=False, description="Leave out rows without a target, instead of failing.")
     null_words: tuple[str, ...] = Field(
         default=NULL_WORDS,
@@ -152,10 +158,18 @@ class TrainOptions(CsvSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _rare_categories_are_served(self) -> Self:
+        if self.min_category_count > 1 and self.unknown_category != "missing":
+            raise ValueError(
+                "--min-category-count needs --unknown-category=missing, or the service refuses the rare categories"
+            )
+        return self
+
     @property
     def data_spec(self) -> DataSpec:
         """The data to load."""
-        names = {"target", "task", "group", "positive", "drop", "categorical", "skip_unlabelled"}
+        names = {"target", "task", "group", "positive", "drop", "categorical", "min_category_count", "skip_unlabelled"}
         names |= {"null_words", "holdout_key", "time_column", "weight_column"}
         return DataSpec(source=self.data, csv=self.csv_format, **self.model_dump(include=names))
 

@@ -35,6 +35,7 @@ class DataSpec(BaseModel):
     positive: str = ""
     drop: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
+    min_category_count: int = 1
     skip_unlabelled: bool = False
     null_words: tuple[str, ...] | None = None
     holdout_key: tuple[str, ...] = ()
@@ -168,7 +169,8 @@ def load(spec: DataSpec | None = None) -> Data:
             f"{spec.source} has no feature: all columns are the target, the group, the time, the weight or dropped."
         )
     columns, series = zip(
-        *(preprocessing.feature(known, name, name in spec.categorical) for name in features), strict=True
+        *(preprocessing.feature(known, name, name in spec.categorical, spec.min_category_count) for name in features),
+        strict=True,
     )
     frame = pd.DataFrame(dict(zip(features, series, strict=True)))
     facts = (target, target_name, task, classes, groups, raw.sha256, key, hashes, times, weights)

@@ -31,13 +31,14 @@ def differences(champion: Contract, candidate: Contract) -> Iterator[str]:
         if name not in new:
             yield f"it does not accept the column {name}"
         else:
-            yield from _column_differences(column, new[name])
+            yield from _column_differences(column, new[name], refuses=candidate.unknown_category == "error")
     yield from (
         f"it requires the column {n}, which clients do not send" for n in new if n not in known and new[n].required
     )
 
 
-def _column_differences(old: ContractColumn, new: ContractColumn) -> Iterator[str]:
+def _column_differences(old: ContractColumn, new: ContractColumn, *, refuses: bool) -> Iterator[str]:
+    """Yield the differences of a column. `refuses`: Whether the candidate refuses unknown categories."""
     if new.type not in _WIDER.get(old.type, {old.type}):
         yield f"its column {old.name} has the type {new.type}, the champion's has the type {old.type}"
     if new.required and not old.required:
@@ -45,7 +46,7 @@ def _column_differences(old: ContractColumn, new: ContractColumn) -> Iterator[st
     if bool(old.categories) != bool(new.categories):
         has = "has categories" if new.categories else "has no categories"
         yield f"its column {old.name} {has}, unlike the champion's"
-    elif unknown := [each for each in old.categories if each not in new.categories]:
+    elif refuses and (unknown := [each for each in old.categories if each not in new.categories]):
         yield f"its column {old.name} does not know {_listed(unknown)}"
 
 

@@ -127,12 +127,16 @@ class _Loaded(NamedTuple):
 
 
 def _alone(known: Manifest) -> _Loaded:
-    loaded = data.load(known.data.spec)
+    spec = known.data.spec
+    loaded = data.load(spec)
+    frame = loaded.frame
+    if spec.min_category_count > 1:  # the other model may know the categories that are rare for this one
+        frame = data.load(spec.model_copy(update={"min_category_count": 1})).frame
     rows = split.split(loaded, known.split.spec).holdout
     truth = Truth.of(loaded.target, loaded.groups, loaded.weights).rows(rows)
     hashes = None if loaded.key_hashes is None else loaded.key_hashes[rows]
     times = None if loaded.times is None else loaded.times.of(rows)
-    return _Loaded(loaded.frame.iloc[rows], truth, hashes, times, loaded.sha256)
+    return _Loaded(frame.iloc[rows], truth, hashes, times, loaded.sha256)
 
 
 def _sharded(known: Manifest) -> _Loaded:

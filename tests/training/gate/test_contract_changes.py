@@ -24,6 +24,7 @@ def changed(column: ContractColumn, **changes: Any) -> Contract:
         CHURN.model_copy(update={"columns": (COLOUR, AGE), "classes": ("leaves", "stays")}),
         changed(AGE, type="double"),
         changed(AGE, required=False),
+        changed(COLOUR, categories=("red",)).model_copy(update={"unknown_category": "missing"}),
         changed(COLOUR, categories=("green", "blue", "red")),
         CHURN.model_copy(update={"columns": (AGE, COLOUR, ContractColumn(name="new", required=False))}),
     ],

@@ -171,6 +171,7 @@ def test_rows_without_a_target_do_not_change_the_holdout(workers: int, key: tupl
         ({"target": "left", "group": "a"}, "several workers would split groups"),
         ({"target": "left", "source": "breast_cancer"}, "is a built-in data set; several workers need the row groups"),
         ({"target": "left", "holdout_key": ("*",)}, "several workers need the names of the key columns"),
+        ({"target": "left", "min_category_count": 2}, "no worker has all rows; train with one worker"),
         ({"target": "nobody"}, "column nobody does not exist"),
     ],
 )
