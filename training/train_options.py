@@ -91,6 +91,11 @@ class TrainOptions(CsvSettings):
         default=1, ge=1, le=100, description="Number of cross-validation folds. 1 uses a single validation part."
     )
 
+    group_metrics: tuple[str, ...] = Field(
+        default=(),
+        description="Columns, such as region, by whose values the metric of the holdout is also computed. The gate can "
+        "limit the loss of a group. They remain features unless --drop names them.",
+    )
     metric: str = Field(
         default="",
         description="Metric of early stopping, of the search and, by default, of the gate. The default is that of the "
@@ -170,7 +175,7 @@ class TrainOptions(CsvSettings):
     def data_spec(self) -> DataSpec:
         """The data to load."""
         names = {"target", "task", "group", "positive", "drop", "categorical", "min_category_count", "skip_unlabelled"}
-        names |= {"null_words", "holdout_key", "time_column", "weight_column"}
+        names |= {"null_words", "holdout_key", "time_column", "weight_column", "group_metrics"}
         return DataSpec(source=self.data, csv=self.csv_format, **self.model_dump(include=names))
 
     @property

@@ -48,6 +48,12 @@ class Options(Settings):
         default=True,
         description="Compare only on rows that neither model was trained on. Without it, both predict the candidate's.",
     )
+    max_group_loss: float | None = Field(
+        default=None,
+        ge=0,
+        description="Largest loss in a group of `train --group-metrics`, in the unit of the metric. The gate refuses "
+        "if a group loses more with the confidence. Empty allows any loss.",
+    )
     dry_run: bool = Field(default=False, description="Show the decision without changing anything.")
     once: bool = Field(
         default=False,
@@ -96,6 +102,7 @@ def run(options: Options) -> dict[str, Any]:
             resamples=options.resamples,
             seed=options.bootstrap_seed,
             same_holdout=options.same_holdout,
+            max_group_loss=options.max_group_loss,
         ),
         verification=_read(options.verification, "verification", Verification) if options.verification else None,
         dry_run=options.dry_run,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.model.contract import ContractColumn, Task
-from training.data import preprocessing, row_hash, row_times, row_weights, training_table
+from training.data import preprocessing, row_hash, row_slices, row_times, row_weights, training_table
 from training.data.column_names import check_names, check_present, index_names, listed, matching
 from training.data.csv_format import CsvFormat, check_notation
 from training.errors import InputError
@@ -41,6 +41,7 @@ class DataSpec(BaseModel):
     holdout_key: tuple[str, ...] = ()
     time_column: str = ""
     weight_column: str = ""
+    group_metrics: tuple[str, ...] = ()
     csv: CsvFormat | None = None
 
 
@@ -63,6 +64,7 @@ class Data:
         key_hashes: Hash of the key of each row, shape (rows,). None without a key.
         times: Time of each row. None without a time column.
         weights: Weight of each row, shape (rows,). None without a weight column.
+        slices: Groups of each row for `--group-metrics`, shape (rows, columns). None without such columns.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Data:
     key_hashes: row_hash.Hashes | None = None
     times: row_times.RowTimes | None = None
     weights: row_weights.Weights | None = None
+    slices: pd.DataFrame | None = None
 
     @property
     def features(self) -> Matrix:
@@ -136,14 +139,15 @@ def load(spec: DataSpec | None = None) -> Data:
         raise InputError(
             f"--target (TRAINING_TARGET): name the column to predict, one of {listed(known.column_names)}."
         )
-    asked = {"target": (target_name,), "group": (spec.group,) if spec.group else ()}
+    asked: dict[str, tuple[str, ...]] = {"target": (target_name,), "group": (spec.group,) if spec.group else ()}
     asked |= {"time-column": (spec.time_column,) if spec.time_column else ()}
     asked |= {"weight-column": (spec.weight_column,) if spec.weight_column else ()}
     dropped = matching(known.column_names, spec.drop, "--drop (TRAINING_DROP)")
     if raw.csv:
         check_notation(raw.table, raw.csv, {*spec.categorical, *dropped})
     index = index_names(known.column_names) if spec.csv else ()
-    for option, names in (asked | {"categorical": spec.categorical}).items():
+    asked |= {"categorical": spec.categorical, "group-metrics": spec.group_metrics}
+    for option, names in asked.items():
         check_present(known.column_names, names, f"--{option} (TRAINING_{option.upper().replace('-', '_')})")
     if spec.task == "ranking" and not spec.group:
         raise InputError("--group (TRAINING_GROUP): a ranking needs the column that groups the rows.")
@@ -162,6 +166,7 @@ def load(spec: DataSpec | None = None) -> Data:
     times = row_times.times_of(known, spec.time_column) if spec.time_column else None
     if weights is not None and groups is not None and task == "ranking":
         row_weights.check_queries(weights, groups, spec.weight_column)
+    slices = row_slices.slices_of(known, spec.group_metrics) if spec.group_metrics else None
     others = {target_name, spec.group, spec.time_column, spec.weight_column, *dropped, *index}
     features = [name for name in known.column_names if name not in others]
     if not features:
@@ -173,7 +178,7 @@ def load(spec: DataSpec | None = None) -> Data:
         strict=True,
     )
     frame = pd.DataFrame(dict(zip(features, series, strict=True)))
-    facts = (target, target_name, task, classes, groups, raw.sha256, key, hashes, times, weights)
+    facts = (target, target_name, task, classes, groups, raw.sha256, key, hashes, times, weights, slices)
     return Data(raw.name, spec, frame, columns, *facts)
 
 

@@ -66,6 +66,7 @@ class Holdout:
         rule: How the rows were chosen.
         fractions: Number of each row by the hash of its key, shape (rows,). None for a table without a key.
         times: Time of each row. None if the split is not by time.
+        slices: Groups of each row, shape (rows, columns). None if the training did not name any.
     """
 
     frame: pd.DataFrame
@@ -73,6 +74,7 @@ class Holdout:
     rule: Rule
     fractions: Numbers | None = None
     times: RowTimes | None = None
+    slices: pd.DataFrame | None = None
 
     def unseen_by(self, other: Rule) -> "Holdout":
         """Return the rows that the model of a fair rule has not seen either, which may be fewer."""
@@ -84,7 +86,9 @@ class Holdout:
             kept = self.fractions < other.share
         else:
             return self
-        return replace(self, frame=self.frame[kept], truth=self.truth.rows(kept), fractions=None, times=None)
+        slices = None if self.slices is None else self.slices[kept]
+        truth = self.truth.rows(kept)
+        return replace(self, frame=self.frame[kept], truth=truth, fractions=None, times=None, slices=slices)
 
 
 def rule(client: MlflowClient, run_id: str) -> Rule | None:
@@ -113,7 +117,7 @@ def reload(client: MlflowClient, run_id: str) -> Holdout:
         now = f"{known.data.spec.source} now has the digest {loaded.sha256[:12]}"
         raise HoldoutError(f"its data have changed: it was trained on {known.data.sha256[:12]}, {now}")
     hashes = None if loaded.key_hashes is None else fractions(loaded.key_hashes, known.split.spec.seed)
-    return Holdout(loaded.frame, loaded.truth, _rule(known), hashes, loaded.times)
+    return Holdout(loaded.frame, loaded.truth, _rule(known), hashes, loaded.times, loaded.slices)
 
 
 class _Loaded(NamedTuple):
@@ -123,6 +127,7 @@ class _Loaded(NamedTuple):
     truth: Truth
     key_hashes: Hashes | None
     times: RowTimes | None
+    slices: pd.DataFrame | None
     sha256: str
 
 
@@ -136,13 +141,14 @@ def _alone(known: Manifest) -> _Loaded:
     truth = Truth.of(loaded.target, loaded.groups, loaded.weights).rows(rows)
     hashes = None if loaded.key_hashes is None else loaded.key_hashes[rows]
     times = None if loaded.times is None else loaded.times.of(rows)
-    return _Loaded(frame.iloc[rows], truth, hashes, times, loaded.sha256)
+    slices = None if loaded.slices is None else loaded.slices.iloc[rows]
+    return _Loaded(frame.iloc[rows], truth, hashes, times, slices, loaded.sha256)
 
 
 def _sharded(known: Manifest) -> _Loaded:
     found = shards.held_out(known.data.spec, known.split.spec, known.world_size)
     truth = Truth.of(found.target, None, found.weights)
-    return _Loaded(found.frame, truth, found.key_hashes, found.times, found.sha256)
+    return _Loaded(found.frame, truth, found.key_hashes, found.times, None, found.sha256)
 
 
 def _rule(known: Manifest) -> Rule:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.gate.bootstrap import Comparison, compare
 from training.gate.contract_changes import differences
+from training.gate.groups import worst_group
 from training.gate.promotion import Promotion, Rules, Verification
 from training.metrics.catalog import metric_of
 from training.metrics.truth import Truth
@@ -83,15 +84,17 @@ def judge(
         checks.append(Check("holdout", True, f"{len(holdout.frame)} rows were not used to train either model"))
     if champion.contract.task != candidate.contract.task:
         return Verdict(tuple(checks), None)
+    theirs = champion.predict(holdout.frame)
     try:
         found = compare(
-            rules.metric, holdout.truth, champion.predict(holdout.frame), answers,
+            rules.metric, holdout.truth, theirs, answers,
             resamples=rules.resamples, confidence=rules.confidence, seed=rules.seed,
         )  # fmt: skip
     except ValueError as error:
         checks.append(Check("better", False, str(error)))
         return Verdict(tuple(checks), None)
     checks.append(_better(found, champion, holdout, rules))
+    checks += _groups(holdout, theirs, answers, rules)
     return Verdict(tuple(checks), found)
 
 
@@ -134,3 +137,18 @@ def _better(found: Comparison, champion: "Registered", holdout: "Holdout", rules
         f"confidence; more than {rules.margin:+g} is required"
     )
     return Check("better", passed, detail)
+
+
+def _groups(holdout: "Holdout", theirs: Any, answers: Any, rules: Rules) -> Iterator[Check]:
+    """Compare both models in each group of rows, if the training named groups or the rules limit their loss."""
+    allowed = rules.max_group_loss
+    if holdout.slices is None:
+        if allowed is not None:
+            yield Check("groups", False, "it was trained without --group-metrics, which --max-group-loss needs")
+        return
+    worst = worst_group(holdout.truth, holdout.slices, theirs, answers, rules)
+    if worst is None:
+        yield Check("groups", allowed is None, "no group has enough held-out rows to be compared")
+        return
+    limit = "" if allowed is None else f"; a loss of at most {allowed:g} is allowed"
+    yield Check("groups", allowed is None or worst.found.high >= -allowed, f"{worst.sentence(rules.confidence)}{limit}")

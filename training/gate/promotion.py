@@ -22,6 +22,7 @@ class Rules:
         confidence: Confidence of the bootstrap's bounds.
         resamples: Number of bootstrap resamples.
         seed: Seed of the bootstrap.
+        max_group_loss: Largest allowed loss in a group of rows, in the metric's unit. None allows any.
         same_holdout: Compare only on rows that neither model was trained on. Without it, both predict the candidate's
             held-out rows, which favours a champion that was trained on some of them.
     """
@@ -33,6 +34,7 @@ class Rules:
     resamples: int
     seed: int
     same_holdout: bool = True
+    max_group_loss: float | None = None
 
     def for_model(self, candidate: Contract) -> Self:
         """Return the rules with the metric that the comparison uses for this model.

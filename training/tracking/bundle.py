@@ -18,6 +18,7 @@ from training.environment import Environment
 from training.fitting import evaluate, plots
 from training.fitting.finite import finite, finite_curves
 from training.fitting.fit import matrix
+from training.fitting.group_metrics import measure_groups
 from training.fitting.pipeline import Trained
 from training.fitting.reference_profile import Feature, predictions_of, profile_of, score_edges_of
 from training.tracking.manifest import MANIFEST_FILE, DataFacts, Manifest, SplitFacts
@@ -66,7 +67,8 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
     sha256 = hashlib.sha256(content).hexdigest()
     output = fitted.booster.predict(matrix(data, split.holdout, options.nthread))
     measured = evaluate.measure(data, split.holdout, output, trained.metric)
-    metrics = measured | finite(trained.chosen) | {"rounds": fitted.rounds}
+    by_group = measure_groups(data, split.holdout, output, trained.metric)
+    metrics = measured | by_group | finite(trained.chosen) | {"rounds": fitted.rounds}
     manifest = Manifest(
         model_name=options.model_name,
         run_id=run_id,

@@ -100,6 +100,8 @@ def read_labels(spec: DataSpec) -> Labels:
         raise InputError("--target (TRAINING_TARGET): name the column to predict; several workers need Parquet data.")
     if spec.group:
         raise InputError("--group (TRAINING_GROUP): several workers would split groups; train with one worker.")
+    if spec.group_metrics:
+        raise InputError("--group-metrics (TRAINING_GROUP_METRICS): no worker has all rows; train with one worker.")
     if spec.min_category_count > 1:
         raise InputError(
             "--min-category-count (TRAINING_MIN_CATEGORY_COUNT): no worker has all rows; train with one worker."

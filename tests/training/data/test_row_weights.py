@@ -26,6 +26,7 @@ from training.metrics.truth import Truth
 from training.reproduction.retrain import retrain
 from training.tracking.manifest import MANIFEST_FILE, Manifest
 from training.tracking.mlflow_errors import mlflow_at
+from training.tracking.registered import read
 from training.train_options import TrainOptions
 from training.workers import shards
 
@@ -42,6 +43,7 @@ def sales(days: int) -> pd.DataFrame:
     draw = np.random.default_rng(0)
     table = pd.DataFrame({"day": np.repeat(np.arange(days), 3), "size": draw.normal(size=3 * days).round(3)})
     table["weight"] = draw.choice([1, 50], len(table))
+    table["shop"] = np.where(np.arange(len(table)) % 2, "West/1", "East")
     table["paid"] = (np.where(table["weight"] == 50, -2, 3) * table["size"]).round(3)
     return table
 
@@ -51,6 +53,8 @@ def test_weight_counts_a_row_as_often(name: str) -> None:
     groups = np.repeat(np.arange(20), 5)
     weights = DRAWN.integers(1, 4, 20)[groups] if name == "ndcg" else DRAWN.integers(1, 4, 100)
     target, predictions = DRAWN.integers(0, 2, 100).astype(float), DRAWN.random(100).round(1)
+    if "regression" in METRICS[name].tasks:  # a relative error needs values other than 0
+        target, predictions = target + 0.5, predictions + 0.1
     copied = np.repeat(np.arange(100), weights)
 
     found = METRICS[name].value(Truth.of(target, groups, weights), predictions)
@@ -65,11 +69,11 @@ def test_weight_counts_a_row_as_often(name: str) -> None:
 
 def test_weighted_model_is_that_of_xgboost_and_is_served_and_reproduced_bit_for_bit(tmp_path: Path) -> None:
     sales(200).to_csv(tmp_path / "table.csv", index=False)
-    options = ("--target=paid", "--weight-column=weight", "--drop=day")
+    options = ("--target=paid", "--weight-column=weight", "--drop=day,shop")
 
     data, fitted, model = served(tmp_path, tmp_path / "table.csv", *options)
 
-    table = pd.read_csv(tmp_path / "table.csv", dtype=np.float32)
+    table = pd.read_csv(tmp_path / "table.csv").drop(columns="shop").astype(np.float32)
     rest = table.iloc[split(data, SplitSpec()).rest]
     own = xgb.train(
         fitted.params | {"nthread": 1},
@@ -126,7 +130,7 @@ def test_column_of_another_purpose_is_refused() -> None:
 def test_workers_have_the_weights_of_a_single_one(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     pq.write_table(pa.Table.from_pandas(sales(100), preserve_index=False), path, row_group_size=100)
-    spec = DataSpec(source=str(path), target="paid", weight_column="weight", drop=("day",))
+    spec = DataSpec(source=str(path), target="paid", weight_column="weight", drop=("day", "shop"))
     alone = load(spec)
     rows = split(alone, SplitSpec()).holdout
 
@@ -142,6 +146,7 @@ def test_gate_compares_weighted_rows_that_are_later_than_both_trainings(
     server: Server, trained: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     options = ("--target=paid", "--weight-column=weight", "--time-column=day", "--early-stopping-rounds=0")
+    options += ("--drop=shop", "--group-metrics=shop")
 
     def grown(days: int, *more: str) -> dict[str, Any]:
         sales(days).to_csv(tmp_path / f"{days}.csv", index=False)
@@ -152,10 +157,16 @@ def test_gate_compares_weighted_rows_that_are_later_than_both_trainings(
         client = server.client
         outcomes = [promote(client, proposed(client, each["version"], "weighted")) for each in (first, second)]
         held = holdout.reload(client, second["run_id"])
+        predictions = read(client, "weighted", second["version"], tmp_path).predict(held.frame)
 
     later = sales(120).iloc[3 * 96 :]
     np.testing.assert_array_equal(held.frame["size"], later["size"].astype(np.float32))
     np.testing.assert_array_equal(held.truth.weights, later["weight"])
     assert [each.outcome for each in outcomes] == ["promoted", "promoted"], outcomes[1].reason
     assert "72 rows were not used to train either model" in outcomes[1].reason
+    west = second["metrics"]["holdout_rmse/shop/West_1"]
+    errors = predictions - later["paid"].to_numpy()
+    inside = (later["shop"] == "West/1").to_numpy()
+    assert west == pytest.approx(np.average(errors[inside] ** 2, weights=later["weight"][inside]) ** 0.5)
+    assert "the worst group is shop=" in outcomes[1].reason
     assert float(outcomes[1].evidence["value"]) == pytest.approx(second["metrics"]["holdout_rmse"])
