@@ -18,6 +18,10 @@ TREE_PARAMS = ("max_depth", "learning_rate", "subsample", "colsample_bytree", "m
 _NOT_FREE = {*TREE_PARAMS, "eta", "lambda", "seed", "nthread", "num_class", "device", "booster", "process_type"}
 
 
+# Bounds of a parameter, and "log" if its logarithm is searched evenly.
+Range = tuple[int | float, int | float] | tuple[int | float, int | float, Literal["log"]]
+
+
 class TrainOptions(CsvSettings):
     """Train an XGBoost model on a table and register it in MLflow as a new version."""
 
@@ -115,6 +119,11 @@ class TrainOptions(CsvSettings):
     reg_lambda: float = Field(default=1, ge=0, description="L2 regularisation of the leaves.")
     params: dict[str, Any] = Field(default={}, description="More parameters of XGBoost, as JSON.")
     trials: int = Field(default=0, ge=0, description="Number of trials of the hyperparameter search. 0 turns it off.")
+    search_space: dict[str, Range] = Field(
+        default={},
+        description='Parameters that the search varies, as JSON: {"max_depth": [2, 6], "gamma": [0.01, 5, "log"]}. Two '
+        "whole numbers give whole numbers. Empty: depth, learning rate, shares, minimum weight and L2.",
+    )
     nthread: int = Field(
         default_factory=cpu_limit, ge=1, description="Number of threads. The model does not depend on it."
     )
@@ -150,6 +159,24 @@ class TrainOptions(CsvSettings):
         if taken := sorted(_NOT_FREE & params.keys()):
             raise ValueError(f"{', '.join(taken)} cannot be given here; use the option of that name if there is one")
         return params
+
+    @field_validator("search_space")
+    @classmethod
+    def _ranges_are_not_empty(cls, space: dict[str, Range]) -> dict[str, Range]:
+        if taken := sorted((_NOT_FREE - {*TREE_PARAMS}) & space.keys()):
+            raise ValueError(f"{', '.join(taken)} cannot be searched")
+        for name, (low, high, *log) in space.items():
+            if not low < high or (log and low <= 0):
+                raise ValueError(f"{name} needs a lower and a higher bound, which are positive for log")
+        return space
+
+    @model_validator(mode="after")
+    def _space_is_searched(self) -> Self:
+        if self.search_space and not self.trials:
+            raise ValueError("--search-space needs --trials")
+        if both := sorted(self.search_space.keys() & self.params.keys()):
+            raise ValueError(f"{', '.join(both)} is in --search-space and in --params: keep one of them")
+        return self
 
     @model_validator(mode="after")
     def _time_alone_splits(self) -> Self:

@@ -16,6 +16,7 @@ from training.fitting.leak_warnings import warn_of_leaks
 from training.fitting.objectives import check_objective, metric_name
 from training.fitting.parameter_check import check_used
 from training.fitting.search import search
+from training.fitting.search_space import lowest, space_of
 from training.train_options import TrainOptions
 from training.workers import sharded_data
 from training.workers.group import Group
@@ -71,7 +72,8 @@ def train(options: TrainOptions, group: Group, run_id: str = "") -> Trained:
     own = fit.own_metric(data, params, metric)
     if options.checkpoints or not alone:
         params |= {"seed_per_iteration": True}  # recorded, because it changes the model: see training.fitting.boost
-    check_used(params, fit.matrix(data, np.arange(min(1, len(data.target))), 1))
+    searched = lowest(space_of(options.search_space)) if options.trials else {}
+    check_used(params | searched, fit.matrix(data, np.arange(min(1, len(data.target))), 1))
     chosen: dict[str, float] = {}
     history: dict[str, list[float]] = {}
     if options.trials and not alone:

@@ -16,24 +16,17 @@ import numpy as np
 import optuna
 from mlflow import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from training.data.dataset import Data
 from training.data.split import Split
 from training.errors import InputError, Terminated
 from training.fitting import fit
+from training.fitting.search_space import Space, space_of
 from training.progress import bar
 from training.train_options import TrainOptions
 
-SPACE: dict[str, BaseDistribution] = {
-    "max_depth": IntDistribution(2, 10),
-    "learning_rate": FloatDistribution(0.01, 0.3, log=True),
-    "subsample": FloatDistribution(0.5, 1.0),
-    "colsample_bytree": FloatDistribution(0.5, 1.0),
-    "min_child_weight": FloatDistribution(0.1, 20.0, log=True),
-    "reg_lambda": FloatDistribution(0.01, 30.0, log=True),
-}
 _KEY_TAG, _NUMBER_TAG, _SCORE = "search.key", "search.trial", "validation_score"
 
 log = logging.getLogger("training")
@@ -51,18 +44,21 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     client = MlflowClient()
     experiment = client.get_run(run_id).info.experiment_id
+    space = space_of(options.search_space)
     key = _key(data, split, params, options, own)
     study = optuna.create_study(direction="maximize" if fit.more_is_better(params, own) else "minimize")
-    for number, (values, score) in enumerate(_finished(client, experiment, key)):
+    for number, (values, score) in enumerate(_finished(client, experiment, key, space)):
         if number < options.trials:
-            study.add_trial(create_trial(state=TrialState.COMPLETE, params=values, distributions=SPACE, value=score))
+            study.add_trial(
+                create_trial(state=TrialState.COMPLETE, params=values, distributions=dict(space), value=score)
+            )
     if study.trials:
         log.info("the search continues after %d finished trials", len(study.trials))
     with bar("search", options.trials, "trial") as progress:
         progress.advance(len(study.trials))
         for number in range(len(study.trials), options.trials):
             study.sampler = optuna.samplers.TPESampler(seed=options.seed + number)
-            trial = study.ask(SPACE)
+            trial = study.ask(dict(space))
             study.tell(
                 trial, _trial(client, experiment, key, number, trial.params, data, split, params, options, run_id, own)
             )
@@ -102,7 +98,7 @@ def _trial(
     return chosen.score
 
 
-def _finished(client: MlflowClient, experiment: str, key: str) -> Iterator[tuple[dict[str, Any], float]]:
+def _finished(client: MlflowClient, experiment: str, key: str, space: Space) -> Iterator[tuple[dict[str, Any], float]]:
     """Yield the proposals and scores of the finished trials of this search in order, up to the first gap."""
     query = f"tags.`{_KEY_TAG}` = '{key}' and attributes.status = 'FINISHED'"
     runs = [run for run in client.search_runs([experiment], query, max_results=10_000) if _NUMBER_TAG in run.data.tags]
@@ -110,14 +106,15 @@ def _finished(client: MlflowClient, experiment: str, key: str) -> Iterator[tuple
     for number in range(len(by_number)):
         if (run := by_number.get(number)) is None:
             return
-        kinds = {name: int if isinstance(space, IntDistribution) else float for name, space in SPACE.items()}
+        kinds = {name: int if isinstance(each, IntDistribution) else float for name, each in space.items()}
         yield {name: kind(run.params[name]) for name, kind in kinds.items()}, float(run.metrics[_SCORE])
 
 
 def _key(data: Data, split: Split, params: Mapping[str, Any], options: TrainOptions, own: str) -> str:
     """Return a digest of the settings that determine the scores of a search."""
-    fixed = {name: value for name, value in params.items() if name not in SPACE}
-    space = {name: repr(each) for name, each in SPACE.items()}
+    searched = space_of(options.search_space)
+    fixed = {name: value for name, value in params.items() if name not in searched}
+    space = {name: repr(each) for name, each in searched.items()}
     stopping = [options.rounds, options.early_stopping_rounds, own]
     parts = [data.sha256, options.split_spec.model_dump(), split.holdout_sha256, fixed, space, stopping]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
