@@ -183,6 +183,11 @@ def _plain(table: pa.Table, name: str) -> Any:
         raise InputError(
             f"Column {name} is not UTF-8 text; name its encoding with --csv-encoding, or save it as UTF-8."
         )
+    if pa.types.is_temporal(kind):
+        raise InputError(
+            f"Column {name} contains dates or times ({kind}); replace it by numbers such as year and weekday, which "
+            "clients then send, too, make it the --time-column, or leave it out with --drop."
+        )
     raise InputError(f"Column {name} has the type {kind}; convert it to numbers or text, or leave it out with --drop.")
 
 

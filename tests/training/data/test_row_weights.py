@@ -146,11 +146,11 @@ def test_gate_compares_weighted_rows_that_are_later_than_both_trainings(
     server: Server, trained: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     options = ("--target=paid", "--weight-column=weight", "--time-column=day", "--early-stopping-rounds=0")
-    options += ("--drop=shop", "--group-metrics=shop")
+    groups = ("--drop=shop", "--group-metrics=shop")
 
     def grown(days: int, *more: str) -> dict[str, Any]:
         sales(days).to_csv(tmp_path / f"{days}.csv", index=False)
-        return trained(server, "weighted", *options, f"--data={tmp_path}/{days}.csv", *more)
+        return trained(server, "weighted", *options, *groups, f"--data={tmp_path}/{days}.csv", *more)
 
     first, second = grown(100, "--rounds=2"), grown(120, "--rounds=30")
     with mlflow_at(server.uri):
