@@ -29,7 +29,7 @@ NETWORK, BRIDGE_ADDRESS, KIND_NETWORK = "198.51.100.0/24", "198.51.100.1/25", "1
 BRIDGE, KIND_BRIDGE = "docker0", "model-service0"
 OLDEST = (20, 10)  # the oldest that BuildKit and cgroup namespaces work on
 FREE_GIGABYTES = 5  # the nodes and the images of a first run
-RUNTIME_WRAPPER = Path(__file__).with_name("runc_within_bounds.py")
+RUNTIME_WRAPPER = STATE / "bin" / "runc-within-bounds"
 
 
 @functools.cache  # each command asks, and an engine that does not answer takes seconds
@@ -114,12 +114,20 @@ def start() -> None:
     client = STATE / "bin" / "docker"
     client.unlink(missing_ok=True)
     client.symlink_to("/usr/bin/docker")
+    _copy_runtime_wrapper()
     with step("start the Docker engine"):
         daemon.start()
         wait_for("the Docker engine", lambda: docker("version"), timeout_seconds=60, remedy=f"See {daemon.log}.")
         if "kind" not in docker("network", "ls", "--format", "{{.Name}}").split():
             name = f"--opt=com.docker.network.bridge.name={KIND_BRIDGE}"
             docker("network", "create", "kind", "--subnet", KIND_NETWORK, name)
+
+
+def _copy_runtime_wrapper() -> None:
+    """Copy the wrapper out of this checkout: the engine serves all checkouts, and outlives this one."""
+    made = RUNTIME_WRAPPER.with_suffix(f".{os.getpid()}")
+    shutil.copy(Path(__file__).with_name("runc_within_bounds.py"), made)
+    made.replace(RUNTIME_WRAPPER)
 
 
 def _remove_remains() -> None:
