@@ -4,27 +4,20 @@ import gc
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sized
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 
-from app.coalescing import Coalescer
 from app.errors import LoadError
+from app.following.follower import Follower
 from app.limits import Limits
+from app.loaded import Loaded, equip
 from app.loading import Times, keep_trying, leave_message
 from app.model.base import Model
-from app.model.output import Predictions
-from app.model.parameters import NO_PARAMETERS, Parameters
-from app.model.rows import Reader
-from app.model.signature import Cells
-from app.monitoring.drift import DISTRIBUTIONS, Drift, drift_of, predict
-from app.monitoring.feedback import Feedback
-from app.monitoring.model_metrics import ModelMetrics
-from app.monitoring.payload import PayloadLog
-from app.registry.copies import Copy
+from app.monitoring.feedback import Scored
 from app.registry.load import load_model
 from app.registry.obtain import Obtained, confirm
-from app.registry.peer_server import PeerServer
+from app.registry.peer_server import Offer, PeerServer
 from app.registry.peers import share, token_of
 from app.settings import Settings
 from app.uri import RegisteredModel
@@ -34,30 +27,6 @@ STUCK_SECONDS = 10.0  # without a turn of the event loop; a request holds it for
 DOWNLOAD_SECONDS = 600.0  # between downloads of a model whose version only its files show
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A loaded model with everything that belongs to this version; all of it is replaced together."""
-
-    obtained: Obtained[Model]
-    metrics: ModelMetrics
-    reader: Reader
-    coalescer: Coalescer
-    payloads: PayloadLog | None  # None: payloads are not logged
-    feedback: Feedback | None  # None: predictions carry no tokens, and labels are not accepted
-    drift: Drift | None  # None: the model has no reference profile, or counting is off
-
-    @property
-    def model(self) -> Model:
-        """The model itself."""
-        return self.obtained.model
-
-    def predict(self, rows: Cells, parameters: Parameters = NO_PARAMETERS) -> Predictions:
-        """Return the predictions, and count the rows and predictions for drift."""
-        if parameters:
-            return Predictions(self.model.output, None, self.model.predict(rows, parameters))
-        return predict(self.model, self.drift, rows)
 
 
 class Service:
@@ -73,11 +42,13 @@ class Service:
     def __init__(self, settings: Settings, on_failure: Callable[[str], None] | None = None) -> None:
         self.settings = settings
         self.loaded: Loaded | None = None
+        self.follower: Follower | None = None  # None: no alias is followed, or no model is loaded yet
         self.requests: Sized = ()  # those in progress, which the server of the API sets
         self.limits = Limits(settings, settings.max_concurrency)
         self.limits.publish()
         self._on_failure = on_failure
         self._last_problem = ""
+        self._scored: Scored = OrderedDict()
         self._stopping = threading.Event()
         self._turned: float | None = None
 
@@ -127,10 +98,20 @@ class Service:
         gc.collect()
         gc.freeze()
         self.loaded = loaded  # last, so that no request waits for the collector
-        self._confirm(loaded)
+        source = self.settings.source
+        if self.settings.follows and isinstance(source, RegisteredModel):
+            self.follower = Follower(self.settings, source, loaded, self._serve, self._scored, self._stopping)
+            self.follower.run()
+        else:
+            self._confirm(loaded)
+
+    def _serve(self, loaded: Loaded) -> None:
+        self.loaded = loaded
 
     def _attempt(self, times: Times) -> Loaded:
-        loaded = _load(self.settings, times)
+        obtained = load_model(self.settings, times.deadline, times.patient_until)
+        loaded = equip(self.settings, obtained, times.started, self._scored)
+        loaded.publish()
         self._offer(loaded.obtained)
         seconds = round(time.monotonic() - times.started, 2)
         known = loaded.model.provenance
@@ -147,11 +128,13 @@ class Service:
         if copy is None or not share(settings):
             return
 
-        def offered() -> Copy:
-            return (self.loaded and self.loaded.obtained.copy) or copy
+        def offered() -> Offer:
+            if self.follower:
+                return self.follower.offer(copy)
+            return Offer((self.loaded and self.loaded.obtained.copy) or copy, obtained.folder)
 
         try:
-            PeerServer(settings.peers_port, token_of(settings), obtained.folder, offered).start()
+            PeerServer(settings.peers_port, token_of(settings), offered).start()
         except OSError as error:
             log.warning("other pods cannot copy the model from this one: port %s: %s", settings.peers_port, error)
 
@@ -164,7 +147,7 @@ class Service:
                 loaded = replace(loaded, obtained=confirm(self.settings, loaded.obtained, time.monotonic() + pause))
             except LoadError as error:
                 log.info("the source does not confirm the model: %s", error)
-            loaded.metrics.confirmed.set(loaded.obtained.confirmed)
+            loaded.metrics.confirm(loaded.obtained.confirmed)
             self.loaded = loaded
 
     def fail(self, sentence: str) -> None:
@@ -173,24 +156,3 @@ class Service:
         leave_message(self.settings.termination_message_path, sentence)
         if self._on_failure:
             self._on_failure(sentence)
-
-
-def _load(settings: Settings, times: Times) -> Loaded:
-    """Load the model and build everything that belongs to it.
-
-    Raises:
-        LoadError: The model could not be loaded, or the settings do not suit it.
-    """
-    obtained = load_model(settings, times.deadline, times.patient_until)
-    model = obtained.model
-    sampled = settings.payload_sample_ratio > 0
-    payloads = PayloadLog(settings, model.provenance, model.signature.names) if sampled else None
-    feedback = Feedback(model, settings) if settings.feedback_keys_dir else None
-    drift = drift_of(model, settings.drift_max_features)
-    metrics = ModelMetrics(model, obtained.origin, time.monotonic() - times.started)
-    metrics.confirmed.set(obtained.confirmed)
-    reader = Reader(model.signature, settings.max_rows)
-    coalescer = Coalescer(partial(predict, model, drift), metrics.predict.observe)
-    if drift:
-        DISTRIBUTIONS.add(drift)
-    return Loaded(obtained, metrics, reader, coalescer, payloads, feedback, drift)

@@ -12,7 +12,7 @@ from pydantic import Field, SecretStr, StrictInt, StrictStr, ValidationError, fi
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app import key_files
-from app.uri import GRAMMAR, OnServer, Source, WebFolder, source_of
+from app.uri import GRAMMAR, OnServer, RegisteredModel, Source, WebFolder, source_of
 
 # Dense below 10 ms, because a booster predicts one row in less than 1 ms; Prometheus' own default starts at 5 ms.
 LATENCY_BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -96,6 +96,27 @@ class Settings(BaseSettings):
     )
     revision: str = Field(
         default="", description="ReplicaSet of the pod, whose pods serve one version; empty outside Kubernetes."
+    )
+    follow_poll_seconds: float = Field(
+        default=0,
+        ge=0,
+        description="Seconds between two calls that ask MLflow which version the alias names; another version is "
+        "tried and then served. 0: the alias is read when the service starts.",
+    )
+    follow_stagger_seconds: float = Field(
+        default=60, ge=0, description="Maximum random wait before a pod serves another version, in seconds."
+    )
+    follow_watch_seconds: float = Field(
+        default=300,
+        ge=0,
+        description="Seconds during which the earlier model stays in memory, and returns if the new one fails.",
+    )
+    follow_max_error_ratio: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of requests on which the new model may fail, from 20 requests on, before the earlier one "
+        "returns.",
     )
     load_timeout_seconds: float = Field(
         default=120, gt=0, description="Time limit for loading the model, in seconds, after which the process exits."
@@ -304,6 +325,27 @@ class Settings(BaseSettings):
         if url.scheme not in ("http", "https") or not url.hostname:
             raise ValueError("MODEL_SERVICE_MLFLOW_TRACKING_URI must be an http:// or https:// address")
         return self
+
+    @model_validator(mode="after")
+    def _alias_can_be_followed(self) -> Self:
+        if not self.follows:
+            return self
+        if not isinstance(self.source, RegisteredModel) or not self.source.alias:
+            raise ValueError(
+                "MODEL_SERVICE_FOLLOW_POLL_SECONDS requires a model URI with an alias, models:/<name>@<alias>"
+            )
+        if self.model_flavor != "xgboost":
+            raise ValueError("MODEL_SERVICE_FOLLOW_POLL_SECONDS requires MODEL_SERVICE_MODEL_FLAVOR=xgboost")
+        if self.model_sha256:
+            raise ValueError(
+                "MODEL_SERVICE_FOLLOW_POLL_SECONDS contradicts MODEL_SERVICE_MODEL_SHA256, which allows one version"
+            )
+        return self
+
+    @property
+    def follows(self) -> bool:
+        """Whether the service follows the alias in the model URI."""
+        return self.follow_poll_seconds > 0
 
     @property
     def source(self) -> Source:

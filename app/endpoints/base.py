@@ -28,9 +28,10 @@ from app.errors import (
 from app.http import body
 from app.http.tracing import note
 from app.limits import Limits
+from app.loaded import Loaded
 from app.monitoring.model_metrics import ModelMetrics
 from app.monitoring.observations import Observations
-from app.service import Loaded, Service
+from app.service import Service
 from app.settings import Settings
 
 Work = Callable[[], bytes]

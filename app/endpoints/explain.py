@@ -20,11 +20,12 @@ from app.endpoints.base import Endpoint, Work, fault, timed_out
 from app.errors import CellError, NotExplainableError, TooLargeError
 from app.http.tracing import note
 from app.limits import Limits
+from app.loaded import Loaded
 from app.model.booster import Matrix
 from app.model.rows import Rows
 from app.model.xgboost import BoosterModel
 from app.monitoring.model_metrics import ModelMetrics
-from app.service import Loaded, Service
+from app.service import Service
 
 EXPLAIN = "/explain"
 AT_ONCE = 1

@@ -29,4 +29,5 @@ async def describe_model(request: Request) -> dict[str, Any]:
     }
     obtained = service.loaded.obtained
     origin = {"origin": obtained.origin, "confirmed": obtained.confirmed}
-    return obtained.model.document() | origin | {"service": process}
+    following = {"following": service.follower.document()} if service.follower else {}
+    return obtained.model.document() | origin | following | {"service": process}

@@ -28,6 +28,10 @@ _REMEDIES = {
 }
 
 
+class DigestError(LoadError):
+    """The files of a model are not the expected ones."""
+
+
 def lines_of(files: Mapping[str, str]) -> str:
     """Return the lines that `sha256sum` prints for files, given as digest by path."""
     return "".join(f"{digest}  {path}\n" for path, digest in sorted(files.items()))
@@ -62,7 +66,7 @@ def coverage(files: Mapping[str, str], model_file: str, expected: str) -> tuple[
 
 def refusal(
     files: Mapping[str, str], expected: str, how: Literal["pinned", "registered"], recorded: Mapping[str, str]
-) -> LoadError:
+) -> DigestError:
     """Return the error for a model that does not have the expected digest.
 
     Args:
@@ -80,7 +84,7 @@ def refusal(
         named = sorted(files.items())[:_MOST_NAMED]
         detail = ", ".join(f"{path} {digest[:12]}" for path, digest in named)
         detail += f" and {len(files) - len(named)} more" if len(files) > len(named) else ""
-    return LoadError(f"{cause} ({detail})", _REMEDIES[how])
+    return DigestError(f"{cause} ({detail})", _REMEDIES[how])
 
 
 def _change(path: str, found: str, recorded: str) -> str:

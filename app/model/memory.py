@@ -31,20 +31,38 @@ def require(file: Path) -> None:
     Raises:
         LoadError: The model needs more memory. The error names the value to set.
     """
+    require_beside(file, 0)
+
+
+def require_beside(file: Path, others: int) -> int:
+    """Check that a model file can be loaded within the limit while another process of the container uses memory.
+
+    Args:
+        file: File of the model.
+        others: Memory of the other process, in bytes.
+
+    Returns:
+        Memory that the container has left for loading the model, in bytes; 0: it has no limit.
+
+    Raises:
+        LoadError: The model needs more memory. The error names the value to set.
+    """
     if (most := limit()) is None:
-        return
+        return 0
     try:
         size = file.stat().st_size
     except OSError:  # reading the file gives the reason
-        return
-    peak = _resident() + size * FACTORS.get(file.suffix, FACTOR)
-    if peak > most:
+        size = 0
+    used = _resident() + others
+    peak = used + size * FACTORS.get(file.suffix, FACTOR)
+    if size and peak > most:
         advised = -(-int(peak * _HEADROOM) // (64 * _MIB)) * 64
         raise LoadError(
             f"{file.name} has {size / _MIB:.0f} MiB, and to load it the process needs about {peak / _MIB:.0f} MiB of "
             f"memory, but the container's limit is {most / _MIB:.0f} MiB",
             f"set resources.limits.memory to {advised}Mi or more",
         )
+    return max(most - used, 1)
 
 
 def _resident() -> int:

@@ -145,6 +145,10 @@ class Distributions(Collector):
         """Export the series of a model, including those at zero, because rate() does not see a first increase."""
         self._drifts = [*(each for each in self._drifts if each.labels != drift.labels), drift]
 
+    def forget(self, name: str, version: str) -> None:
+        """Remove the series of a version."""
+        self._drifts = [each for each in self._drifts if each.labels != (name, version)]
+
     def collect(self) -> Iterator[Metric]:
         """Yield the metric families."""
         by_variable = [*_MODEL, "role", "variable"]

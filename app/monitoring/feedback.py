@@ -21,6 +21,8 @@ from app.monitoring.tokens import Signer, Token, TokenError
 from app.settings import Settings
 
 REMEMBERED_TOKENS = 200_000  # about 20 MB
+Scored = OrderedDict[bytes, None]  # identities of the tokens whose labels were scored, oldest first
+
 REASONS = ("bad_token", "expired", "duplicate", "bad_label")
 DELAY_BUCKETS_SECONDS = (60, 600, 3600, 21_600, 86_400, 259_200, 604_800, 1_209_600, 2_592_000)
 
@@ -52,6 +54,8 @@ DELAY = Histogram(
 )
 REJECTED = Counter("model_feedback_rejected_total", "Labels that were not scored.", ["model_name", "reason"])
 
+_COUNTS = (LABELS, SCORES, CUMULATIVE, SCORE_SUM, SQUARED_ERROR, ABSOLUTE_ERROR, CORRECT, CONFUSION, DELAY)
+
 
 class RejectedError(Exception):
     """A label that is not scored, for one of the REASONS; the text is returned to the client."""
@@ -67,12 +71,13 @@ class Feedback:
     Args:
         model: Served model. Tokens of its other versions are scored too, with the classes of this version.
         settings: Folder of the signing keys and maximum age of a token.
+        scored: Tokens that were scored. It outlives a version, so that no label counts twice.
 
     Raises:
         LoadError: A prediction of this model cannot be compared with a single label.
     """
 
-    def __init__(self, model: Model, settings: Settings) -> None:
+    def __init__(self, model: Model, settings: Settings, scored: Scored) -> None:
         self._output = model.output
         if not self._output.comparable:
             raise LoadError(
@@ -83,7 +88,7 @@ class Feedback:
         self._signer = Signer(_keys(settings.feedback_keys_dir), self._name)
         self._max_age = settings.feedback_max_age_seconds
         self._edges = _score_edges(model)
-        self._scored: OrderedDict[bytes, None] = OrderedDict()
+        self._scored = scored
         for reason in REASONS:  # created now, because rate() does not see the first increase of a new counter
             REJECTED.labels(self._name, reason)
         self._prepare()
@@ -172,6 +177,12 @@ class Feedback:
                 for outcome in ("positive", "negative"):
                     SCORES.labels(*labels, outcome, f"{place:02d}")
                     CUMULATIVE.labels(*labels, outcome, f"{place:02d}")
+
+
+def forget(name: str, version: str) -> None:
+    """Remove all series of a version."""
+    for metric in _COUNTS:
+        metric.remove_by_labels({"model_name": name, "model_version": version})
 
 
 def _keys(folder: Path | None) -> list[str]:

@@ -11,7 +11,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from app.model.base import Model
 from app.model.pyfunc import PyfuncModel
-from app.monitoring.observations import observations
+from app.monitoring.observations import discard, observations
 
 REASONS = ("invalid_input", "too_large", "overloaded", "timeout", "cancelled", "model_error", "model_unavailable")
 STAGES = ("validate", "queue", "predict", "respond")
@@ -58,6 +58,9 @@ WORKER_LOSSES = Counter("model_worker_restarts_total", "Restarts of the model's 
 WORKER_MEMORY = Gauge("model_worker_memory_bytes", "Memory of the model's own process, in bytes.", _MODEL)
 WORKER_READY = Gauge("model_worker_ready", "1 if the model's own process can predict, 0 while it restarts.", _MODEL)
 
+_DESCRIPTIONS = (MODEL_INFO, CONFIRMED, TRAINED, LOADED, LOAD_SECONDS, REFERENCE_METRIC)
+_COUNTS = (PREDICTIONS, ROWS, ERRORS, EXPLANATIONS, EXPLANATION_ERRORS, STAGE_SECONDS)
+
 
 class ModelMetrics:
     """The children of one model's metrics, created once because a lookup costs more than an increment."""
@@ -72,14 +75,7 @@ class ModelMetrics:
         self.validate, self.queue, self.predict, self.respond = (
             observations(STAGE_SECONDS.labels(*labels, stage)) for stage in STAGES
         )
-        MODEL_INFO.labels(*labels, model.provenance.run_id, model.sha256).set(1)
-        self.confirmed = CONFIRMED.labels(*labels, origin)
-        LOADED.labels(*labels).set(model.loaded_at.timestamp())
-        LOAD_SECONDS.labels(*labels).set(load_seconds)
-        if model.trained_at:
-            TRAINED.labels(*labels).set(model.trained_at.timestamp())
-        for name, value in (model.contract.metrics if model.contract else {}).items():
-            REFERENCE_METRIC.labels(*labels, name).set(value)
+        self._model, self._labels, self._origin, self._load_seconds = model, labels, origin, load_seconds
         if isinstance(model, PyfuncModel):
             worker = model.worker
             worker.observe = observations(WORKER_SECONDS.labels(*labels)).observe
@@ -87,7 +83,50 @@ class ModelMetrics:
             WORKER_MEMORY.labels(*labels).set_function(lambda: worker.memory)
             WORKER_READY.labels(*labels).set_function(lambda: not worker.problem)
 
+    def publish(self, *, confirmed: bool) -> None:
+        """Export what describes the served model."""
+        model, labels = self._model, self._labels
+        MODEL_INFO.labels(*labels, model.provenance.run_id, model.sha256).set(1)
+        self.confirm(confirmed)
+        LOADED.labels(*labels).set(model.loaded_at.timestamp())
+        LOAD_SECONDS.labels(*labels).set(self._load_seconds)
+        if model.trained_at:
+            TRAINED.labels(*labels).set(model.trained_at.timestamp())
+        for name, value in (model.contract.metrics if model.contract else {}).items():
+            REFERENCE_METRIC.labels(*labels, name).set(value)
+
+    def confirm(self, confirmed: bool) -> None:
+        """Export whether the source named this version."""
+        CONFIRMED.labels(*self._labels, self._origin).set(confirmed)
+
+    def withdraw(self) -> None:
+        """Remove what `publish` exported, because a different model is served. The counters stay."""
+        _remove(_DESCRIPTIONS, *self._labels)
+
+    @property
+    def requests(self) -> int:
+        """Number of requests that were predicted."""
+        return self._rows.count
+
+    @property
+    def faults(self) -> int:
+        """Number of requests that failed because the model failed on valid rows."""
+        return int(self.errors["model_error"]._value.get())
+
     def predicted(self, rows: int) -> None:
         """Count the rows of a successful request."""
         self._predictions.inc(rows)
         self._rows.observe(rows)
+
+
+def forget(name: str, version: str) -> None:
+    """Remove all series of a version."""
+    discard(ROWS.labels(name, version))
+    for stage in STAGES:
+        discard(STAGE_SECONDS.labels(name, version, stage))
+    _remove((*_DESCRIPTIONS, *_COUNTS), name, version)
+
+
+def _remove(metrics: tuple[Counter | Gauge | Histogram, ...], name: str, version: str) -> None:
+    for metric in metrics:
+        metric.remove_by_labels({"model_name": name, "model_version": version})

@@ -31,6 +31,12 @@ class Observations:
         if len(waiting) >= MOST_WAITING:
             self.flush()
 
+    @property
+    def count(self) -> int:
+        """Number of values up to now."""
+        self.flush()
+        return int(sum(bucket.get() for bucket in self._child._buckets))
+
     def flush(self) -> None:
         """Count the waiting values."""
         with self._lock:
@@ -53,6 +59,10 @@ class _Flusher(Collector):
         """Return the buffer of a child, always the same one."""
         return self._known.setdefault(child, Observations(child))
 
+    def discard(self, child: Histogram) -> None:
+        """Remove the buffer of a child whose series is removed."""
+        self._known.pop(child, None)
+
     def collect(self) -> Iterable[Metric]:
         """Count all waiting observations and return no metrics."""
         for each in list(self._known.values()):
@@ -62,4 +72,4 @@ class _Flusher(Collector):
 
 _FLUSHER = _Flusher()
 REGISTRY.register(_FLUSHER)
-observations = _FLUSHER.observations
+observations, discard = _FLUSHER.observations, _FLUSHER.discard

@@ -2,7 +2,7 @@
 
 All pods of a ReplicaSet serve one version: a pod takes it from its own cache or from another pod of its ReplicaSet
 before it asks the source what the URI names now. Those of other ReplicaSets are asked only while the source is
-unreachable.
+unreachable, and by pods that follow an alias, which start with the model that is served now.
 """
 
 import logging
@@ -75,7 +75,10 @@ def obtain[T](
     def copies(revision: str) -> Iterator[Obtained[T]]:
         return _copies(settings, load, source, cached, peers, revision)
 
-    if settings.revision and (found := next(copies(settings.revision), None)):
+    if settings.follows:  # changes of the version go through app.following, whatever the ReplicaSet
+        if found := next(copies(""), None):
+            return found
+    elif settings.revision and (found := next(copies(settings.revision), None)):
         return found
     try:
         return _from_source(settings, load, source, deadline)
@@ -102,7 +105,7 @@ def confirm[T](settings: Settings, obtained: Obtained[T], deadline: float) -> Ob
     if isinstance(source, RegisteredModel):
         named = str(resolve(RegistryClient(settings, deadline), source)["version"])
     else:  # the files determine the version
-        named = _downloaded(settings, source, deadline)[1].version
+        named = download(settings, source, deadline)[1].version
     if named != copy.provenance.version:
         log.warning("%s is version %s now; restart the rollout to serve it", settings.model_uri, named)
         return obtained
@@ -114,14 +117,25 @@ def confirm[T](settings: Settings, obtained: Obtained[T], deadline: float) -> Ob
 def _from_source[T](
     settings: Settings, load: Callable[[Path, Provenance], T], source: Remote, deadline: float
 ) -> Obtained[T]:
-    folder, provenance, files = _downloaded(settings, source, deadline)
+    folder, provenance, files = download(settings, source, deadline)
     model = load(folder, provenance)
     copy = Copy(settings.model_uri, settings.revision, True, provenance, files)
     remember(settings.cache_dir, copy)
     return Obtained(model, "source", folder, copy)
 
 
-def _downloaded(settings: Settings, source: Remote, deadline: float) -> tuple[Path, Provenance, dict[str, File]]:
+def download(settings: Settings, source: Remote, deadline: float) -> tuple[Path, Provenance, dict[str, File]]:
+    """Download what the source names now, and return its folder, its origin and its files by path.
+
+    Args:
+        settings: Settings of the service.
+        source: Origin of the model.
+        deadline: Time by time.monotonic(), in seconds, at which all calls end.
+
+    Raises:
+        DigestError: The files are not those that were registered.
+        LoadError: The source is unreachable or rejects a call, or a file is incomplete.
+    """
     found = find(settings, source, deadline)
     known = found.provenance
     log.info("model resolved", extra={"version": known.version, "alias": known.alias, "run_id": known.run_id})

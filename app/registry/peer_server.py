@@ -6,6 +6,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,12 +14,21 @@ from typing import Any
 from urllib.parse import unquote
 
 from app.registry.copies import Copy
-from app.registry.peers import FILES_PATH, MODEL_PATH, TOKEN_HEADER
+from app.registry.peers import FILES_PATH, MODEL_PATH, REFUSED_PATH, TOKEN_HEADER
 
 MOST_CONNECTIONS = 4
 IDLE_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a pod offers: a model, its folder, and the versions that it refuses as a JSON document."""
+
+    copy: Copy
+    folder: Path
+    refusals: bytes = b"[]"
 
 
 class PeerServer(ThreadingHTTPServer):
@@ -27,16 +37,14 @@ class PeerServer(ThreadingHTTPServer):
     Args:
         port: Port to listen on, on every address of the pod.
         token: What a pod must send (app.registry.peers.token_of); "" admits every pod.
-        folder: Folder of the model.
-        offered: Function that returns the current description of the model in it.
+        offered: Function that returns what the pod offers now.
     """
 
     daemon_threads = True
     address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
 
-    def __init__(self, port: int, token: str, folder: Path, offered: Callable[[], Copy]) -> None:
+    def __init__(self, port: int, token: str, offered: Callable[[], Offer]) -> None:
         self.token = token
-        self.folder = folder
         self.offered = offered
         self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
         super().__init__(("", port), _Handler)
@@ -82,14 +90,15 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.token and not hmac.compare_digest(given, self.server.token.encode()):
             self._end(HTTPStatus.UNAUTHORIZED)
             return
-        copy = self.server.offered()
+        offer = self.server.offered()
+        copy = offer.copy
         path = unquote(self.path.removeprefix(FILES_PATH))
-        if self.path == MODEL_PATH:
-            document = copy.to_json()
+        if self.path in (MODEL_PATH, REFUSED_PATH):
+            document = copy.to_json() if self.path == MODEL_PATH else offer.refusals
             self._end(HTTPStatus.OK, len(document))
             self.wfile.write(document)
         elif self.path.startswith(FILES_PATH) and path in copy.files:
-            with (self.server.folder / path).open("rb") as content:
+            with (offer.folder / path).open("rb") as content:
                 self._end(HTTPStatus.OK, copy.files[path].bytes)
                 shutil.copyfileobj(content, self.wfile, 1 << 20)
         else:

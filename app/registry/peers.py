@@ -17,11 +17,12 @@ from app.errors import LoadError
 from app.registry.artifacts import too_large
 from app.registry.copies import Copy, folder_of, keep, new_folder, read_copy
 from app.registry.object_storage import SECRETS
+from app.registry.refusals import Refusal, read_refusals
 from app.registry.timed import limited
 from app.settings import Settings
 from app.uri import StoredFolder
 
-MODEL_PATH, FILES_PATH = "/v1/model", "/v1/files/"
+MODEL_PATH, FILES_PATH, REFUSED_PATH = "/v1/model", "/v1/files/", "/v1/refused"
 TOKEN_HEADER = "X-Model-Service-Token"  # noqa: S105 - the name of a header
 RESOLVER = Path("/etc/resolv.conf")
 MOST_ASKED = 8
@@ -92,6 +93,14 @@ class Peers:
                 log.warning("a pod of this release describes its model incorrectly", extra={"peer": address})
             else:
                 yield address, found
+
+    def refusals(self) -> Iterator[Refusal]:
+        """Yield the versions that the pods that answer refuse."""
+        for address in self._addresses():
+            try:
+                yield from read_refusals(b"".join(self._get(address, REFUSED_PATH, MOST_JSON_BYTES)))
+            except LoadError as error:
+                log.debug("a pod of this release does not answer: %s", error, extra={"peer": address})
 
     def fetch(self, address: str, copy: Copy, name: str, cache: Path, most_bytes: int) -> Path:
         """Download a pod's copy and return its folder in the cache.

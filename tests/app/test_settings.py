@@ -138,3 +138,21 @@ def test_invalid_root_path_is_rejected(monkeypatch: pytest.MonkeyPatch, path: st
         settings(monkeypatch, **{URI: "file:///m", "MODEL_SERVICE_ROOT_PATH": path})
 
     assert "MODEL_SERVICE_ROOT_PATH" in describe(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({URI: "models:/a/1"}, "requires a model URI with an alias"),
+        ({"MODEL_SERVICE_MODEL_FLAVOR": "pyfunc"}, "requires MODEL_SERVICE_MODEL_FLAVOR=xgboost"),
+        ({"MODEL_SERVICE_MODEL_SHA256": "ab" * 32}, "contradicts MODEL_SERVICE_MODEL_SHA256"),
+    ],
+)
+def test_alias_that_cannot_be_followed_is_rejected(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], problem: str
+) -> None:
+    given = {URI: "models:/a@live", TRACKING: "http://mlflow", "MODEL_SERVICE_FOLLOW_POLL_SECONDS": "30"}
+    assert settings(monkeypatch, **given).follows
+
+    with pytest.raises(ValidationError, match=f"MODEL_SERVICE_FOLLOW_POLL_SECONDS {problem}"):
+        settings(monkeypatch, **given | changes)

@@ -77,6 +77,15 @@ def test_pods_of_a_registered_model_find_each_other(monkeypatch: pytest.MonkeyPa
     assert revision == {"fieldRef": {"fieldPath": "metadata.labels['pod-template-hash']"}}
 
 
+def test_release_follows_an_alias_only_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not [name for name in environment(render(MODEL_SERVICE, REGISTERED)) if "FOLLOW" in name]
+    defaults = {name: field.default for name, field in Settings.model_fields.items() if name.startswith("follow_")}
+
+    read = settings(monkeypatch, {**REGISTERED, "model": {**REGISTERED["model"], "follow": {"enabled": True}}})
+
+    assert {name: getattr(read, name) for name in defaults} == defaults | {"follow_poll_seconds": 30}
+
+
 @pytest.mark.parametrize(
     "values", [MINIMAL, {**REGISTERED, "model": {**REGISTERED["model"], "peers": {"enabled": False}}}]
 )

@@ -87,6 +87,13 @@ def test_label_and_namespace_of_the_sidecar_are_shown(chart: Path) -> None:
     assert "watches the label grafana_dashboard=1 in namespace grafana." in text
 
 
+def test_release_that_follows_an_alias_names_its_state(chart: Path) -> None:
+    followed = {"model": {"uri": "models:/churn@champion", "follow": {"enabled": True}}}
+
+    assert "The pods follow the alias" in notes(chart, {**followed, "mlflow": {"trackingUri": "http://mlflow:5000"}})
+    assert "The pods follow the alias" not in notes(chart, {})
+
+
 def test_network_policy_without_clients_is_reported(chart: Path) -> None:
     caller = {"enabled": True, "ingressFrom": [{"podSelector": {}}]}
 

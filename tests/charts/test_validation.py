@@ -21,6 +21,11 @@ def model(uri: str) -> Values:
     return {"model": {"uri": uri}}
 
 
+def following(**changes: Any) -> Values:
+    """Return values of a release that follows an alias, with changes of `model`."""
+    return {"model": {"uri": "models:/churn@champion", "follow": {"enabled": True}, **changes}, **TRACKED}
+
+
 def budget(replicas: int = 2, **rule: Any) -> Values:
     """Return values with a disruption budget."""
     return {**MINIMAL, "replicaCount": replicas, "podDisruptionBudget": rule}
@@ -35,6 +40,18 @@ def budget(replicas: int = 2, **rule: Any) -> Values:
             MODEL_SERVICE,
             {**model("models:/churn"), **TRACKED},
             "model.uri=models:/churn is not valid: use models:/<name>@<alias>",
+        ),
+        (
+            MODEL_SERVICE,
+            following(uri="models:/churn/3"),
+            "model.follow.enabled=true requires an alias, but model.uri=models:/churn/3 always names the same model",
+        ),
+        (MODEL_SERVICE, following(flavor="pyfunc"), "model.follow.enabled=true requires model.flavor=xgboost"),
+        (MODEL_SERVICE, following(sha256="a" * 64), "model.follow.enabled=true contradicts model.sha256"),
+        (
+            MODEL_SERVICE,
+            following(peers={"enabled": False}),
+            "model.follow.enabled=true requires model.peers.enabled=true",
         ),
         (MODEL_SERVICE, model("ftp://host/x"), "model.uri=ftp://host/x is not supported: use models:/<name>@<alias>, "),
         (MODEL_SERVICE, model("churn"), "model.uri=churn is not supported: use models:/<name>@<alias>, "),

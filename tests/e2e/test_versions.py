@@ -1,4 +1,4 @@
-"""Tests of which version pods serve: one for each ReplicaSet, also while an alias moves or MLflow is down."""
+"""Tests of which version pods serve: one for each ReplicaSet, or the one that the alias names if they follow it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.test_traffic import under_load
 from tools.charts import MODEL_SERVICE
 from tools.cluster.access import Access, http
 from tools.cluster.console import wait_for
@@ -29,16 +30,22 @@ def move_alias(mlflow: str, version: str) -> None:
     http(f"{mlflow}/{API}/registered-models/alias", {"name": MODEL, "alias": ALIAS, "version": version})
 
 
+def new_version(mlflow: str, **tags: str) -> str:
+    """Register the files of version 1 as a new version, and return its number."""
+    first = http(f"{mlflow}/{API}/model-versions/get?name={MODEL}&version=1")["model_version"]
+    known: dict[str, Any] = {key: first[key] for key in ("name", "source", "run_id", "model_id") if first.get(key)}
+    if first["source"].startswith("models:/"):
+        known["model_id"] = first["source"].removeprefix("models:/")
+    known["tags"] = [{"key": key, "value": value} for key, value in tags.items()]
+    return str(http(f"{mlflow}/{API}/model-versions/create", known)["model_version"]["version"])
+
+
 @pytest.fixture
 def second(mlflow_url: str) -> str:
     """Number of a new version with the files of version 1; the alias names version 1."""
-    first = http(f"{mlflow_url}/{API}/model-versions/get?name={MODEL}&version=1")["model_version"]
-    known = {key: first[key] for key in ("name", "source", "run_id", "model_id") if first.get(key)}
-    if first["source"].startswith("models:/"):
-        known["model_id"] = first["source"].removeprefix("models:/")
-    created = http(f"{mlflow_url}/{API}/model-versions/create", known)["model_version"]["version"]
+    created = new_version(mlflow_url)
     move_alias(mlflow_url, "1")
-    return str(created)
+    return created
 
 
 @pytest.fixture
@@ -119,3 +126,38 @@ def test_pods_start_while_mlflow_is_down(access: Access, release: str) -> None:
     )
     assert [pod["version"] for pod in served(access)] == ["1"] * 2
     assert release != "1"
+
+
+def test_pods_follow_an_alias_and_refuse_a_broken_version(access: Access, mlflow_url: str, release: str) -> None:
+    quick = {"pollSeconds": 5, "staggerSeconds": 5, "watchSeconds": 10}
+    following = ["--set=model.follow.enabled=true", *(f"--set=model.follow.{key}={n}" for key, n in quick.items())]
+    install_release(access, *following)
+    before = {pod: containers_of(access, pod) for pod in pods(access)}
+
+    with under_load(access, clients=2, seconds=60, requests=100_000, host=NAME) as load:
+        move_alias(mlflow_url, release)
+        wait_for(
+            "the new version in all pods",
+            lambda: {(pod["version"], pod["following"]["state"]) for pod in served(access)} == {(release, "settled")},
+            timeout_seconds=90,
+            remedy="See the pods' logs.",
+        )
+    assert load["failures"] == 0, load
+    assert {pod: containers_of(access, pod) for pod in pods(access)} == before, "no pod was replaced or restarted"
+
+    broken = new_version(mlflow_url, sha256="0" * 64)
+    move_alias(mlflow_url, broken)
+    wait_for(
+        "the refusal in all pods",
+        lambda: all(broken in {each["version"] for each in pod["following"]["refused"]} for pod in served(access)),
+        timeout_seconds=60,
+        remedy="See the pods' logs.",
+    )
+    install_release(access, *following, "--set=replicaCount=4")
+    assert [pod["version"] for pod in served(access)] == [release] * 4
+
+
+def containers_of(access: Access, pod: str) -> tuple[str, int]:
+    """Return the unique name of a pod, and how often its container has restarted."""
+    found = access.get("pod", pod, NAMESPACE)
+    return found["metadata"]["uid"], found["status"]["containerStatuses"][0]["restartCount"]

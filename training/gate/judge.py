@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from app.model.interface import differences
 from training.gate.bootstrap import Comparison, compare
-from training.gate.contract_changes import differences
 from training.gate.groups import worst_group
 from training.gate.promotion import Promotion, Rules, Verification
 from training.metrics.catalog import metric_of

@@ -6,7 +6,7 @@ from typing import Any
 from app.endpoints.protocols.mlflow.endpoints import FORMS
 from app.endpoints.protocols.open_inference.endpoints import MODEL, VERSION
 from app.endpoints.protocols.open_inference.tensors import datatype_of
-from app.service import Loaded
+from app.loaded import Loaded
 from app.settings import Settings
 
 Json = dict[str, Any]

@@ -22,7 +22,7 @@ in: root context   out: YAML list
   "LOAD_TIMEOUT_SECONDS" .Values.model.loadTimeoutSeconds
   "MODEL_MAX_BYTES" .Values.model.maxBytes
 -}}
-{{- range $key, $value := omit .Values.model "cache" "categories" "environment" "loadTimeoutSeconds" "maxBytes" "peers" "unknownCategory" "worker" }}{{ $_ := set $settings (printf "MODEL_%s" (upper $key)) $value }}{{ end -}}
+{{- range $key, $value := omit .Values.model "cache" "categories" "environment" "follow" "loadTimeoutSeconds" "maxBytes" "peers" "unknownCategory" "worker" }}{{ $_ := set $settings (printf "MODEL_%s" (upper $key)) $value }}{{ end -}}
 {{- with include "model-service.model.mount" . | fromYaml }}{{ $_ := set $settings "MODEL_URI" .uri }}{{ $_ := set $settings "MODEL_NAME" ($.Values.model.name | default .name) }}{{ end -}}
 {{- with .Values.model.categories }}{{ $_ := set $settings "MODEL_CATEGORIES" . }}{{ end -}}
 {{- with .Values.model.unknownCategory }}{{ $_ := set $settings "MODEL_UNKNOWN_CATEGORY" . }}{{ end -}}
@@ -44,6 +44,11 @@ in: root context   out: YAML list
 {{- end -}}
 {{- with include "model-service.peers" . -}}
 {{- $settings = merge $settings (dict "PEERS_HOST" . "PEERS_PATIENCE_SECONDS" $.Values.model.peers.patienceSeconds) -}}
+{{- end -}}
+{{- with .Values.model.follow -}}
+{{- if .enabled -}}
+{{- range $key, $value := omit . "enabled" }}{{ $_ := set $settings (printf "FOLLOW_%s" (snakecase $key | upper)) $value }}{{ end -}}
+{{- end -}}
 {{- end -}}
 {{- range $name, $value := $settings }}
 {{- if not (kindIs "invalid" $value) }}

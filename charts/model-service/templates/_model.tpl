@@ -109,6 +109,23 @@ in: root context   out: nothing
 {{- end }}
 {{- end }}
 
+{{- if (.Values.model.follow).enabled }}
+{{- if not (regexMatch "^models:/[^/@:]+@" $uri) }}
+{{- fail (printf "model.follow.enabled=true requires an alias, but model.uri=%s always names the same model: use models:/<name>@<alias>, or set model.follow.enabled=false." $uri) }}
+{{- end }}
+{{- if eq .Values.model.flavor "pyfunc" }}
+{{- fail "model.follow.enabled=true requires model.flavor=xgboost, because a pyfunc model brings code and packages, which only a new pod installs: set model.follow.enabled=false, and restart the rollout to serve a new version." }}
+{{- end }}
+{{- if .Values.model.sha256 }}
+{{- fail "model.follow.enabled=true contradicts model.sha256, which allows one version only: set model.sha256=\"\" (the digest that training registers is verified regardless), or model.follow.enabled=false." }}
+{{- end }}
+{{- if not (.Values.model.peers).enabled }}
+{{- fail "model.follow.enabled=true requires model.peers.enabled=true, by which all pods refuse the same versions and new pods start with the version that is served: set model.peers.enabled=true." }}
+{{- end }}
+{{- if kindIs "invalid" .Values.model.follow.pollSeconds }}
+{{- fail "model.follow.enabled=true requires model.follow.pollSeconds: set it to a number of seconds, e.g. 30." }}
+{{- end }}
+{{- end }}
 {{- if and .Values.model.unknownCategory (eq .Values.model.flavor "pyfunc") }}
 {{- fail (printf "model.unknownCategory=%s requires model.flavor=xgboost, because a pyfunc model handles its categories itself: leave it empty." .Values.model.unknownCategory) }}
 {{- end }}

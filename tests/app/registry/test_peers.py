@@ -19,7 +19,7 @@ from app.main import create_app
 from app.model.contract import MODEL_FILE
 from app.registry import copies
 from app.registry.copies import Copy, read_copy
-from app.registry.peer_server import PeerServer
+from app.registry.peer_server import Offer, PeerServer
 from app.registry.peers import MODEL_PATH, TOKEN_HEADER, Peers, full_name, token_of
 from app.settings import Settings
 from tests.app.harness import MODEL, logged, settings_for
@@ -197,7 +197,7 @@ def test_alias_that_does_not_exist_is_not_replaced_by_a_copy(mlflow_server: str,
 @contextmanager
 def offering(settings: Settings, folder: Path, copy: Copy, token: str = "") -> Iterator[None]:
     """Offer a copy on the port that the settings name."""
-    server = PeerServer(settings.peers_port, token, folder, lambda: copy)
+    server = PeerServer(settings.peers_port, token, lambda: Offer(copy, folder))
     server.start()
     try:
         yield

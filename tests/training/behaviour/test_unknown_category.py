@@ -16,10 +16,10 @@ from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 
 from app.model.contract import CONTRACT_FILE, Contract, ContractColumn
+from app.model.interface import differences
 from tests.app.harness import serving, settings_for
 from tests.training.behaviour.test_served import served
 from training.__main__ import main
-from training.gate.contract_changes import differences
 from training.tracking.registered import Registered
 
 PLANS, AREAS = ["basic", "plus", "pro"], [10, 20, 30]

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-PURE = ("bootstrap", "contract_changes", "judge", "decision", "promotion")
+PURE = ("bootstrap", "judge", "decision", "promotion")
 
 
 def test_pure_modules_import_no_mlflow() -> None:

@@ -33,13 +33,14 @@ from app.endpoints.protocols.mlflow.forms import (
 from app.errors import InvalidInputError, NotJsonError, TooLargeError, problem_document, problem_response
 from app.http.body import Media
 from app.http.front import Direct
+from app.loaded import Loaded
 from app.model.base import Model
 from app.model.output import Predictions
 from app.model.parameters import picked
 from app.model.rows import Rows
 from app.model.signature import Signature
 from app.model.xgboost import BoosterModel
-from app.service import Loaded, Service
+from app.service import Service
 
 REFERENCE = "3.17.2"  # version of MLflow whose protocol is served; returned by /version
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")

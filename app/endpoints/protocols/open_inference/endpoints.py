@@ -26,10 +26,11 @@ from app.endpoints.protocols.open_inference.responses import Tensors, outputs_of
 from app.errors import RETRY_AFTER_SECONDS, InvalidInputError, NotJsonError, NotReadyError, UnknownModelError
 from app.http.body import Media
 from app.http.front import Direct
+from app.loaded import Loaded
 from app.model.output import Predictions
 from app.model.parameters import picked
 from app.model.rows import Rows
-from app.service import Loaded, Service
+from app.service import Service
 
 LENGTH_HEADER = b"inference-header-content-length"
 MODEL = "/v2/models/{name}"

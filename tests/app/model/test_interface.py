@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.model.contract import Contract, ContractColumn
-from training.gate.contract_changes import differences
+from app.model.interface import differences
 
 AGE = ContractColumn(name="age", type="long")
 COLOUR = ContractColumn(name="colour", type="string", required=False, categories=("red", "blue"))

@@ -1,0 +1,84 @@
+"""A loaded model with everything that belongs to its version."""
+
+import time
+from dataclasses import dataclass
+from functools import partial
+
+from app.coalescing import Coalescer
+from app.model.base import Model
+from app.model.output import Predictions
+from app.model.parameters import NO_PARAMETERS, Parameters
+from app.model.rows import Reader
+from app.model.signature import Cells
+from app.monitoring import feedback, model_metrics
+from app.monitoring.drift import DISTRIBUTIONS, Drift, drift_of, predict
+from app.monitoring.feedback import Feedback, Scored
+from app.monitoring.model_metrics import ModelMetrics
+from app.monitoring.payload import PayloadLog
+from app.registry.obtain import Obtained
+from app.settings import Settings
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A loaded model with everything that belongs to this version; all of it is replaced together."""
+
+    obtained: Obtained[Model]
+    metrics: ModelMetrics
+    reader: Reader
+    coalescer: Coalescer
+    payloads: PayloadLog | None  # None: payloads are not logged
+    feedback: Feedback | None  # None: predictions carry no tokens, and labels are not accepted
+    drift: Drift | None  # None: the model has no reference profile, or counting is off
+
+    @property
+    def model(self) -> Model:
+        """The model itself."""
+        return self.obtained.model
+
+    @property
+    def version(self) -> str:
+        """Version of the model."""
+        return self.model.provenance.version
+
+    def predict(self, rows: Cells, parameters: Parameters = NO_PARAMETERS) -> Predictions:
+        """Return the predictions, and count the rows and predictions for drift."""
+        if parameters:
+            return Predictions(self.model.output, None, self.model.predict(rows, parameters))
+        return predict(self.model, self.drift, rows)
+
+    def publish(self) -> None:
+        """Export the metrics that describe the served model."""
+        self.metrics.publish(confirmed=self.obtained.confirmed)
+        if self.drift:
+            DISTRIBUTIONS.add(self.drift)
+
+
+def equip(settings: Settings, obtained: Obtained[Model], begin: float, scored: Scored) -> Loaded:
+    """Return the model with everything that belongs to it. Its metrics are not published yet.
+
+    Args:
+        settings: Settings of the service.
+        obtained: The model.
+        begin: Start of its loading, by time.monotonic().
+        scored: Tokens whose labels were scored, which outlive a version.
+
+    Raises:
+        LoadError: The settings do not suit the model.
+    """
+    model = obtained.model
+    sampled = settings.payload_sample_ratio > 0
+    payloads = PayloadLog(settings, model.provenance, model.signature.names) if sampled else None
+    scorer = Feedback(model, settings, scored) if settings.feedback_keys_dir else None
+    drift = drift_of(model, settings.drift_max_features)
+    metrics = ModelMetrics(model, obtained.origin, time.monotonic() - begin)
+    reader = Reader(model.signature, settings.max_rows)
+    coalescer = Coalescer(partial(predict, model, drift), metrics.predict.observe)
+    return Loaded(obtained, metrics, reader, coalescer, payloads, scorer, drift)
+
+
+def forget(name: str, version: str) -> None:
+    """Remove all series of a version, so that their number does not grow with the number of versions."""
+    model_metrics.forget(name, version)
+    feedback.forget(name, version)
+    DISTRIBUTIONS.forget(name, version)
