@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
 ]
 OPTIONS = ("--target=paid", "--categorical=area", "--min-category-count=20", "--unknown-category=missing")
-SPEC = {"target": "paid", "categorical": ("area",)}
+SPEC: dict[str, Any] = {"target": "paid", "categorical": ("area",)}
 KNOWN: dict[str, list[Any]] = {"city": ["Bern", "Oslo"], "area": [10, 20]}
 
 

@@ -72,14 +72,14 @@ def test_folder_of_a_bucket_gives_the_same_data(bucket: Path, lake: Path, monkey
 
 @pytest.mark.parametrize("workers", [2, 3])
 def test_several_workers_hold_out_the_same_rows_of_a_folder_as_of_a_file(workers: int, lake: Path) -> None:
-    found, target, _, _, digest = shards.held_out(spec(lake), SplitSpec(), workers)
+    found = shards.held_out(spec(lake), SplitSpec(), workers)
 
     of_file = shards.held_out(spec(lake.with_suffix(".parquet")), SplitSpec(), workers)
-    pd.testing.assert_frame_equal(found, of_file[0])
-    assert (target.tolist(), digest) == (of_file[1].tolist(), of_file[4])
+    pd.testing.assert_frame_equal(found.frame, of_file.frame)
+    assert (found.target.tolist(), found.sha256) == (of_file.target.tolist(), of_file.sha256)
     alone = load(spec(lake))
     rows = split(alone, SplitSpec()).holdout
-    pd.testing.assert_frame_equal(found.reset_index(drop=True), alone.frame.iloc[rows].reset_index(drop=True))
+    pd.testing.assert_frame_equal(found.frame.reset_index(drop=True), alone.frame.iloc[rows].reset_index(drop=True))
 
 
 def test_files_may_store_equal_values_with_different_types(tmp_path: Path) -> None:
