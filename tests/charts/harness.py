@@ -1,7 +1,7 @@
 """Helpers that render charts and return parts of the objects."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ ANYWHERE = [
     {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
     {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10", "fd00:ec2::/32", "fd20:ce::/32"]}},
 ]
+
+
+Promtool = Callable[..., str]  # runs promtool in a folder, with arguments, and returns its output
 
 
 def rendered(values: Values | None = None, release: str = "demo") -> list[Object]:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.charts.test_rules import promtool, rule_spec
+from tests.charts.harness import Promtool
+from tests.charts.test_rules import rule_spec
 
 MODEL = 'namespace="models",job="demo-model-service",model_name="churn",model_version="7"'
 SCRAPES_PER_HOUR, LAST = 240, 480  # one scrape each 15 s; the last sample is at the end of the second hour
@@ -62,7 +63,7 @@ def pods(role: str, variable: str, rates: list[Shares], reference: Shares) -> li
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_drift_over_three_pods_matches_numpy(seed: int, tmp_path: Path) -> None:
+def test_drift_over_three_pods_matches_numpy(promtool: Promtool, seed: int, tmp_path: Path) -> None:
     random = np.random.default_rng(seed)
     inputs: list[dict[str, str]] = []
     expected: list[tuple[str, float]] = []

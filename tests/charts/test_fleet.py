@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from tests.charts.test_rules import promtool
+from tests.charts.harness import Promtool
 from tools.charts import MODEL_SERVICE
 
 FLEET = json.loads((MODEL_SERVICE / "files" / "dashboards" / "fleet.json").read_text())
@@ -118,14 +118,14 @@ def queries(dashboard: dict[str, Any] = FLEET) -> dict[str, str]:
     return found
 
 
-def evaluated(cases: list[dict[str, Any]], inputs: list[dict[str, str]], folder: Path) -> str:
+def evaluated(promtool: Promtool, cases: list[dict[str, Any]], inputs: list[dict[str, str]], folder: Path) -> str:
     test = {"interval": "1m", "input_series": inputs, "promql_expr_test": cases}
     document = {"rule_files": [], "evaluation_interval": "1m", "tests": [test]}
     (folder / "test.yaml").write_text(yaml.safe_dump(document))
     return promtool(folder, "test", "rules", "test.yaml")
 
 
-def test_every_query_returns_the_expected_values(tmp_path: Path) -> None:
+def test_every_query_returns_the_expected_values(promtool: Promtool, tmp_path: Path) -> None:
     cases = []
     for name, expression in queries().items():
         if name in EACH:
@@ -136,10 +136,10 @@ def test_every_query_returns_the_expected_values(tmp_path: Path) -> None:
         cases.append({"expr": f"round({expression}, 0.001)", "eval_time": AT, "exp_samples": samples})
 
     assert queries().keys() == EACH.keys() | ALL.keys()
-    assert "SUCCESS" in evaluated(cases, series(), tmp_path)
+    assert "SUCCESS" in evaluated(promtool, cases, series(), tmp_path)
 
 
-def test_deployment_annotation_lasts_two_minutes(tmp_path: Path) -> None:
+def test_deployment_annotation_lasts_two_minutes(promtool: Promtool, tmp_path: Path) -> None:
     deploys = filled(FLEET["annotations"]["list"][0]["expr"])
     new = [{"labels": f'{{{A},model_version="8"}}', "value": 1}]
     cases = [
@@ -147,4 +147,4 @@ def test_deployment_annotation_lasts_two_minutes(tmp_path: Path) -> None:
         for minute, samples in ((UPDATE - 1, []), (UPDATE, new), (UPDATE + 1, new), (UPDATE + 2, []), (50, []))
     ]
 
-    assert "SUCCESS" in evaluated(cases, series(), tmp_path)
+    assert "SUCCESS" in evaluated(promtool, cases, series(), tmp_path)

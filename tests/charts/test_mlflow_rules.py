@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from tests.charts.harness import only
-from tests.charts.test_rules import UNIT_TESTS, alerts, promtool, runbooks
+from tests.charts.harness import Promtool, only
+from tests.charts.test_rules import UNIT_TESTS, alerts, runbooks
 from tools.charts import MLFLOW, render
 
 PROMTOOL_TEST = UNIT_TESTS / "mlflow" / "server.yaml"
@@ -25,7 +25,7 @@ def test_absent_by_default() -> None:
     assert not [item for item in render(MLFLOW) if item["kind"] == "PrometheusRule"]
 
 
-def test_alerts_fire_and_stay_silent(tmp_path: Path) -> None:
+def test_alerts_fire_and_stay_silent(promtool: Promtool, tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule_spec()))
     shutil.copy(PROMTOOL_TEST, tmp_path)
 

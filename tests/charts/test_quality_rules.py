@@ -6,15 +6,16 @@ import numpy as np
 import yaml
 from sklearn.metrics import roc_auc_score
 
+from tests.charts.harness import Promtool
 from tests.charts.test_drift_rules import MODEL, series
-from tests.charts.test_rules import promtool, rule_spec
+from tests.charts.test_rules import rule_spec
 
 LABELS, BINS, SAMPLES = 60_000, 20, 72  # every five minutes, for six hours
 EXPECTED_AT = "5h"
 TOLERANCE = 0.0001
 
 
-def test_quality_over_two_pods_matches_scikit_learn(tmp_path: Path) -> None:
+def test_quality_over_two_pods_matches_scikit_learn(promtool: Promtool, tmp_path: Path) -> None:
     random = np.random.default_rng(7)
     truth = random.random(LABELS) < 0.2
     scores = np.clip(1 / (1 + np.exp(-(random.normal(-1.6, 1, LABELS) + 1.5 * truth))), 1e-6, 1 - 1e-6)

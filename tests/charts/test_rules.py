@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.harness import only, rendered
+from tests.charts.harness import Promtool, only, rendered
 from tools.charts import MLFLOW, Values, program, render
 
 UNIT_TESTS = Path(__file__).parent / "rules"
@@ -35,17 +35,7 @@ def alerts(spec: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {rule["alert"]: rule for rule in rules(spec) if "alert" in rule}
 
 
-def promtool(folder: Path, *arguments: str) -> str:
-    """Run promtool of Prometheus 2.53 and 3 in a folder, and return the output of the latter."""
-    output = ""
-    for name in ("promtool-253", "promtool"):
-        command = [program(name), *arguments]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
-        output = done.stdout + done.stderr
-        assert done.returncode == 0, f"{name}: {output}"
-    return output
-
-
+@pytest.mark.long
 def test_promtool_of_both_prometheus_versions_runs(tmp_path: Path) -> None:
     """A range selector includes both ends in 2.x but only the later one in 3.x, so the two programs differ."""
     test = {
@@ -77,7 +67,7 @@ def test_absent_by_default() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(UNIT_TESTS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_alerts_fire_and_stay_silent(path: Path, tmp_path: Path) -> None:
+def test_alerts_fire_and_stay_silent(promtool: Promtool, path: Path, tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule_spec()))
     shutil.copy(path, tmp_path)
 
@@ -98,7 +88,7 @@ def test_each_alert_is_tested_firing_and_silent() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0005, 0.1, 1, 10])
-def test_latency_objective_selects_a_bucket_of_the_service(seconds: float, tmp_path: Path) -> None:
+def test_latency_objective_selects_a_bucket_of_the_service(promtool: Promtool, seconds: float, tmp_path: Path) -> None:
     spec = rule_spec({"slo": {"latency": {"thresholdSeconds": seconds}}})
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(spec))
 
