@@ -517,6 +517,25 @@ def test_extra_env_of_the_defaults_may_not_repeat_what_the_chart_sets() -> None:
         rendered(merged(SCORED, {"jobs": {"extraEnv": [{"name": "TRAINING_DATA", "value": "x"}]}}))
 
 
+def test_csv_format_of_the_batch_is_passed_on_and_not_set_twice() -> None:
+    csv = merged(SCORED, {"batch": {"csv": {"delimiter": ";", "thousands": "'", "encoding": "latin-1"}}})
+    variable = {"jobs": {"extraEnv": [{"name": "TRAINING_CSV_DELIMITER", "value": "tab"}]}}
+
+    found = environment(containers(job(rendered(csv), "-score-")["spec"]["template"]["spec"])["score"])
+
+    formats = {name: value for name, value in found.items() if name.startswith("TRAINING_CSV_")}
+    assert formats == {
+        "TRAINING_CSV_DELIMITER": ";",
+        "TRAINING_CSV_THOUSANDS": "'",
+        "TRAINING_CSV_ENCODING": "latin-1",
+    }
+    assert rendered(merged(SCORED, variable))
+    with pytest.raises(HelmError, match=r"jobs\.extraEnv sets TRAINING_CSV_DELIMITER, which the chart sets in batch:"):
+        rendered(merged(csv, variable))
+    with pytest.raises(HelmError, match="batch/csv/delimiter"):
+        rendered(merged(SCORED, {"batch": {"csv": {"delimiter": "::"}}}))
+
+
 NIGHTLY = "0 3 * * *"
 
 
