@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from app.model.contract import ContractColumn, Task
+from training.data.categories import numbered
 from training.data.column_names import listed
 from training.data.column_warnings import warn_of_lost_digits, warn_of_text_numbers
 from training.errors import InputError
@@ -127,9 +128,9 @@ def feature(table: pa.Table, name: str, categorical: bool, fewest: int = 1) -> t
             encoded = column.dictionary_encode()
             indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
             warn_of_text_numbers(name, encoded.dictionary.to_pylist(), indices)
-        return _categories(column, name, "string", fewest)
+        return numbered(column, name, "string", fewest)
     if categorical and pa.types.is_integer(column.type):
-        return _categories(column, name, "long", fewest)
+        return numbered(column, name, "long", fewest)
     if categorical and pa.types.is_floating(column.type):  # integers with missing values
         values = column.to_numpy(zero_copy_only=False)
         with np.errstate(invalid="ignore"):
@@ -138,7 +139,7 @@ def feature(table: pa.Table, name: str, categorical: bool, fewest: int = 1) -> t
             raise InputError(
                 f"Row {int(odd.argmax()) + 1}, column {name}: categories must be whole numbers of at most 64 bits."
             )
-        return _categories(column.cast(pa.int64()), name, "long", fewest)
+        return numbered(column.cast(pa.int64()), name, "long", fewest)
     if pa.types.is_boolean(column.type):
         optional = bool(column.null_count)
         values = pc.cast(column, pa.float32()).to_numpy(zero_copy_only=False)
@@ -189,46 +190,6 @@ def _plain(table: pa.Table, name: str) -> Any:
             "clients then send, too, make it the --time-column, or leave it out with --drop."
         )
     raise InputError(f"Column {name} has the type {kind}; convert it to numbers or text, or leave it out with --drop.")
-
-
-def _categories(column: Any, name: str, kind: str, fewest: int) -> tuple[ContractColumn, "pd.Series[Any]"]:
-    """Number the categories in the order of their values, so that the order of the rows does not matter."""
-    encoded = column.dictionary_encode()
-    found = encoded.dictionary.to_pylist()
-    indices = encoded.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)
-    rows = np.bincount(indices, minlength=len(found) + 1)[: len(found)]
-    order = sorted(np.flatnonzero(rows >= fewest).tolist(), key=lambda i: found[i])
-    _report_rare(name, rows, fewest, len(column))
-    place = np.full(len(found) + 1, -1, dtype=np.int64)
-    place[order] = np.arange(len(order))
-    codes = place[indices]
-    categories = [found[i] for i in order]
-    if len(categories) > max(1000, len(column) // 2):
-        log.warning(
-            "column %s has %d distinct values in %d rows; is it an identifier?", name, len(categories), len(column)
-        )
-    values = pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(categories)))
-    return ContractColumn(name=name, type=kind, categories=tuple(categories)), values
-
-
-def _report_rare(name: str, rows: NDArray[np.int64], fewest: int, total: int) -> None:
-    """Log how many categories are rarer than allowed, by the number of rows of each category.
-
-    Raises:
-        InputError: All categories are rarer.
-    """
-    rare = rows < fewest
-    if rare.all():
-        raise InputError(
-            f"--min-category-count (TRAINING_MIN_CATEGORY_COUNT): no category of column {name} has {fewest} rows; use "
-            "a smaller number, or leave the column out with --drop."
-        )
-    if rare.any():
-        share = rows[rare].sum() / total
-        log.info(
-            "column %s: %d of %d categories have fewer than %d rows (%.1f %% of all rows) and are missing values",
-            name, rare.sum(), len(rows), fewest, 100 * share,
-        )  # fmt: skip
 
 
 def _unmixed(column: Any, name: str) -> None:
