@@ -47,8 +47,9 @@ class Daemon:
             return None
         return int(record["pid"]) if record["born"] == _born(record["pid"]) else None
 
-    def _current(self) -> bool:
-        return bool(json.loads(self._record.read_text())["command"] == self.command)
+    def current(self) -> bool:
+        """Return whether it runs with this command."""
+        return self.running() and bool(json.loads(self._record.read_text())["command"] == self.command)
 
     def running(self) -> bool:
         """Say whether the process that we started is still that process."""
@@ -60,10 +61,9 @@ class Daemon:
         Raises:
             Failure: it ended at once; with the end of its log.
         """
-        if self.running():
-            if self._current():
-                return
-            self.stop()
+        if self.current():
+            return
+        self.stop()
         for folder in (self.log.parent, self._record.parent):
             folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:

@@ -28,6 +28,7 @@ RUNTIME = Path("/run/model-service-engine")
 NETWORK, BRIDGE_ADDRESS, KIND_NETWORK = "198.51.100.0/24", "198.51.100.1/25", "198.51.100.128/26"
 BRIDGE, KIND_BRIDGE = "docker0", "model-service0"
 OLDEST = (20, 10)  # the oldest that BuildKit and cgroup namespaces work on
+STOP_SECONDS = 60  # for the engine to stop its containers; one that is killed leaves a pid file
 FREE_GIGABYTES = 5  # the nodes and the images of a first run
 RUNTIME_WRAPPER = STATE / "bin" / "runc-within-bounds"
 
@@ -107,7 +108,8 @@ def start() -> None:
     if not ours():
         return
     daemon = _daemon()
-    if not daemon.running():
+    if not daemon.current():
+        daemon.stop(STOP_SECONDS)
         _remove_remains()
         check_network(NETWORK, {BRIDGE, KIND_BRIDGE})
     (STATE / "bin").mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -171,7 +173,7 @@ def stop() -> None:
         for name in docker("ps", "--all", "--quiet").split():
             docker("rm", "--force", "--volumes", name)
         docker("network", "prune", "--force")
-    daemon.stop(seconds=30)
+    daemon.stop(STOP_SECONDS)
     SOCKET.unlink(missing_ok=True)
     for bridge in (BRIDGE, KIND_BRIDGE):
         subprocess.run(["ip", "link", "delete", bridge], capture_output=True, check=False)
