@@ -21,15 +21,18 @@ from tools.charts import MODEL_SERVICE, HelmError, Values, render
 MESSAGES = (
     "values don't meet the specifications of the schema",
     "execution error at (model-service/templates/validate.yaml",
+    "execution error at (model-service/templates/environment/validate.yaml",
 )
 ERRORS_OF_GO = ("nil pointer", "wrong type", "can't evaluate", "error calling", "parse error", "error converting")
 ODD: list[Any] = [None, {}, [], "", 0, -1, True, 1.5, "Ünïcode ✓", "a" * 300, "{{ .Values }}"]
 SAMPLES = merged(EVERYTHING, KEDA)
 # Nothing else gives these a meaning.
 REQUIRED = {
-    "image", "image.repository", "model", "model.uri", "mlflow", "mlflow.trackingUri", "mlflow.caBundle.key", "service",
-    "service.port", "httpRoute.canary.port", "httpRoute.canary.weight", "autoscaling.minReplicas",
-    "autoscaling.maxReplicas", "monitoring.slo", "monitoring.slo.availability", "monitoring.slo.latency",
+    "image", "image.repository", "model", "model.uri", "model.environment.python",
+    "model.environment.image.repository", "model.environment.index.caBundle.key", "mlflow", "mlflow.trackingUri",
+    "mlflow.caBundle.key", "service", "service.port", "httpRoute.canary.port", "httpRoute.canary.weight",
+    "autoscaling.minReplicas", "autoscaling.maxReplicas", "monitoring.slo", "monitoring.slo.availability",
+    "monitoring.slo.latency",
     "monitoring.slo.latency.thresholdSeconds", "monitoring.slo.latency.ratio", "monitoring.drift",
     "monitoring.drift.window", "monitoring.drift.longWindow", "monitoring.drift.minSamples",
     "monitoring.prometheusRule.thresholds", "monitoring.prometheusRule.thresholds.predictionDriftPsi",
@@ -137,6 +140,13 @@ def test_null_deletes_every_optional_key(base: Values) -> None:
     assert len(cases) >= 150
     assert all(accepted(values) for values in cases)
     assert wrong(cases) == []
+
+
+def test_null_deletes_every_optional_key_of_a_model_with_its_own_python() -> None:
+    base = merged(MINIMAL, {"model": {"flavor": "pyfunc"}, "networkPolicy": {"enabled": True}})
+    paths = [path for path in keys() if path[0] == "model" and ".".join(path) not in REQUIRED]
+
+    assert wrong([spoiled(base, path, None) for path in paths]) == []
 
 
 def test_null_of_a_required_key_is_rejected_by_name() -> None:

@@ -27,9 +27,9 @@ in: root context   out: YAML list
 {{- with .Values.model.categories }}{{ $_ := set $settings "MODEL_CATEGORIES" . }}{{ end -}}
 {{- with .Values.model.unknownCategory }}{{ $_ := set $settings "MODEL_UNKNOWN_CATEGORY" . }}{{ end -}}
 {{- if eq .Values.model.flavor "pyfunc" -}}
-{{- $settings = merge $settings (dict "WORKER_BATCH_ROWS" .Values.model.worker.batchRows) -}}
+{{- $settings = merge $settings (dict "WORKER_BATCH_ROWS" (.Values.model.worker).batchRows) -}}
 {{- with .Values.model.environment -}}
-{{- if and .install (not .image.tag) (not .image.digest) }}{{ $_ := set $settings "WORKER_PYTHON" .python }}{{ end -}}
+{{- if and .install (not (.image).tag) (not (.image).digest) }}{{ $_ := set $settings "WORKER_PYTHON" .python }}{{ end -}}
 {{- end -}}
 {{- end -}}
 {{- range $key, $value := omit $api "auth" "feedback" "pages" }}{{ $_ := set $settings (snakecase $key | upper) $value }}{{ end -}}
@@ -43,7 +43,7 @@ in: root context   out: YAML list
 {{- end -}}
 {{- end -}}
 {{- with include "model-service.peers" . -}}
-{{- $settings = merge $settings (dict "PEERS_HOST" . "PEERS_PATIENCE_SECONDS" $.Values.model.peers.patienceSeconds) -}}
+{{- $settings = merge $settings (dict "PEERS_HOST" . "PEERS_PATIENCE_SECONDS" ($.Values.model.peers).patienceSeconds) -}}
 {{- end -}}
 {{- with .Values.model.follow -}}
 {{- if .enabled -}}

@@ -51,7 +51,7 @@ in: root context   out: YAML map with uri and, for MLflow, port; empty for a fol
 {{- define "model-service.model.server" -}}
 {{- $uri := .Values.model.uri -}}
 {{- if regexMatch "^(models|runs|mlflow-artifacts):/" $uri -}}
-{{- dict "uri" .Values.mlflow.trackingUri "port" .Values.networkPolicy.mlflowPort | toYaml -}}
+{{- dict "uri" .Values.mlflow.trackingUri "port" (.Values.networkPolicy).mlflowPort | toYaml -}}
 {{- else if regexMatch "^(s3|gs|az)://" $uri -}}
 {{- dict "uri" (include "model-service.storage" (list $uri .Values.extraEnv)) | toYaml -}}
 {{- else if hasPrefix "https://" $uri -}}
@@ -122,7 +122,7 @@ in: root context   out: nothing
 {{- if not (.Values.model.peers).enabled }}
 {{- fail "model.follow.enabled=true requires model.peers.enabled=true, by which all pods refuse the same versions and new pods start with the version that is served: set model.peers.enabled=true." }}
 {{- end }}
-{{- if kindIs "invalid" .Values.model.follow.pollSeconds }}
+{{- if kindIs "invalid" (.Values.model.follow).pollSeconds }}
 {{- fail "model.follow.enabled=true requires model.follow.pollSeconds: set it to a number of seconds, e.g. 30." }}
 {{- end }}
 {{- end }}

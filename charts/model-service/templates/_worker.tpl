@@ -6,7 +6,7 @@ in: root context   out: YAML map with initContainers, containers and volumes, or
 */}}
 {{- define "model-service.worker" -}}
 {{- if eq .Values.model.flavor "pyfunc" -}}
-{{- $environment := .Values.model.environment -}}
+{{- $environment := .Values.model.environment | default dict -}}
 {{- $init := list (include "model-service.worker.stage" . | fromYaml) -}}
 {{- if $environment.install }}{{ $init = append $init (include "model-service.worker.install" . | fromYaml) }}{{ end -}}
 initContainers:
@@ -31,13 +31,13 @@ volumes:
     configMap:
       name: {{ include "model-service.fullname" . }}-lock
   {{- end }}
-  {{- with $environment.wheelhouse.existingClaim }}
+  {{- with ($environment.wheelhouse).existingClaim }}
   - name: wheelhouse
     persistentVolumeClaim:
       claimName: {{ . | quote }}
       readOnly: true
   {{- end }}
-  {{- with $environment.index.caBundle.existingConfigMap }}
+  {{- with (($environment.index).caBundle).existingConfigMap }}
   - name: index-ca
     configMap:
       name: {{ . | quote }}
@@ -53,7 +53,7 @@ in: root context   out: YAML map
 {{- define "model-service.worker.stage" -}}
 name: stage
 image: {{ include "model-service.image" (list . .Values.image) | quote }}
-{{- with .Values.image.pullPolicy }}
+{{- with (.Values.image).pullPolicy }}
 imagePullPolicy: {{ . }}
 {{- end }}
 {{- with .Values.securityContext }}
@@ -100,14 +100,16 @@ model-service.worker.install: init container of the model's image that installs 
 in: root context   out: YAML map
 */}}
 {{- define "model-service.worker.install" -}}
-{{- $environment := .Values.model.environment -}}
+{{- $environment := .Values.model.environment | default dict -}}
 name: environment
 {{- include "model-service.worker.container" . | nindent 0 }}
 command: [python3, -m, model_service_worker.install]
 args:
   - --environments=/opt/model-environments
   - --link=/run/model-service/environment
-  - --seconds={{ $environment.timeoutSeconds }}
+  {{- with $environment.timeoutSeconds }}
+  - --seconds={{ . }}
+  {{- end }}
   {{- if $environment.lock }}
   - --requirements=/etc/model-service/lock/requirements.txt
   - --require-hashes
@@ -117,23 +119,23 @@ args:
   {{- if $environment.allowSource }}
   - --allow-source
   {{- end }}
-  {{- if $environment.wheelhouse.existingClaim }}
+  {{- if ($environment.wheelhouse).existingClaim }}
   - --wheelhouse=/opt/wheelhouse
   {{- end }}
-  {{- with $environment.index.url }}
+  {{- with ($environment.index).url }}
   - --index={{ . }}
   {{- end }}
-  {{- if $environment.index.caBundle.existingConfigMap }}
-  - --ca=/etc/model-service/index-ca/{{ $environment.index.caBundle.key }}
+  {{- if (($environment.index).caBundle).existingConfigMap }}
+  - --ca=/etc/model-service/index-ca/{{ (($environment.index).caBundle).key }}
   {{- end }}
 env:
   - {name: HOME, value: /tmp}
-  {{- with $environment.index.existingSecret }}
+  {{- with ($environment.index).existingSecret }}
   {{- range $key := list "username" "password" }}
   - name: INDEX_{{ upper $key }}
     valueFrom:
       secretKeyRef:
-        name: {{ $environment.index.existingSecret | quote }}
+        name: {{ ($environment.index).existingSecret | quote }}
         key: {{ $key }}
   {{- end }}
   {{- end }}
@@ -145,10 +147,10 @@ volumeMounts:
   {{- if $environment.lock }}
   - {name: lock, mountPath: /etc/model-service/lock, readOnly: true}
   {{- end }}
-  {{- if $environment.wheelhouse.existingClaim }}
+  {{- if ($environment.wheelhouse).existingClaim }}
   - {name: wheelhouse, mountPath: /opt/wheelhouse, readOnly: true}
   {{- end }}
-  {{- if $environment.index.caBundle.existingConfigMap }}
+  {{- if (($environment.index).caBundle).existingConfigMap }}
   - {name: index-ca, mountPath: /etc/model-service/index-ca, readOnly: true}
   {{- end }}
 {{- end -}}
@@ -158,7 +160,7 @@ model-service.worker.model: container that runs the model.
 in: root context   out: YAML map
 */}}
 {{- define "model-service.worker.model" -}}
-{{- $installed := .Values.model.environment.install -}}
+{{- $installed := not (empty (.Values.model.environment).install) -}}
 name: model
 {{- include "model-service.worker.container" . | nindent 0 }}
 command: [{{ ternary "/run/model-service/environment/bin/python3" "python3" $installed }}, -m, model_service_worker]
@@ -170,7 +172,7 @@ env:
   - {name: MLFLOW_DISABLE_TELEMETRY, value: "true"}
   # One OpenMP thread, unless you set more: by default each library would start one per core of the node.
   - {name: OMP_NUM_THREADS, value: "1"}
-  {{- with .Values.model.worker.extraEnv }}
+  {{- with (.Values.model.worker).extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 volumeMounts:
@@ -187,7 +189,7 @@ model-service.worker.container: what the model's containers have in common.
 in: root context   out: YAML map
 */}}
 {{- define "model-service.worker.container" -}}
-{{- $environment := .Values.model.environment -}}
+{{- $environment := .Values.model.environment | default dict -}}
 {{- $image := merge (dict "tag" (default (printf "%s-slim" $environment.python) $environment.image.tag)) $environment.image -}}
 {{- $security := .Values.securityContext | default dict | deepCopy -}}
 {{- if and $environment.runAsUser (not ((.Values.pod).securityContext).runAsUser) -}}
@@ -203,7 +205,7 @@ securityContext:
 {{- end }}
 workingDir: /var/cache/model-service/worker
 terminationMessagePolicy: FallbackToLogsOnError
-{{- with .Values.model.worker.resources }}
+{{- with (.Values.model.worker).resources }}
 resources:
   {{- toYaml . | nindent 2 }}
 {{- end }}
