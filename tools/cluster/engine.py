@@ -166,10 +166,10 @@ def running() -> bool:
 
 def stop() -> None:
     """End our own engine with its containers and interfaces; keep the images."""
-    if not SOCKET.exists():
-        return
     daemon = _daemon()
-    if daemon.running():
+    if not daemon.running() and not SOCKET.exists():
+        return
+    if daemon.running() and SOCKET.exists():  # else it has only begun to start
         for name in docker("ps", "--all", "--quiet").split():
             docker("rm", "--force", "--volumes", name)
         docker("network", "prune", "--force")

@@ -171,10 +171,8 @@ def status() -> str:
 
 def stop() -> None:
     """Delete the cluster, its registry and our own engine."""
-    if not STATE.exists():
-        return
-    if not engine.ours() or engine.running():
+    if STATE.exists() and (not engine.ours() or engine.running()):
         kind("delete", "cluster", "--name", NAME)
         registry.stop()
     engine.stop()
-    shutil.rmtree(STATE)
+    shutil.rmtree(STATE, ignore_errors=True)

@@ -13,14 +13,13 @@ from tools.cluster import preflight
 from tools.cluster.cache import ROOT
 from tools.cluster.console import Failure
 
-UP = [sys.executable, "-m", "tools.cluster", "up"]
 
-
-def up(cache: Path, *prefix: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run `make up` with an empty cache, where no Docker engine answers."""
+def make(verb: str, cache: Path, *prefix: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `make up` or `make down` with a cache of its own, where no Docker engine answers."""
     nowhere = f"unix://{cache}/no-docker.sock"
     env = {**os.environ, "MODEL_SERVICE_CACHE": str(cache), "DOCKER_HOST": nowhere, **variables}
-    return subprocess.run([*prefix, *UP], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
+    command = [*prefix, sys.executable, "-m", "tools.cluster", verb]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_full_disk_is_rejected_before_anything_starts(small_disk: Path) -> None:
-    done = up(small_disk)
+    done = make("up", small_disk)
 
     assert done.returncode == 1
     assert "GB free" in done.stdout
@@ -42,12 +41,14 @@ def test_full_disk_is_rejected_before_anything_starts(small_disk: Path) -> None:
 
 
 def test_missing_network_fails_fast_with_the_remedy(tmp_path: Path) -> None:
-    done = up(tmp_path, "unshare", "--net", GOMODCACHE=str(tmp_path / "modules"))
+    done = make("up", tmp_path, "unshare", "--net", GOMODCACHE=str(tmp_path / "modules"))
+    # The engine starts while the download fails. Its bridges have the names of those on this machine.
+    ended = make("down", tmp_path, "unshare", "--net")
 
     assert done.returncode == 1
     assert "Check" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
-    assert not (tmp_path / "engine").exists()
+    assert (ended.returncode, list((tmp_path / "engine").glob("docker.*"))) == (0, [])
     shutil.rmtree(tmp_path)
 
 

@@ -83,7 +83,7 @@ def test_candidate_becomes_the_champion_and_rollback_refuses_the_first(
             ["models:/churn@champion"],
             "'models:/churn@champion' is not models:/<name>/<version>; an alias is not accepted",
         ),
-        (["models:/churn/1", "--metric=f1"], "'f1' is not a metric; use one of auc, logloss"),
+        (["models:/churn/1", "--metric=f2"], "'f2' is not a metric; use one of auc, "),
         (["models:/churn/1", "--limits={"], "limits"),
         (["models:/churn/1", "--alias=latest"], "MLflow reserves 'latest'"),
         (["models:/churn/1", "--alias=v2"], "MLflow reserves 'latest'"),
