@@ -326,9 +326,11 @@ def test_model_whose_loading_ends_the_process_is_refused(saved: Path, tmp_path: 
         except (RefusedError, LoadError) as error:
             found.append(error)
 
+    others = trials()  # of services that have ended
     trial = threading.Thread(target=attempt)
     trial.start()
-    until(lambda: end_child(signal.SIGSEGV))
+    until(lambda: trials() - others)
+    os.kill((trials() - others).pop(), signal.SIGSEGV)
     trial.join(30)
 
     (error,) = found
@@ -336,15 +338,15 @@ def test_model_whose_loading_ends_the_process_is_refused(saved: Path, tmp_path: 
     assert (error.reason, "SIGSEGV" in str(error)) == ("crash", True)
 
 
-def end_child(number: signal.Signals) -> bool:
-    """Send a signal to the process that tries a model, and return whether there is one."""
+def trials() -> set[int]:
+    """Return the processes that try a model."""
+    found = set()
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             ours = f"\nPPid:\t{os.getpid()}\n" in (folder / "status").read_text()
             if ours and b"app.following.child" in (folder / "cmdline").read_bytes():
-                os.kill(int(folder.name), number)
-                return True
-    return False
+                found.add(int(folder.name))
+    return found
 
 
 def test_model_that_does_not_fit_next_to_the_served_one_is_refused(
