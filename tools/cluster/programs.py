@@ -237,7 +237,7 @@ def containerd() -> Path:
 
 def registry() -> Path:
     """Return the folder with an image registry; build it when needed (a minute)."""
-    return _build(REGISTRY)
+    return _build(REGISTRY, (".",))
 
 
 def delivery() -> Path:
