@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from tests.e2e.jobs import Jobs, conditions, namespace, trains
 from tests.e2e.logs import result
@@ -30,9 +31,11 @@ WORSE = [
 
 @pytest.fixture(scope="module")
 def jobs(access: Access) -> Iterator[Jobs]:
-    """Namespace of these tests."""
+    """Namespace of these tests. Their model does not stay, because a second run would find it."""
     with namespace(access, NAMESPACE) as made:
         yield made
+    with access.forward("service/obs-mlflow", 5000, "monitoring") as mlflow:
+        MlflowClient(mlflow).delete_registered_model(MODEL)
 
 
 @pytest.fixture(scope="module")
