@@ -5,6 +5,7 @@ range, and makes no firewall rule. Containers therefore reach each other and thi
 """
 
 import functools
+import hashlib
 import json
 import os
 import re
@@ -23,7 +24,8 @@ from tools.cluster.runc_within_bounds import missing
 
 STATE = CACHE / "engine"
 SOCKET = STATE / "docker.sock"
-RUNTIME = Path("/run/model-service-engine")
+# Sockets have short paths. Each cache has an engine of its own, which must not remove another one's files.
+RUNTIME = Path(f"/run/model-service-engine-{hashlib.sha256(str(CACHE).encode()).hexdigest()[:8]}")
 # TEST-NET-2 of RFC 5737, which no network routes: the bridge has the lower half, kind's network a quarter.
 NETWORK, BRIDGE_ADDRESS, KIND_NETWORK = "198.51.100.0/24", "198.51.100.1/25", "198.51.100.128/26"
 BRIDGE, KIND_BRIDGE = "docker0", "model-service0"
