@@ -20,13 +20,17 @@ status: ## Show what runs, and the cause of what does not
 	@$(PYTHON) -m tools.cluster status
 
 # What needs no cluster runs side by side, each line with its name. Tests on the cluster measure load and run alone.
-named = | while IFS= read -r line; do echo "$(1) | $$line"; done
+# The last lines repeat the name of each failed test, because thousands of lines separate it from the end.
+RESULTS := build/test
+kept = 2>&1 | tee $(RESULTS)/$(1).log
+named = $(call kept,$(1)) | while IFS= read -r line; do printf '%-6s | %s\n' $(1) "$$line"; done
 test: lint types up ## Run all tests
-	@failed=0; \
-	$(MAKE) --no-print-directory unit 2>&1 $(call named,unit    ) & unit=$$!; \
-	$(MAKE) --no-print-directory --keep-going charts delivery 2>&1 $(call named,charts  ) || failed=1; \
+	@rm -rf $(RESULTS); mkdir -p $(RESULTS); failed=0; \
+	$(MAKE) --no-print-directory unit $(call named,unit) & unit=$$!; \
+	$(MAKE) --no-print-directory --keep-going charts delivery $(call named,charts) || failed=1; \
 	wait $$unit || failed=1; \
-	$(RUN) python -m pytest -m "not long" tests/e2e || failed=1; \
+	$(RUN) python -m pytest -m "not long" tests/e2e $(call kept,e2e) || failed=1; \
+	grep --no-filename --extended-regexp '^(FAILED|ERROR) ' $(RESULTS)/*.log; \
 	exit $$failed
 
 test-long: up ## Run the long soaks and drills
