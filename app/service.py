@@ -14,6 +14,7 @@ from app.limits import Limits
 from app.loaded import Loaded, equip
 from app.loading import Times, keep_trying, leave_message
 from app.model.base import Model
+from app.monitoring.candidate import watch
 from app.monitoring.feedback import Scored
 from app.registry.load import load_model
 from app.registry.obtain import Obtained, confirm
@@ -99,6 +100,9 @@ class Service:
         gc.freeze()
         self.loaded = loaded  # last, so that no request waits for the collector
         source = self.settings.source
+        if self.settings.candidate_poll_seconds and isinstance(source, RegisteredModel):
+            watching = (self.settings, source, self._stopping)
+            threading.Thread(target=watch, args=watching, name="candidate", daemon=True).start()
         if self.settings.follows and isinstance(source, RegisteredModel):
             self.follower = Follower(self.settings, source, loaded, self._serve, self._scored, self._stopping)
             self.follower.run()

@@ -118,6 +118,12 @@ class Settings(BaseSettings):
         description="Share of requests on which the new model may fail, from 20 requests on, before the earlier one "
         "returns.",
     )
+    candidate_poll_seconds: float = Field(
+        default=0,
+        ge=0,
+        description="Seconds between two calls that ask MLflow for the newest version of the model and the decision of "
+        "the gate, which are exported as a metric. 0: never.",
+    )
     load_timeout_seconds: float = Field(
         default=120, gt=0, description="Time limit for loading the model, in seconds, after which the process exits."
     )
@@ -339,6 +345,14 @@ class Settings(BaseSettings):
         if self.model_sha256:
             raise ValueError(
                 "MODEL_SERVICE_FOLLOW_POLL_SECONDS contradicts MODEL_SERVICE_MODEL_SHA256, which allows one version"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _candidates_are_registered(self) -> Self:
+        if self.candidate_poll_seconds and not isinstance(self.source, RegisteredModel):
+            raise ValueError(
+                "MODEL_SERVICE_CANDIDATE_POLL_SECONDS requires a model URI of the registry, models:/<name>…"
             )
         return self
 

@@ -86,6 +86,15 @@ def test_release_follows_an_alias_only_on_request(monkeypatch: pytest.MonkeyPatc
     assert {name: getattr(read, name) for name in defaults} == defaults | {"follow_poll_seconds": 30}
 
 
+def test_release_that_trains_exports_the_decision_of_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = {"enabled": True, "settings": {"model_name": "churn"}}
+    folder = {**MINIMAL, "mlflow": REGISTERED["mlflow"]}
+
+    assert settings(monkeypatch, {**REGISTERED, "training": training}).candidate_poll_seconds == 300
+    for values in (REGISTERED, {**folder, "training": training}):
+        assert "MODEL_SERVICE_CANDIDATE_POLL_SECONDS" not in environment(render(MODEL_SERVICE, values))
+
+
 @pytest.mark.parametrize(
     "values", [MINIMAL, {**REGISTERED, "model": {**REGISTERED["model"], "peers": {"enabled": False}}}]
 )

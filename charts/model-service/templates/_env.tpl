@@ -50,6 +50,9 @@ in: root context   out: YAML list
 {{- range $key, $value := omit . "enabled" }}{{ $_ := set $settings (printf "FOLLOW_%s" (snakecase $key | upper)) $value }}{{ end -}}
 {{- end -}}
 {{- end -}}
+{{- if and (.Values.training).enabled (regexMatch "^models:/[^/@]+[/@]" .Values.model.uri) -}}
+{{- $_ := set $settings "CANDIDATE_POLL_SECONDS" 300 -}}
+{{- end -}}
 {{- range $name, $value := $settings }}
 {{- if not (kindIs "invalid" $value) }}
 - name: MODEL_SERVICE_{{ $name }}
