@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import yaml
 from tests.charts.harness import kinds, only, show_notes
 from tests.charts.schemas import problems
 from tools.charts import MLFLOW, OBSERVABILITY, HelmError, Values, program, render
+from tools.cluster.programs import clients
 from tools.cluster.umbrella import DEPENDENCY, copy_umbrella, pinned_version
 
 CHART = yaml.safe_load((OBSERVABILITY / "Chart.yaml").read_text())
@@ -52,8 +54,40 @@ def test_prometheus_selects_objects_of_all_releases(kind: str) -> None:
     assert VALUES[DEPENDENCY]["prometheus"]["prometheusSpec"][f"{kind}SelectorNilUsesHelmValues"] is False
 
 
-def test_scrape_interval_is_fifteen_seconds() -> None:
-    assert VALUES[DEPENDENCY]["prometheus"]["prometheusSpec"]["scrapeInterval"] == "15s"
+def test_only_our_own_targets_are_scraped_every_fifteen_seconds(umbrella: Path) -> None:
+    monitor = only(render(umbrella, WITHOUT_STACK), "ServiceMonitor")
+
+    assert {endpoint["interval"] for endpoint in monitor["spec"]["endpoints"]} == {"15s"}
+    assert "scrapeInterval" not in VALUES[DEPENDENCY]["prometheus"]["prometheusSpec"], "of every target"
+
+
+def test_role_of_grafana_reads_config_maps_only() -> None:
+    [role] = VALUES[DEPENDENCY]["extraManifests"].values()
+    grafana = VALUES[DEPENDENCY]["grafana"]
+
+    assert role["metadata"]["name"] == grafana["rbac"]["useExistingClusterRole"]
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "watch", "list"]}]
+    assert {grafana["sidecar"][each]["resource"] for each in ("dashboards", "datasources")} == {"configmap"}
+
+
+@pytest.mark.parametrize("command", ["helm", "helm3"])
+def test_one_command_installs_without_the_package_of_the_stack(tmp_path: Path, command: str) -> None:
+    """`--dependency-update` fetches what the chart does not contain, here from a folder instead of the registry."""
+    chart = tmp_path / "observability"
+    shutil.copytree(OBSERVABILITY, chart, ignore=shutil.ignore_patterns("*.tgz"))
+    stack = copy_umbrella(tmp_path / "copy") / "charts" / DEPENDENCY
+    about = chart / "Chart.yaml"
+    about.write_text(about.read_text().replace("oci://ghcr.io/prometheus-community/charts", f"file://{stack}"))
+    (chart / "Chart.lock").unlink()
+    assert not (chart / "charts" / DEPENDENCY).exists()
+    helm = [str(clients() / command), "template", "obs", str(chart), f"--set={DEPENDENCY}.enabled=false"]
+
+    missing = subprocess.run(helm, capture_output=True, text=True, timeout=60, check=False)
+    found = subprocess.run([*helm, "--dependency-update"], capture_output=True, text=True, timeout=60, check=False)
+
+    assert DEPENDENCY in missing.stderr, "missing in charts/"
+    assert (missing.returncode, found.returncode) == (1, 0), found.stderr
+    assert 'name: "obs-mlflow"' in found.stdout
 
 
 def test_dependencies_are_pinned_and_conditional() -> None:

@@ -3,6 +3,7 @@
 They need its package (KPS_CHART, or `helm dependency build`). Without it they are skipped and counted.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.harness import kinds, show_notes
+from tests.charts.harness import Promtool, kinds, show_notes
 from tests.charts.schemas import KUBERNETES_VERSIONS, problems
 from tools.charts import OBSERVABILITY, Object, Values, render
 from tools.cluster.umbrella import DEPENDENCY, copy_umbrella
@@ -128,7 +129,7 @@ def test_prometheus_selects_objects_of_all_namespaces(umbrella: Path, name: str)
     for kind in ("serviceMonitor", "podMonitor", "rule", "probe", "scrapeConfig"):
         assert spec[f"{kind}Selector"] == {}, kind
         assert spec[f"{kind}NamespaceSelector"] == {}, kind
-    assert spec["scrapeInterval"] == "15s"
+    assert "scrapeInterval" not in spec, "30 s, the operator's default, for targets that do not set their own"
     assert spec["enableFeatures"] == ["exemplar-storage"]
 
 
@@ -152,8 +153,79 @@ def test_grafana_loads_dashboards_of_all_namespaces_into_folders(umbrella: Path)
     assert (environment["NAMESPACE"], environment["FOLDER_ANNOTATION"]) == ("ALL", "grafana_folder")
     assert (environment["LABEL"], environment["LABEL_VALUE"]) == ("grafana_dashboard", "1")
     assert provider["providers"][0]["options"]["foldersFromFilesStructure"] is True
-    assert (prometheus["isDefault"], prometheus["jsonData"]["timeInterval"]) == (True, "15s")
+    assert (prometheus["isDefault"], prometheus["jsonData"]["timeInterval"]) == (True, "30s")
     assert prometheus["url"].startswith("http://obs-prometheus.monitoring:9090")
+
+
+@pytest.mark.parametrize("name", WITH_STACK)
+def test_grafana_may_not_read_secrets(umbrella: Path, name: str) -> None:
+    objects = profile(umbrella, name)
+    account = named(objects, "Deployment", "obs-grafana")["spec"]["template"]["spec"]["serviceAccountName"]
+    roles = {
+        item["roleRef"]["name"]
+        for item in objects
+        if item["kind"].endswith("RoleBinding") and account in [subject["name"] for subject in item["subjects"]]
+    }
+    sidecars = named(objects, "Deployment", "obs-grafana")["spec"]["template"]["spec"]["containers"]
+    kinds_read = {entry["value"] for each in sidecars for entry in each.get("env", []) if entry["name"] == "RESOURCE"}
+
+    assert roles == {"obs-grafana-configmaps"}
+    assert [rule["resources"] for rule in named(objects, "ClusterRole", roles.pop())["rules"]] == [["configmaps"]]
+    assert kinds_read == {"configmap"}
+
+
+def containers(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield all containers of pods."""
+    for key, child in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        if key in ("containers", "initContainers"):
+            yield from child or []
+        yield from containers(child)
+
+
+def test_managed_has_requests_and_limits_of_every_container(umbrella: Path) -> None:
+    objects = profile(umbrella, "managed")
+    custom = [item["spec"] for item in objects if item["kind"] in ("Prometheus", "Alertmanager")]
+    operator = next(
+        each for each in containers(objects) if "--config-reloader-memory-limit=64Mi" in each.get("args", [])
+    )
+    assert "--config-reloader-cpu-request=10m" in operator["args"]
+
+    found = [*containers(objects), *custom]
+
+    assert len(found) >= 14
+    without = [
+        each.get("name", "custom resource")
+        for each in found
+        if {"cpu", "memory"} - each.get("resources", {}).get("requests", {}).keys()
+        or "memory" not in each["resources"].get("limits", {})
+    ]
+    assert without == []
+
+
+def test_alert_for_failed_jobs_ignores_a_refusal(umbrella: Path, promtool: Promtool, tmp_path: Path) -> None:
+    """A refused training run completes its Job, as test_jobs.py shows, so kube-state-metrics reports no failure."""
+    (groups,) = [
+        item["spec"]
+        for item in profile(umbrella, "default")
+        if item["kind"] == "PrometheusRule" and "KubeJobFailed" in json.dumps(item)
+    ]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(groups))
+    job = 'job="kube-state-metrics",namespace="models",job_name="churn-train-{}",condition="true"'
+    series = [
+        {"series": f"kube_job_complete{{{job.format('refused')}}}", "values": "1x200"},
+        {"series": f"kube_job_failed{{{job.format('refused')}}}", "values": "0x200"},
+        {"series": f"kube_job_failed{{{job.format('broken')}}}", "values": "1x200"},
+    ]
+    expression = {
+        "expr": 'count by (job_name) (ALERTS{alertname="KubeJobFailed",alertstate="firing"})',
+        "eval_time": "1h",
+        "exp_samples": [{"labels": '{job_name="churn-train-broken"}', "value": 1}],
+    }
+    test = {"interval": "30s", "input_series": series, "promql_expr_test": [expression]}
+    document = {"rule_files": ["rules.yaml"], "evaluation_interval": "1m", "tests": [test]}
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(document))
+
+    assert "SUCCESS" in promtool(tmp_path, "test", "rules", "test.yaml")
 
 
 def test_kind_has_no_webhooks(umbrella: Path) -> None:

@@ -71,4 +71,4 @@ def test_datasource_returns_model_info(grafana: Grafana) -> None:
 
 
 def test_datasource_follows_the_scrape_interval(grafana: Grafana) -> None:
-    assert grafana.call("/api/datasources/uid/prometheus")["jsonData"]["timeInterval"] == "15s"
+    assert grafana.call("/api/datasources/uid/prometheus")["jsonData"]["timeInterval"] == "30s"

@@ -104,7 +104,7 @@ def test_prometheus_has_the_configured_settings(own_prometheus: str) -> None:
 
     assert flags["enable-feature"] == "exemplar-storage"
     assert flags["storage.tsdb.retention.time"] == "1d"
-    assert "scrape_interval: 15s" in configuration
+    assert "scrape_interval: 30s" in configuration
 
 
 def test_node_and_kubelet_are_scraped(own_prometheus: str) -> None:
