@@ -33,7 +33,8 @@ def test_package_contains_only_what_helm_reads(package: Path) -> None:
         *(f"files/dashboards/{name}.json" for name in ("fleet", "model", "service")),
         *(f"files/rules/{name}.yaml" for name in ("drift", "quality", "service")),
     }
-    assert others == {"Chart.yaml", "README.md", "values-openshift.yaml", "values.schema.json", "values.yaml"}
+    profiles = {"values-openshift.yaml", "values-small.yaml"}
+    assert others == {"Chart.yaml", "README.md", "values.schema.json", "values.yaml", *profiles}
     assert {name for name in names if "test" in name} == {"templates/tests/predict.yaml"}, "only the helm test"
 
 

@@ -1,6 +1,7 @@
 """Tests that the manifests in docs/how-to/gitops are valid for Argo CD, Flux and the chart."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.harness import rendered
+from tests.charts.harness import container, environment, rendered
 from tests.charts.schemas import closed, definitions_in
-from tools.charts import MODEL_SERVICE, program
+from tools.charts import MODEL_SERVICE, program, render
 from tools.cluster.cache import ROOT
 
 FOLDER = ROOT / "docs" / "how-to" / "gitops"
 # The newest versions that the installed Go can fetch.
 DEFINITIONS = (
     ("github.com/argoproj/argo-cd/v3@v3.4.0", "manifests/crds/application-crd.yaml"),
+    ("github.com/argoproj/argo-cd/v3@v3.4.0", "manifests/crds/applicationset-crd.yaml"),
     ("github.com/fluxcd/helm-controller@v1.4.0", "config/crd/bases/helm.toolkit.fluxcd.io_helmreleases.yaml"),
     ("github.com/fluxcd/source-controller@v1.8.0", "config/crd/bases/source.toolkit.fluxcd.io_ocirepositories.yaml"),
 )
@@ -65,6 +67,54 @@ def test_both_tools_deploy_the_same_valid_values() -> None:
     assert application["spec"]["source"]["targetRevision"] == repository["spec"]["ref"]["tag"] == version
     source = application["spec"]["source"]
     assert f"oci://{source['repoURL']}/{source['chart']}" == repository["spec"]["url"]
+
+
+def test_umbrella_is_applied_by_the_server_with_a_lasting_password() -> None:
+    [application] = MANIFESTS["observability.yaml"]
+    source = application["spec"]["source"]
+    chart = yaml.safe_load((ROOT / source["path"] / "Chart.yaml").read_text())
+    [profile] = source["helm"]["valueFiles"]
+    grafana = yaml.safe_load((ROOT / source["path"] / profile).read_text())["kube-prometheus-stack"]["grafana"]
+
+    assert "ServerSideApply=true" in application["spec"]["syncPolicy"]["syncOptions"]
+    assert source["targetRevision"] == f"v{chart['version']}"
+    assert grafana["admin"]["existingSecret"]
+    assert (ROOT / source["path"] / "Chart.lock").exists()
+
+
+def applications(models: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Return the Applications that the ApplicationSet creates: Argo CD replaces the expressions in its template."""
+    [created] = MANIFESTS["applicationset.yaml"]
+    template = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Application", **created["spec"]["template"]}
+    found = []
+    for model in models:
+        text = re.sub(r"\{\{ \.(\w+) \}\}", lambda name, model=model: model[name[1]], json.dumps(template))  # type: ignore[misc]
+        found.append(json.loads(text))
+    return found
+
+
+def test_application_set_creates_a_release_with_small_pods_for_each_model(schemas: Path) -> None:
+    models = [{"name": f"model-{i}", "namespace": "models", "version": str(i)} for i in range(1, 301)]
+
+    created = applications(models)
+    source = created[-1]["spec"]["source"]
+    files = [MODEL_SERVICE / name for name in source["helm"]["valueFiles"]]
+    objects = render(
+        MODEL_SERVICE,
+        source["helm"]["valuesObject"],
+        files=files,
+        release=source["helm"]["releaseName"],
+        namespace="models",
+    )
+
+    assert findings("---\n".join(json.dumps(each) + "\n" for each in created), schemas) == []
+    assert len({each["metadata"]["name"] for each in created}) == 300
+    assert environment(objects)["MODEL_SERVICE_MODEL_URI"] == "models:/model-300/300"
+    assert container(objects)["resources"]["requests"] == {"cpu": "25m", "memory": "96Mi"}
+    assert {"ServiceMonitor", "PrometheusRule"} <= {each["kind"] for each in objects}
+    [single] = MANIFESTS["argocd.yaml"]
+    keys = ("repoURL", "chart", "targetRevision")
+    assert [source[key] for key in keys] == [single["spec"]["source"][key] for key in keys]
 
 
 def test_page_shows_the_files() -> None:
