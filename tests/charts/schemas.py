@@ -108,7 +108,7 @@ def custom_resources() -> Iterator[Object]:
     pinned = re.search(rf"{OPERATOR} (v\S+)", (CLUSTER / "go.mod").read_text())
     assert pinned, f"{CLUSTER / 'go.mod'} does not pin {OPERATOR}"
     operator = f"{OPERATOR}@{pinned[1]}"
-    for kind in ("alertmanagers", "prometheuses", "prometheusrules", "servicemonitors"):
+    for kind in ("alertmanagers", "podmonitors", "prometheuses", "prometheusrules", "servicemonitors"):
         yield from definitions_in(operator, f"example/prometheus-operator-crd/monitoring.coreos.com_{kind}.yaml")
     yield from definitions_in(KEDA, "config/crd/bases/keda.sh_scaledobjects.yaml")
     yield from definitions_in(TRAINER, "manifests/base/crds/trainer.kubeflow.org_trainjobs.yaml")

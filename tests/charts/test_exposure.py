@@ -1,5 +1,6 @@
 """Values that set keys of the Service, the Ingress, the ServiceMonitor and the pods of both charts."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,60 @@ def test_options_reach_the_server(chart: Path) -> None:
         assert {"name": "MODEL_SERVICE_ROOT_PATH", "value": "/churn"} in container["env"]
     else:
         assert container["command"][-2:] == ["--x", "a b"]
+
+
+def hooks(chart: Path, values: Values) -> Any:
+    return pod_template(objects(chart, values))["spec"]["containers"][0].get("lifecycle")
+
+
+def test_hooks_of_the_container_keep_the_sleep_unless_they_replace_it(chart: Path) -> None:
+    start, stop = {"exec": {"command": ["warm-up"]}}, {"exec": {"command": ["leave"]}}
+    sleep = {"sleep": {"seconds": 5}}
+
+    assert hooks(chart, {}) == {"preStop": sleep}
+    assert hooks(chart, {"lifecycle": {"postStart": start}}) == {"postStart": start, "preStop": sleep}
+    assert hooks(chart, {"lifecycle": {"preStop": stop}}) == {"preStop": stop}
+    assert hooks(chart, {"pod": {"preStopSleepSeconds": None}}) is None
+
+
+def empty_dirs(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the name and the limit of each emptyDir volume."""
+    if isinstance(value, dict) and "emptyDir" in value and value["emptyDir"].get("medium") != "Memory":
+        yield value["name"], value["emptyDir"].get("sizeLimit")
+    for child in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from empty_dirs(child)
+
+
+def test_each_empty_dir_has_its_limit(chart: Path) -> None:
+    own: Values = {
+        "model": {"uri": "models:/churn/1", "flavor": "pyfunc"},
+        "mlflow": {"trackingUri": "http://mlflow"},
+        "training": {"enabled": True},
+        "batch": {"enabled": True, "data": "/a", "output": "/b"},
+    }
+    values = own if chart == MODEL_SERVICE else {"garbageCollection": {"enabled": True}}
+    names = {name for name, _ in empty_dirs(objects(chart, values))}
+    assert names == (
+        {"cache", "environments", "handover", "model-tmp", "tmp", "worker"}
+        if chart == MODEL_SERVICE
+        else {"home", "tmp"}
+    )
+
+    limits = {name: f"{size}Gi" for size, name in enumerate(sorted(names), start=1)}
+
+    assert set(empty_dirs(objects(chart, {**values, "emptyDirSizeLimits": limits}))) == set(limits.items())
+    assert {limit for _, limit in empty_dirs(objects(chart, values))} == {None}
+
+
+@pytest.mark.parametrize(
+    ("limits", "sentence"),
+    [
+        ({"tpm": "1Gi"}, "emptyDirSizeLimits.tpm names no volume of this chart: use "),
+        ({"tmp": "1GB"}, "emptyDirSizeLimits/tmp"),
+    ],
+)
+def test_limit_that_cannot_work_is_refused(chart: Path, limits: Values, sentence: str) -> None:
+    with pytest.raises(HelmError) as refused:
+        objects(chart, {"emptyDirSizeLimits": limits})
+
+    assert sentence in str(refused.value)

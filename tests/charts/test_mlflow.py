@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.charts.harness import container, environment, kinds, only, pod_template
-from tools.charts import MLFLOW, Object, Values, render
+from tools.charts import MLFLOW, HelmError, Object, Values, render
 
 DEFAULT_KINDS = ["Deployment", "PersistentVolumeClaim", "Pod", "Service", "ServiceAccount"]
 POD_IP = "198.18.0.7"
@@ -253,6 +253,56 @@ def test_outer_hosts_and_their_origins_are_allowed() -> None:
         assert not should_block_cors_request(origin, "POST", origins), origin
     assert should_block_cors_request("https://evil.example", "POST", origins)
     assert "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS" not in environment(rendered())
+
+
+def test_prefix_moves_probes_routes_and_clients_together() -> None:
+    values: Values = {
+        "server": {"staticPrefix": "/ml"},
+        "ingress": {"enabled": True, "hosts": [{"host": "shared.example"}]},
+        "httpRoute": {"enabled": True, "hostnames": ["shared.example"], "parentRefs": [{"name": "public"}]},
+    }
+    objects = rendered(values)
+    server = container(objects)
+    [rule] = only(objects, "Ingress")["spec"]["rules"]
+    [route] = only(objects, "HTTPRoute")["spec"]["rules"]
+    [client] = only(objects, "Pod")["spec"]["containers"]
+
+    assert server["command"][-2:] == ["--static-prefix", "/ml"]
+    probes = ("startupProbe", "readinessProbe", "livenessProbe")
+    assert {server[probe]["httpGet"]["path"] for probe in probes} == {"/ml/health"}
+    assert [path["path"] for path in rule["http"]["paths"]] == ["/ml"]
+    assert route["matches"] == [{"path": {"type": "PathPrefix", "value": "/ml"}}]
+    assert client["env"][0]["value"] == "http://obs-mlflow.monitoring.svc.cluster.local:5000/ml"
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"server": {"staticPrefix": "ml"}}, "staticPrefix"),
+        ({"server": {"staticPrefix": "/ml/"}}, "staticPrefix"),
+        ({"server": {"extraArgs": ["--static-prefix=/ml"]}}, "set server.staticPrefix instead."),
+        ({"server": {"extraArgs": ["--app-name", "oidc-auth"]}}, "set server.appName instead."),
+        (
+            {"server": {"appName": "oidc-auth"}, "auth": {"enabled": True, "existingSecret": "login"}},
+            "server.appName=oidc-auth contradicts auth.enabled=true",
+        ),
+    ],
+)
+def test_prefix_and_application_that_cannot_work_are_refused(values: Values, sentence: str) -> None:
+    with pytest.raises(HelmError) as refused:
+        rendered(values)
+
+    assert sentence in str(refused.value)
+
+
+def test_application_of_a_plugin_handles_the_requests() -> None:
+    def command(values: Values) -> list[str]:
+        found: list[str] = container(rendered(values))["command"]
+        return found
+
+    assert command({"server": {"appName": "oidc-auth"}})[-2:] == ["--app-name", "oidc-auth"]
+    assert command({"auth": {"enabled": True, "existingSecret": "login"}})[-2:] == ["--app-name", "basic-auth"]
+    assert "--app-name" not in command({})
 
 
 def test_two_pods_have_a_disruption_budget_and_no_volume() -> None:

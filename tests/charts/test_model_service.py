@@ -294,6 +294,21 @@ def test_service_monitor_in_another_namespace_finds_the_service() -> None:
     assert monitor["spec"]["endpoints"][0]["metricRelabelings"] == rules
 
 
+def test_pod_monitor_scrapes_the_pods_as_the_service_monitor_does() -> None:
+    values: Values = {"monitoring": {"namespace": "monitoring", "serviceMonitor": {"enabled": True}}}
+    other = {"monitoring": {**values["monitoring"], "serviceMonitor": {"enabled": True, "usePodMonitor": True}}}
+
+    objects = rendered(other)
+    pods, service = only(objects, "PodMonitor"), only(rendered(values), "ServiceMonitor")
+
+    assert "ServiceMonitor" not in kinds(objects)
+    assert pods["metadata"] == service["metadata"]
+    endpoints = service["spec"].pop("endpoints")
+    assert pods["spec"] == {**service["spec"], "podMetricsEndpoints": endpoints}
+    assert pods["spec"]["selector"]["matchLabels"].items() <= pod_template(objects)["metadata"]["labels"].items()
+    assert endpoints[0]["port"] in [port["name"] for port in container(objects)["ports"]]
+
+
 def test_service_port_targets_the_container_port() -> None:
     objects = rendered()
 

@@ -124,7 +124,8 @@ def table(objects: dict[str, list[dict[str, Any]]]) -> dict[str, tuple[Connectio
         of_release(objects[MONITORING], kind, MONITORING) for kind in ("Deployment", "Pod", "CronJob")
     )
     friend, other = pod(MODELS, caller="friend"), pod(MODELS, caller="other")
-    prometheus = Peer("anywhere", (("app.kubernetes.io/name", "prometheus"),))
+    prometheus = Peer(MONITORING, (("app.kubernetes.io/name", "prometheus"),))
+    impostor = Peer("anywhere", prometheus.labels)
     controller, dns = pod("ingress-nginx", app="nginx"), pod("kube-system", app="dns")
     outside = Peer("", address="192.0.2.7")
     database = Peer("", address="203.0.113.9")
@@ -142,6 +143,8 @@ def table(objects: dict[str, list[dict[str, Any]]]) -> dict[str, tuple[Connectio
         "address outside to service": (http(outside, service), False),
         "client to another port of service": (tcp(friend, service, 9000), False),
         "Prometheus to the metrics of service": ((prometheus, service, 8002, "metrics", "TCP"), True),
+        "Prometheus's label in another namespace to the metrics": ((impostor, service, 8002, "metrics", "TCP"), False),
+        "Prometheus's label in another namespace to MLflow": (http(impostor, mlflow), False),
         "Prometheus to the API of service": (http(prometheus, service), False),
         "client to the metrics of service": ((friend, service, 8002, "metrics", "TCP"), False),
         "ingress controller to the metrics of service": ((controller, service, 8002, "metrics", "TCP"), False),

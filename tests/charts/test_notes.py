@@ -105,6 +105,16 @@ def test_network_policy_without_clients_is_reported(chart: Path) -> None:
     )
 
 
+def test_prometheus_of_the_network_policy_is_shown(chart: Path) -> None:
+    scraped = {"monitoring": {"serviceMonitor": {"enabled": True}}, "networkPolicy": {"enabled": True}}
+    peers = [{"podSelector": {"matchLabels": {"app": "prometheus"}}}]
+
+    assert '{"matchLabels":{"kubernetes.io/metadata.name":"monitoring"}}' in notes(chart, scraped)
+    own = notes(chart, {**scraped, "networkPolicy": {"enabled": True, "prometheusFrom": peers}})
+    assert '[{"podSelector":{"matchLabels":{"app":"prometheus"}}}]' in own
+    assert "admits Prometheus" not in notes(chart, {"networkPolicy": {"enabled": True}})
+
+
 def test_outside_addresses_are_shown(chart: Path) -> None:
     gateway = {"enabled": True, "parentRefs": [{"name": "public"}]}
 

@@ -152,6 +152,26 @@ def test_file_of_a_cloud_renders_valid_objects(umbrella: Path, cloud: str) -> No
     assert problems(objects) == []
 
 
+def test_single_sign_on_lets_nobody_pass_the_proxy(umbrella: Path) -> None:
+    objects = render(
+        umbrella, WITHOUT_STACK, files=[CLOUDS / "oauth2-proxy.yaml"], release="obs", namespace="monitoring"
+    )
+    by_name = {(each["kind"], each["metadata"]["name"]): each for each in objects}
+    proxy = by_name["Deployment", "mlflow-sso"]["spec"]["template"]
+    [ingress] = [each for each in objects if each["kind"] == "Ingress"]
+    [rule] = ingress["spec"]["rules"]
+    clients = by_name["NetworkPolicy", "obs-mlflow"]["spec"]["ingress"]
+    server = by_name["Deployment", "obs-mlflow"]["spec"]["template"]["spec"]["containers"][0]
+    environment = {each["name"]: each.get("value") for each in server["env"]}
+
+    assert problems(objects) == []
+    assert "--upstream=http://obs-mlflow:5000" in proxy["spec"]["containers"][0]["args"]
+    assert {"podSelector": {"matchLabels": proxy["metadata"]["labels"]}} in clients[0]["from"]
+    assert rule["http"]["paths"][0]["backend"]["service"]["name"] == "mlflow-sso", "and not MLflow's own"
+    assert "mlflow.example.com" in environment["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    assert environment["MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"] == f"https://{rule['host']}"
+
+
 def test_existing_prometheus_selects_mlflow_by_label(umbrella: Path) -> None:
     objects = render(umbrella, files=[umbrella / "values-existing-prometheus.yaml"])
 

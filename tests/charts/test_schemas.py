@@ -6,6 +6,7 @@ import pytest
 
 from tests.charts.harness import kinds, rendered
 from tests.charts.schemas import KUBERNETES_VERSIONS, problems, problems_of_text
+from tests.charts.strategies import merged
 from tools.charts import MLFLOW, MODEL_SERVICE, Object, Values, render, template
 from tools.generate.charts import CASES, MLFLOW_CASES
 
@@ -178,6 +179,8 @@ PLATFORM: Values = {
         }
     },
     "pod": {"schedulerName": "volcano"},
+    "lifecycle": {"postStart": {"exec": {"command": ["true"]}}},
+    "emptyDirSizeLimits": {"cache": "2Gi", "tmp": "256Mi"},
     "tests": {
         "pod": {"annotations": {"a": "b"}, "affinity": {"nodeAffinity": {}}},
         "resources": {"limits": {"cpu": 1}},
@@ -185,12 +188,15 @@ PLATFORM: Values = {
 }
 
 
+POD_MONITOR: Values = merged(PLATFORM, {"monitoring": {"serviceMonitor": {"usePodMonitor": True}}})
+
 SAMPLES = {
     "default": {},
     "everything": EVERYTHING,
     "keda": KEDA,
     "nulls": NULLS,
     "platform": PLATFORM,
+    "pod monitor": POD_MONITOR,
     "jobs": JOBS,
     "scheduled": SCHEDULED,
     "trainjob": TRAIN_JOB,

@@ -230,7 +230,7 @@ model-service.job.volumes: volumes of all jobs.
 in: the job   out: YAML list
 */}}
 {{- define "model-service.job.volumes" -}}
-- {name: tmp, emptyDir: {}}
+{{- include "model-service.emptyDirs" (list .root "tmp") }}
 {{- with (.root.Values.mlflow.caBundle).existingConfigMap }}
 - name: mlflow-ca
   configMap:

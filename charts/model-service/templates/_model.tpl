@@ -31,12 +31,12 @@ model-service.model.volumes: volumes of downloads and of a model that is not dow
 in: root context   out: YAML list
 */}}
 {{- define "model-service.model.volumes" -}}
+{{- with (.Values.model.cache).existingClaim -}}
 - name: cache
-{{- with (.Values.model.cache).existingClaim }}
   persistentVolumeClaim:
     claimName: {{ . | quote }}
-{{- else }}
-  emptyDir: {}
+{{- else -}}
+{{ include "model-service.emptyDirs" (list . "cache") }}
 {{- end }}
 {{- with include "model-service.model.mount" . | fromYaml }}
 - {{ merge (dict "name" "model") .volume | toYaml | nindent 2 | trim }}

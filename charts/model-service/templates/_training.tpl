@@ -4,7 +4,7 @@ in: the job   out: YAML list
 */}}
 {{- define "model-service.training.volumes" -}}
 {{- include "model-service.job.volumes" . }}
-- {name: handover, emptyDir: {}}
+{{ include "model-service.emptyDirs" (list .root "handover") }}
 - name: settings
   configMap:
     name: {{ include "model-service.job.name" (list .root "train") | quote }}

@@ -14,18 +14,15 @@ initContainers:
 containers:
   - {{ include "model-service.worker.model" . | nindent 4 | trim }}
 volumes:
-  - name: worker
-    emptyDir: {}
-  - name: model-tmp
-    emptyDir: {}
+  {{- include "model-service.emptyDirs" (list . "worker" "model-tmp") | nindent 2 }}
   {{- if $environment.install }}
+  {{- with $environment.existingClaim }}
   - name: environments
-    {{- if $environment.existingClaim }}
     persistentVolumeClaim:
-      claimName: {{ $environment.existingClaim | quote }}
-    {{- else }}
-    emptyDir: {}
-    {{- end }}
+      claimName: {{ . | quote }}
+  {{- else }}
+  {{- include "model-service.emptyDirs" (list $ "environments") | nindent 2 }}
+  {{- end }}
   {{- if $environment.lock }}
   - name: lock
     configMap:

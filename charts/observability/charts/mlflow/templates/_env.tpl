@@ -79,7 +79,7 @@ in: root context   out: YAML list
 */}}
 {{- define "mlflow.clientEnv" -}}
 - name: MLFLOW_TRACKING_URI
-  value: http://{{ include "mlflow.fullname" . }}.{{ .Release.Namespace }}.svc.{{ .Values.server.clusterDomain }}:{{ .Values.service.port }}
+  value: http://{{ include "mlflow.fullname" . }}.{{ .Release.Namespace }}.svc.{{ .Values.server.clusterDomain }}:{{ .Values.service.port }}{{ .Values.server.staticPrefix }}
 {{- with .Values.auth }}
 {{- if .enabled }}
 {{- $keys := dict "MLFLOW_TRACKING_USERNAME" .usernameKey "MLFLOW_TRACKING_PASSWORD" .passwordKey }}
