@@ -113,6 +113,45 @@ def test_service_has_the_address_families(chart: Path) -> None:
 
 
 @pytest.mark.parametrize("helm", ["helm", "helm3"])
+def test_chart_twice_in_a_parent_chart_has_two_sets_of_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, helm: str
+) -> None:
+    aliases = [{"name": "model-service", "version": "0.1.0", "alias": alias} for alias in ("churn", "fraud")]
+    about = {"apiVersion": "v2", "name": "ours", "version": "0.1.0", "dependencies": aliases}
+    own: dict[str, Any] = {
+        **MINIMAL,
+        "extraEnv": [{"name": "TZ", "value": "UTC"}],
+        "extraEnvFrom": [{"secretRef": {"name": "more"}}],
+        "pod": {
+            "containers": [{"name": "proxy", "image": "proxy:1"}],
+            "initContainers": [{"name": "a", "image": "a:1"}],
+        },
+    }
+    (tmp_path / "Chart.yaml").write_text(json.dumps(about))
+    shared = {"imageRegistry": "mirror.example"}
+    (tmp_path / "values.yaml").write_text(json.dumps({"global": shared, "churn": own, "fraud": own}))
+    shutil.copytree(MODEL_SERVICE, tmp_path / "charts" / "model-service")
+    monkeypatch.setenv("HELM", str(clients() / helm))
+
+    # Helm 4 ignores a null in the values.yaml of a parent chart, but not one in a file of the user.
+    objects = render(tmp_path, {alias: {"livenessProbe": None} for alias in ("churn", "fraud")})
+    deployments = [each for each in objects if each["kind"] == "Deployment"]
+    selectors = [each["spec"]["selector"]["matchLabels"] for each in deployments]
+
+    names = [(each["kind"], each["metadata"]["name"]) for each in objects]
+    assert len(names) == len(set(names))
+    assert {each["metadata"]["name"] for each in deployments} == {"demo-churn", "demo-fraud"}
+    assert selectors[0] != selectors[1]
+    for each in deployments:
+        main, proxy = each["spec"]["template"]["spec"]["containers"]
+        assert "livenessProbe" not in main
+        assert main["image"].startswith("mirror.example/")
+        assert {"name": "TZ", "value": "UTC"} in main["env"]
+        assert main["envFrom"] == [{"secretRef": {"name": "more"}}]
+        assert (proxy["name"], each["spec"]["template"]["spec"]["initContainers"][0]["name"]) == ("proxy", "a")
+
+
+@pytest.mark.parametrize("helm", ["helm", "helm3"])
 def test_parent_chart_removes_the_group_in_its_own_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, helm: str
 ) -> None:
