@@ -1,6 +1,7 @@
 """What a service exports about the newest version in a real MLflow server."""
 
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,20 @@ def test_decision_about_the_newest_version_is_exported(registry: Registry, saved
         assert client.get("/model").json()["version"] == champion
 
 
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name == "candidate"]
+
+
 def test_service_that_does_not_train_asks_for_no_candidate(registry: Registry, saved: Path, tmp_path: Path) -> None:
-    registry.point(registry.register(saved, **GATE))
+    until(lambda: not threads())  # of an earlier service in this process
+    refused = registry.register(saved, **GATE)
+    registry.point(refused)
 
     with serving(settings_of(registry, tmp_path)) as client:
-        assert candidates(client) == []
+        assert threads() == []
+        assert refused not in [labels["candidate_version"] for labels in candidates(client)]
+    with serving(settings_of(registry, tmp_path, candidate_poll_seconds=60)):
+        until(threads)
 
 
 def test_candidates_of_a_folder_are_refused(registry: Registry, saved: Path, tmp_path: Path) -> None:
