@@ -4,7 +4,7 @@ from contextvars import ContextVar
 
 # Request ID, set only by app.http.front.
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
-# Name of the API key that authenticated the request, set by app.http.auth.
+# Name of the API key that authenticated the request, set by app.http.callers.
 CALLER: ContextVar[str] = ContextVar("caller", default="")
 # ID of the trace that contains the request, set by app.http.tracing.
 TRACE_ID: ContextVar[str] = ContextVar("trace_id", default="")

@@ -12,6 +12,7 @@ ServiceError
     ├── TooLargeError     413
     ├── UnsupportedMediaError 415   lists the accepted media types
     ├── InvalidInputError 422   names rows and columns
+    ├── QuotaExceededError 429  with Retry-After
     ├── ModelFaultError   500   reveals nothing about the payload or the code
     ├── NotExplainableError 501 the model does not support explanations
     ├── NotReadyError     503   with Retry-After
@@ -178,6 +179,24 @@ class InvalidInputError(ProblemError):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     slug = "invalid-input"
     reason = "invalid_input"
+
+
+class QuotaExceededError(ProblemError):
+    """The caller has used up its quota of requests or rows.
+
+    Args:
+        detail: The quota.
+        seconds: Time until the quota allows the same request.
+
+    Remedy: Retry after the seconds in `Retry-After`. To avoid refusals, read what is left from `RateLimit`.
+    """
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    slug = "quota-exceeded"
+
+    def __init__(self, detail: str, seconds: int) -> None:
+        super().__init__(detail)
+        self.headers = {"Retry-After": str(seconds)}
 
 
 class ModelFaultError(ProblemError):

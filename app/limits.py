@@ -23,6 +23,22 @@ LONGEST_PAUSE_SECONDS = 1.0
 _FULL = "All slots are in use and the queue is full; try again later."
 
 
+class Pace:
+    """A bounded rate of rejections: beyond it, each one waits for its turn."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    async def wait(self) -> None:
+        """Wait until the next rejection is due, at most `LONGEST_PAUSE_SECONDS`."""
+        now = time.monotonic()
+        earliest = now - REFUSALS_AT_ONCE / REFUSALS_PER_SECOND
+        self._next = max(self._next, earliest) + 1 / REFUSALS_PER_SECOND
+        if self._next > now:
+            self._next = min(self._next, now + LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(self._next - now)
+
+
 class Limits:
     """Slots and their queue, for use in one event loop.
 
@@ -36,7 +52,7 @@ class Limits:
         self._slots = self._free = slots
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._refusing_since: float | None = None
-        self._next_refusal = 0.0
+        self._pace = Pace()
 
     def publish(self) -> None:
         """Export these limits as metrics."""
@@ -103,14 +119,9 @@ class Limits:
 
     async def refuse(self, detail: str = _FULL) -> NoReturn:
         """Raise OverloadedError, after a delay if requests are rejected at a high rate."""
-        now = time.monotonic()
         if self._refusing_since is None:
-            self._refusing_since = now
-        earliest = now - REFUSALS_AT_ONCE / REFUSALS_PER_SECOND
-        self._next_refusal = max(self._next_refusal, earliest) + 1 / REFUSALS_PER_SECOND
-        if self._next_refusal > now:
-            self._next_refusal = min(self._next_refusal, now + LONGEST_PAUSE_SECONDS)
-            await asyncio.sleep(self._next_refusal - now)
+            self._refusing_since = time.monotonic()
+        await self._pace.wait()
         raise OverloadedError(detail)
 
 

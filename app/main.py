@@ -20,6 +20,7 @@ from app.endpoints.feedback import FEEDBACK, FeedbackEndpoint
 from app.endpoints.predict import Predict
 from app.errors import ProblemError, problem_document, problem_response
 from app.http import auth, cors, pages
+from app.http.callers import Callers
 from app.http.front import PREDICT, Direct, Front
 from app.http.monitoring import MonitoringServer
 from app.http.server import make_server
@@ -74,10 +75,9 @@ class Application(FastAPI):
         for each in enabled:
             self.router.routes.extend(each.routes)
         direct = [Direct(PREDICT, predict, PREDICT), *(found for each in enabled for found in each.direct)]
-        if settings.api_keys_dir:
-            known = auth.Keys(settings.api_keys_dir)
-            application = auth.Guard(application, known, settings)
-            direct = [replace(each, app=auth.Guard(each.app, known, settings)) for each in direct]
+        callers = Callers(settings)
+        application = auth.Guard(application, callers, settings)
+        direct = [replace(each, app=auth.Guard(each.app, callers, settings)) for each in direct]
         if settings.cors_origins:
             application = cors.allowing(application, settings.cors_origins)
             direct = [replace(each, app=cors.allowing(each.app, settings.cors_origins)) for each in direct]

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from ipaddress import ip_network
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,7 +12,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from pydantic import Field, SecretStr, StrictInt, StrictStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app import key_files
+from app import key_files, quota_file
 from app.uri import GRAMMAR, OnServer, RegisteredModel, Source, WebFolder, source_of
 
 # Dense below 10 ms, because a booster predicts one row in less than 1 ms; Prometheus' own default starts at 5 ms.
@@ -210,6 +211,15 @@ class Settings(BaseSettings):
         default=None,
         description="Folder with one API key per file, one of which every client must send; empty: no key is required.",
     )
+    quotas_file: Path | None = Field(
+        default=None,
+        description="JSON file with the quotas of callers, which is read again when it changes; empty: no quotas.",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Networks of the proxies whose X-Forwarded-For names the client, as a JSON list in CIDR notation; "
+        "[]: the client is the peer of the connection.",
+    )
     host: str = Field(default="", description="Address to listen on; empty: all addresses, IPv4 and IPv6.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
     monitoring_port: int | None = Field(
@@ -259,6 +269,23 @@ class Settings(BaseSettings):
             raise ValueError("; ".join(["the folder must contain at least one file with a usable key", *unusable]))
         return value
 
+    @field_validator("quotas_file")
+    @classmethod
+    def _quotas_are_usable(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            quota_file.read(value)
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks_are_usable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            try:
+                ip_network(each, strict=False)
+            except ValueError as error:
+                raise ValueError(f"{error}; write CIDR notation, such as 10.0.0.0/8") from None
+        return value
+
     @field_validator("cors_origins")
     @classmethod
     def _origins_are_complete(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -266,7 +293,7 @@ class Settings(BaseSettings):
             raise ValueError('each must be "*" or an origin without a path, such as https://shop.example.com')
         return value
 
-    @field_validator("payload_redact", "model_categories", "cors_origins", mode="before")
+    @field_validator("payload_redact", "model_categories", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _read_json(cls, value: Any) -> Any:
         return json.loads(value) if isinstance(value, str) else value

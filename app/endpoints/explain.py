@@ -40,7 +40,7 @@ class Explain(Endpoint):
         threads = ThreadPoolExecutor(AT_ONCE, "explain", _lower_priority)
         super().__init__(service, Limits(service.settings, AT_ONCE), threads)
 
-    async def work(self, loaded: Loaded, content: bytes, _: Scope) -> bytes | Work:
+    async def work(self, loaded: Loaded, content: bytes, scope: Scope) -> bytes | Work:
         """Return a callable that explains the rows in the thread."""
         explained = loaded.model
         if not isinstance(explained, BoosterModel):
@@ -50,6 +50,7 @@ class Explain(Endpoint):
         note("rows", rows.count)
         if rows.count > (most := self._settings.max_explain_rows):
             raise TooLargeError(f"The body has {rows.count} rows; the limit for explanations is {most}.")
+        scope["account"].rows(rows.count)
 
         def in_time() -> None:
             if time.monotonic() > deadline:

@@ -22,6 +22,7 @@ from app.service import Service
 _DOCUMENTATION = "https://github.com/model-service/model-service"
 _REFUSALS = (400, 408, 413, 415, 422, 500, 503, 504)
 _TEMPORARY = (503, 504)
+_RETRY_AFTER = {"description": "Seconds to wait before the next attempt.", "schema": {"type": "integer"}}
 _TAGS = {
     "Predict": "Predictions of the served model.",
     "Explain": "SHAP values: how much each column contributes to a prediction.",
@@ -88,7 +89,9 @@ def document(app: FastAPI, service: Service) -> Json:
     openapi |= {"paths": {"/predict": {"post": predict}} | explains | openapi["paths"]}
     openapi["paths"] |= protocols.paths(settings, service.loaded)
     openapi["tags"] = _tags(openapi["paths"])
-    return _secured(openapi) if service.settings.api_keys_dir else openapi
+    if settings.quotas_file:
+        _limit(openapi)
+    return _secured(openapi) if settings.api_keys_dir else openapi
 
 
 def _description(service: Service) -> str:
@@ -133,6 +136,19 @@ def _secured(openapi: Json) -> Json:
     return openapi
 
 
+def _limit(openapi: Json) -> None:
+    """Add the response to a caller that has used up its quota to the operations that the quotas cover."""
+    texts = {
+        "RateLimit-Policy": "Limits of the caller: units (q) that refill evenly within seconds (w).",
+        "RateLimit": "Units that the caller has left (r), and seconds until the next one (t).",
+    }
+    headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in texts.items()}
+    for methods in openapi["paths"].values():
+        if answers := methods.get("post", {}).get("responses"):
+            refused = answers.setdefault("429", problem("The quota of the caller is used up."))
+            refused["headers"] = headers | {"Retry-After": _RETRY_AFTER}
+
+
 def _answer(description: str, schema: str) -> Json:
     return {"description": description, "content": {"application/json": {"schema": ref(schema)}}}
 
@@ -152,10 +168,7 @@ def _operation(name: str, summary: str, description: str, model: Model | None, m
     for code, answer in answers.items():
         answer["headers"] = {"X-Request-ID": request_id}
         if int(code) in _TEMPORARY:
-            answer["headers"]["Retry-After"] = {
-                "description": "Seconds to wait before the next attempt.",
-                "schema": {"type": "integer"},
-            }
+            answer["headers"]["Retry-After"] = _RETRY_AFTER
     header = {"name": "X-Request-ID", "in": "header", "required": False, "schema": {"type": "string"}}
     return {
         "operationId": name,

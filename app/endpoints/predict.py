@@ -42,6 +42,7 @@ class Predict(Endpoint):
         rows = self.read(loaded, content, scope)
         read = time.perf_counter() - start
         note("rows", rows.count)
+        scope["account"].rows(rows.count)
         if rows.count > INLINE_ROWS:
             return partial(self._alone, loaded, rows, read)
         if isinstance(loaded.model, PyfuncModel):

@@ -1,108 +1,43 @@
-"""API key authentication: `Authorization: Bearer <key>`.
+"""The layer in front of all paths that lets in a request if its caller has an API key and has not used up its quota."""
 
-The valid keys are the current files of the folder, which is read at most once a second while requests arrive. A removed
-key is rejected from then on, even if it was the last one, because an operator removed it on purpose. Only if the folder
-cannot be read do the keys stay as they were.
-"""
-
-import hashlib
-import hmac
-import logging
 import time
-from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import key_files
-from app.context import CALLER
-from app.errors import UnauthorizedError, problem_response
+from app.errors import ProblemError, problem_response
 from app.http import pages
+from app.http.callers import Callers
 from app.settings import Settings
 
 # Paths that Kubernetes and Prometheus request without a key. They reveal nothing about the model's data.
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
-REFRESH_SECONDS = 1.0
-
-log = logging.getLogger(__name__)
-
-
-class Keys:
-    """The digests of the keys in a folder.
-
-    Args:
-        folder: Folder with one key per file; the file name is the name of the client.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._digests: dict[str, bytes] = {}
-        self._problems: list[str] = []
-        self._due = 0.0
-        self._refresh()
-
-    def caller(self, key: bytes) -> str | None:
-        """Return the name of the client with this key, or None if the key is not valid."""
-        if time.monotonic() >= self._due:
-            self._refresh()
-        digest = hashlib.sha256(key).digest()
-        found = None
-        for name, known in self._digests.items():  # all of them, so that the duration reveals nothing
-            if hmac.compare_digest(known, digest):
-                found = name
-        return found
-
-    def _refresh(self) -> None:
-        self._due = time.monotonic() + REFRESH_SECONDS
-        try:
-            found, problems = key_files.read(self._folder)
-        except OSError as error:
-            self._warn([f"the folder cannot be read ({error.strerror}); the previous keys stay valid"])
-            return
-        self._warn(problems if found else [*problems, "the folder has no usable key; all requests are rejected"])
-        digests = {name: hashlib.sha256(key.encode("ascii")).digest() for name, key in found.items()}
-        if digests != self._digests:
-            self._digests = digests
-            log.info("API keys read", extra={"callers": list(digests)})
-
-    def _warn(self, problems: list[str]) -> None:
-        """Log the problems unless they are those of the last refresh."""
-        if problems != self._problems:
-            self._problems = problems
-            for problem in problems:
-                log.warning("API keys: %s", problem)
 
 
 class Guard:
-    """ASGI middleware that requires an API key on all but the open paths.
+    """ASGI middleware that finds the account of the caller, charges it for POST requests and refuses all others.
 
     Args:
-        app: Application behind the guard.
-        known: Valid keys.
+        app: Application behind the guard, which finds the account in the scope as `account`.
+        callers: Accounts, shared by all guards.
         settings: Path prefix that the proxy strips, and whether the pages are enabled.
     """
 
-    def __init__(self, app: ASGIApp, known: Keys, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, callers: Callers, settings: Settings) -> None:
         self._app = app
-        self._keys = known
+        self._callers = callers
         open_paths = OPEN_PATHS | pages.OPEN_PATHS if settings.pages_enabled else OPEN_PATHS
         self._open = frozenset(settings.root_path + path for path in open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or reject it without revealing what is wrong with its key."""
-        if scope["type"] == "http" and scope["path"] not in self._open:
-            caller = self._keys.caller(_bearer(scope["headers"]))
-            if caller is None:
-                refusal = UnauthorizedError()
-                await problem_response(refusal.document(), refusal.headers)(scope, receive, send)
-                return
-            CALLER.set(caller)
+        """Pass the request on, or refuse it without revealing what is wrong with its key."""
+        if scope["type"] != "http" or scope["path"] in self._open:
+            await self._app(scope, receive, send)
+            return
+        try:
+            account = scope["account"] = self._callers.identify(scope, now := time.monotonic())
+            if scope["method"] == "POST":
+                account.request(now)
+        except ProblemError as problem:
+            await problem_response(problem.document(), problem.headers)(scope, receive, send)
+            return
         await self._app(scope, receive, send)
-
-
-def _bearer(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """Return the key in the request's headers, or an empty value, which is never a valid key."""
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, key = value.partition(b" ")
-            return key.strip() if scheme.lower() == b"bearer" else b""
-    return b""

@@ -19,10 +19,12 @@ from starlette_exporter import PrometheusMiddleware
 
 from app.context import REQUEST_ID
 from app.errors import ERROR_FORMAT, ErrorFormat, problem_document, problem_response
+from app.limits import Pace
 from app.monitoring.observations import Observations, observations
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 PREDICT = "/predict"
+TOO_MANY_REQUESTS = 429
 # The forms that clients and proxies use (UUID, ULID, base64, trace ID), without characters that could forge a log line
 # or a header.
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:+/=@-]{1,128}")
@@ -68,6 +70,7 @@ class Front:
         self._direct = {root + each.at: (each, DirectSeries(exporter, each.path)) for each in direct}
         self._error_formats = error_formats
         self._root = len(root) + 1
+        self._pace = Pace()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Give the request an ID, and pass it on."""
@@ -83,6 +86,10 @@ class Front:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", identity)]
+                if account := scope.get("account"):
+                    message["headers"] += account.headers(time.monotonic())
+                    if status == TOO_MANY_REQUESTS:
+                        return self._delayed(send, message)
             return send(message)
 
         method = scope["method"]
@@ -108,6 +115,11 @@ class Front:
         else:  # rejected here, because every new method label would cost 19 series
             refusal = problem_document(HTTPStatus.METHOD_NOT_ALLOWED, "", "No path supports this method.")
             await problem_response(refusal, {"Allow": ", ".join(sorted(METHODS))})(scope, receive, send_named)
+
+    async def _delayed(self, send: Send, message: Message) -> None:
+        """Send the start of a refusal, after a delay if the rate of refusals is high."""
+        await self._pace.wait()
+        await send(message)
 
 
 class DirectSeries:

@@ -1,14 +1,15 @@
-"""Buffered observations of histograms.
+"""Buffered observations of histograms and increments of counters.
 
 prometheus_client takes two locks and walks the buckets for every observation. A prediction makes six of them, which
-would cost a tenth of its CPU time. Here observations wait in a list until the list is full or Prometheus scrapes.
+would cost a tenth of its CPU time. Here observations wait in a list until the list is full or Prometheus scrapes, and
+increments wait for the scrape.
 """
 
 import threading
 from collections.abc import Iterable
 
 import numpy as np
-from prometheus_client import REGISTRY, Histogram
+from prometheus_client import REGISTRY, Counter, Histogram
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
@@ -49,27 +50,52 @@ class Observations:
             self._child._sum.inc(sum(values))
 
 
+class Tally:
+    """The increments that one child of a counter has not counted yet. One thread adds, and any thread flushes."""
+
+    def __init__(self, child: Counter) -> None:
+        self._child = child
+        self._total = self._counted = 0
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        """Add an increment, which is counted by the next scrape."""
+        self._total += count
+
+    def flush(self) -> None:
+        """Count the waiting increments."""
+        with self._lock:
+            total = self._total
+            self._child.inc(total - self._counted)
+            self._counted = total
+
+
 class _Flusher(Collector):
-    """A collector without metrics. It is registered before the histograms, so the registry collects it first."""
+    """A collector without metrics. It is registered before the others, so the registry collects it first."""
 
     def __init__(self) -> None:
         self._known: dict[Histogram, Observations] = {}
+        self._tallies: dict[Counter, Tally] = {}
 
     def observations(self, child: Histogram) -> Observations:
         """Return the buffer of a child, always the same one."""
         return self._known.setdefault(child, Observations(child))
+
+    def tally(self, child: Counter) -> Tally:
+        """Return the tally of a child, always the same one."""
+        return self._tallies.setdefault(child, Tally(child))
 
     def discard(self, child: Histogram) -> None:
         """Remove the buffer of a child whose series is removed."""
         self._known.pop(child, None)
 
     def collect(self) -> Iterable[Metric]:
-        """Count all waiting observations and return no metrics."""
-        for each in list(self._known.values()):
+        """Count all that waits and return no metrics."""
+        for each in (*self._known.values(), *self._tallies.values()):
             each.flush()
         return ()
 
 
 _FLUSHER = _Flusher()
 REGISTRY.register(_FLUSHER)
-observations, discard = _FLUSHER.observations, _FLUSHER.discard
+observations, tally, discard = _FLUSHER.observations, _FLUSHER.tally, _FLUSHER.discard

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
+from app import accounts
 from app.monitoring import feedback, model_metrics
 from app.monitoring.drift import Distributions
 from tests.charts.harness import only, rendered
@@ -24,7 +25,7 @@ VARIABLES = {"namespace": "Namespace", "job": "Job", "instance": "Instance"}
 
 _METRICS = [
     each
-    for module in (model_metrics, feedback)
+    for module in (accounts, model_metrics, feedback)
     for each in vars(module).values()
     if isinstance(each, Counter | Gauge | Histogram)
 ]
@@ -184,7 +185,7 @@ def test_service_and_model_dashboards_have_the_expected_rows() -> None:
     ]
 
     assert rows == [
-        "Overview", "Traffic", "Latency", "Resources",
+        "Overview", "Traffic", "Callers", "Latency", "Resources",
         "Overview", "Predictions", "Features", "Quality by feedback labels", "Service level objectives",
     ]  # fmt: skip
 

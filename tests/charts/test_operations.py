@@ -1,19 +1,26 @@
-"""Tests of API keys, the payload log and traces."""
+"""Tests of API keys, quotas, the payload log and traces."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app import quota_file
+from app.quota_file import Policy, Quota
 from tests.charts.harness import ANYWHERE, container, environment, only, pod_specs, pod_template, rendered
 from tools.charts import HelmError, Object, Values
 
 KEYS = "/etc/model-service/api-keys"
 COLLECTOR = "http://collector.observability.svc:4318"
-VARIABLES = ("MODEL_SERVICE_API_KEYS_DIR", "MODEL_SERVICE_FEEDBACK_", "MODEL_SERVICE_PAYLOAD_", "OTEL_")
+VARIABLES = (
+    *("MODEL_SERVICE_API_KEYS_DIR", "MODEL_SERVICE_FEEDBACK_", "MODEL_SERVICE_PAYLOAD_", "MODEL_SERVICE_QUOTAS_"),
+    "OTEL_",
+)
 
 
 def operations(values: Values | None = None) -> dict[str, Any]:
-    """Return the environment variables for keys, payload log and traces."""
+    """Return the environment variables for keys, quotas, payload log and traces."""
     return {name: value for name, value in environment(rendered(values)).items() if name.startswith(VARIABLES)}
 
 
@@ -46,6 +53,48 @@ def test_api_keys_are_mounted_in_the_service_and_the_helm_test() -> None:
     assert test["volumeMounts"] == [mount]
     assert test["env"] == [{"name": "MODEL_SERVICE_API_KEYS_DIR", "value": KEYS}]
     assert all(volume in spec["volumes"] for spec in pod_specs(objects))
+
+
+def test_quotas_are_mounted_in_the_form_that_the_service_reads(tmp_path: Path) -> None:
+    quotas = {"default": {"requestsPerSecond": 0.5}, "owners": {"web": {"rowsPerSecond": 100, "burstSeconds": 2}}}
+    values: Values = {"api": {"auth": {"existingSecret": "churn-keys"}, "quotas": quotas}}
+    objects = rendered(values)
+
+    assert operations(values)["MODEL_SERVICE_QUOTAS_FILE"] == "/etc/model-service/quotas/quotas.json"
+    # The whole folder without subPath, and no checksum on the pods: the service reads a change of the ConfigMap.
+    mount = {"name": "quotas", "mountPath": "/etc/model-service/quotas", "readOnly": True}
+    assert mount in container(objects)["volumeMounts"]
+    name = only(objects, "ConfigMap")["metadata"]["name"]
+    assert {"name": "quotas", "configMap": {"name": name}} in pod_template(objects)["spec"]["volumes"]
+    assert "volumes" in only(objects, "Pod")["spec"]
+    (tmp_path / "quotas.json").write_text(only(objects, "ConfigMap")["data"]["quotas.json"])
+    found = quota_file.read(tmp_path / "quotas.json")
+    assert found.of("somebody") == Quota(Policy("requests", 0.5, 5), None)
+    assert found.of("web") == Quota(Policy("requests", 0.5, 1), Policy("rows", 100, 200))
+
+
+def test_changed_quota_changes_only_the_config_map() -> None:
+    first, second = (rendered({"api": {"quotas": {"default": {"rowsPerSecond": rate}}}}) for rate in (10, 20))
+
+    assert json.dumps(pod_template(first)) == json.dumps(pod_template(second))
+    assert only(first, "ConfigMap")["data"] != only(second, "ConfigMap")["data"]
+
+
+@pytest.mark.parametrize("quotas", [{}, {"default": {"burstSeconds": 5}}, {"default": None}, None])
+def test_quotas_without_a_limit_render_nothing(quotas: Any) -> None:
+    objects = rendered({"api": {"quotas": quotas}})
+
+    assert operations({"api": {"quotas": quotas}}) == {}
+    assert not [each for each in objects if each["kind"] == "ConfigMap"]
+
+
+def test_trusted_proxies_are_a_setting() -> None:
+    name = "MODEL_SERVICE_TRUSTED_PROXIES"
+
+    assert environment(rendered())[name] == "[]"
+    networks = ["10.0.0.0/8", "192.168.1.7", "fd00::/8", "::1", "0.0.0.0/0"]
+    found = environment(rendered({"api": {"trustedProxies": networks}}))[name]
+    assert json.loads(found) == networks
 
 
 def test_feedback_keys_are_mounted_only_in_the_service() -> None:

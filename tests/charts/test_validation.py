@@ -38,6 +38,16 @@ def budget(replicas: int = 2, **rule: Any) -> Values:
         (MODEL_SERVICE, model("models:/churn/3"), "mlflow.trackingUri is empty: set mlflow.trackingUri to the MLflow"),
         (
             MODEL_SERVICE,
+            {**MINIMAL, "api": {"quotas": {"owners": {"web": {"rowsPerSecond": 5}, "batch": {}}}}},
+            "api.quotas.owners names batch, web, but api.auth.existingSecret is empty, so no caller has a name: set",
+        ),
+        *(
+            (MODEL_SERVICE, {**MINIMAL, "api": {"trustedProxies": ["10.0.0.0/8", network]}}, text)
+            for network in ("proxy", "10.0.0.0/33", "10.0.0/8", "256.0.0.1", "010.0.0.1", "fd00::/129", "fd00", "")
+            for text in [f"api.trustedProxies has {network}, which is not a network: use CIDR notation, such as 10.0"]
+        ),
+        (
+            MODEL_SERVICE,
             {**model("models:/churn"), **TRACKED},
             "model.uri=models:/churn is not valid: use models:/<name>@<alias>",
         ),
@@ -391,6 +401,10 @@ def test_valid_values_render(values: Values) -> None:
         ({**MINIMAL, "image": {"tag": "v1:2"}}, "tag"),
         ({"model": {**MINIMAL["model"], "sha256": "ABC"}}, "sha256"),
         ({**MINIMAL, "commonAnnotations": {"owner": 1}}, "owner"),
+        ({**MINIMAL, "api": {"quotas": {"default": {"requestsPerSecond": -1}}}}, "requestsPerSecond"),
+        ({**MINIMAL, "api": {"quotas": {"default": {"burstSeconds": 0}}}}, "burstSeconds"),
+        ({**MINIMAL, "api": {"quotas": {"owners": {"web": {"requestsPerMinute": 1}}}}}, "requestsPerMinute"),
+        ({**MINIMAL, "api": {"quotas": {"owners": {"web": {"rowsPerSecond": "5"}}}}}, "rowsPerSecond"),
     ],
 )
 def test_schema_rejects_unknown_keys_and_wrong_types(values: Values, key: str) -> None:

@@ -26,11 +26,13 @@ def paths(settings: Settings, loaded: Loaded | None) -> Json:
         found |= _mlflow(example)
     if settings.open_inference_protocol:
         found |= _inference(example, loaded)
-    if settings.api_keys_dir:
-        for path, operations in found.items():
-            error = _error(error=_TEXT) if path.startswith("/v2") else _error(error_code=_TEXT, message=_TEXT)
-            for operation in operations.values():
+    for path, operations in found.items():
+        error = _error(error=_TEXT) if path.startswith("/v2") else _error(error_code=_TEXT, message=_TEXT)
+        for method, operation in operations.items():
+            if settings.api_keys_dir:
                 operation["responses"] |= _refused(error, 401)
+            if settings.quotas_file and method == "post":
+                operation["responses"] |= _refused(error, 429)
     return found
 
 

@@ -126,6 +126,31 @@ def traffic() -> list[Panel]:
     ]
 
 
+def callers() -> list[Panel]:
+    """Return what each caller asks for, and what its quota refuses."""
+    return [
+        graph(
+            f"{what} by caller",
+            f"{text} per second, by the name of the API key. Callers without a key are unknown.",
+            unit,
+            query(f"sum by (caller) (rate(model_caller_{metric}_total{{{PODS}}}{RATE}))", "{{caller}}"),
+        )
+        for what, text, unit, metric in (
+            ("Requests", "POST requests", "reqps", "requests"),
+            ("Rows", "Rows to predict or explain", "cps", "rows"),
+        )
+    ] + [
+        graph(
+            "Refused by quota",
+            "Requests per second that got a 429, by caller and by what it has used up.",
+            "reqps",
+            query(
+                f"sum by (caller, reason) (rate(model_quota_refusals_total{{{PODS}}}{RATE}))", "{{caller}} {{reason}}"
+            ),
+        )
+    ]
+
+
 def latency() -> list[Panel]:
     """Return latency, in total and by stage and pod."""
     metric, stages = "http_server_request_duration_seconds", "model_inference_duration_seconds"
@@ -203,5 +228,6 @@ def resources() -> list[Panel]:
 
 if __name__ == "__main__":
     description = "Traffic, errors, latency and resources of charts/model-service."
-    rows = {"Overview": glance(), "Traffic": traffic(), "Latency": latency(), "Resources": resources()}
+    rows = {"Overview": glance(), "Traffic": traffic(), "Callers": callers(), "Latency": latency()}
+    rows["Resources"] = resources()
     sys.stdout.write(build("Model service", "model-service", description, "model_info", rows, VERSIONS))

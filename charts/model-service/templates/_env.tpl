@@ -32,8 +32,9 @@ in: root context   out: YAML list
 {{- if and .install (not (.image).tag) (not (.image).digest) }}{{ $_ := set $settings "WORKER_PYTHON" .python }}{{ end -}}
 {{- end -}}
 {{- end -}}
-{{- range $key, $value := omit $api "auth" "feedback" "pages" }}{{ $_ := set $settings (snakecase $key | upper) $value }}{{ end -}}
+{{- range $key, $value := omit $api "auth" "feedback" "pages" "quotas" }}{{ $_ := set $settings (snakecase $key | upper) $value }}{{ end -}}
 {{- if ($api.auth).existingSecret }}{{ $_ := set $settings "API_KEYS_DIR" "/etc/model-service/api-keys" }}{{ end -}}
+{{- if include "model-service.quotas" . }}{{ $_ := set $settings "QUOTAS_FILE" "/etc/model-service/quotas/quotas.json" }}{{ end -}}
 {{- if ($api.feedback).existingSecret -}}
 {{- $settings = merge $settings (dict "FEEDBACK_KEYS_DIR" "/etc/model-service/feedback-keys" "FEEDBACK_MAX_AGE_SECONDS" $api.feedback.maxAgeSeconds) -}}
 {{- end -}}
@@ -86,4 +87,16 @@ in: root context   out: YAML list
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{/*
+model-service.quotas: quotas of callers, as the service reads them.
+in: root context   out: JSON, or "" if there are none
+*/}}
+{{- define "model-service.quotas" -}}
+{{- with (.Values.api).quotas -}}
+{{- if or (.default).requestsPerSecond (.default).rowsPerSecond .owners -}}
+{{- dict "default" (.default | default dict) "owners" (.owners | default dict) | toJson -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}

@@ -10,7 +10,7 @@ import pytest
 from openapi_spec_validator import validate
 from starlette.testclient import TestClient
 
-from app.http import auth
+from app.http import keys
 from app.tools import check
 from tests.app.harness import SERVICE, audited, listening, logged, process, serving, settings_for
 from tools.loopback import answers, free_port, until
@@ -166,8 +166,8 @@ def test_last_key_can_be_removed(guarded: TestClient, folder: Path, caplog: pyte
 
 
 def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return the warnings in the log."""
-    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    """Return the warnings about keys in the log."""
+    return [each.getMessage() for each in caplog.records if (each.name, each.levelname) == (keys.__name__, "WARNING")]
 
 
 def test_unreadable_folder_keeps_the_keys(guarded: TestClient, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -184,7 +184,7 @@ def test_unusable_keys_do_not_affect_the_others(tmp_path: Path, caplog: pytest.L
     broken = {"short": "x" * 15, "long": "x" * 1025, "blank": f"{FIRST} {SECOND}", "umlaut": "schlüssel-0123456789"}
     mount(tmp_path / "keys", web=FIRST, edge="x" * 16, **broken)
 
-    known = auth.Keys(tmp_path / "keys")
+    known = keys.Keys(tmp_path / "keys")
 
     names = {key: known.caller(key.encode()) for key in (FIRST, "x" * 16, *broken.values(), "")}
     assert names == {FIRST: "web", "x" * 16: "edge"} | dict.fromkeys((*broken.values(), ""))
@@ -197,7 +197,7 @@ def test_unusable_keys_do_not_affect_the_others(tmp_path: Path, caplog: pytest.L
 
 
 def test_folder_is_not_read_for_every_request(folder: Path) -> None:
-    known = auth.Keys(folder)
+    known = keys.Keys(folder)
 
     with audited("open") as paths:
         assert {known.caller(FIRST.encode()) for _ in range(100)} == {"web"}
@@ -210,8 +210,10 @@ def test_log_lines_contain_the_caller_and_never_a_key(guarded: TestClient, monke
     monkeypatch.setattr(coalescer, "predict", lambda *_: 1 / 0)
     with logged() as lines:
         assert status(guarded, FIRST) == 500
-        assert status(guarded, "a-wrong-key-0123456789") == 401
+        assert [status(guarded, "a-wrong-key-0123456789") for _ in range(3)] == [401, 401, 401]
 
+    audited = [(line["caller"], line["message"]) for line in lines if "refusals" in line]
+    assert audited == [("testclient", "request refused: it has no valid API key")]
     assert [line.get("caller") for line in lines if line["level"] == "error"] == ["web"]
     text = json.dumps(lines)
     assert FIRST not in text

@@ -16,6 +16,8 @@ from tools.loopback import answers, until
 COUNTED = {
     "http_server_request_duration_seconds_count",
     "http_server_requests_total",
+    "model_caller_requests_total",
+    "model_caller_rows_total",
     "model_distribution_values_total",
     "model_inference_duration_seconds_count",
     "model_predictions_total",

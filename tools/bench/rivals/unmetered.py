@@ -7,7 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from app.http.front import DirectSeries
 from app.monitoring.drift import Drift
-from app.monitoring.observations import Observations
+from app.monitoring.observations import Observations, Tally
 
 
 def nothing(*_arguments: Any) -> None:
@@ -19,6 +19,7 @@ for kind, methods in (
     (Gauge, ("inc", "dec", "set")),
     (Histogram, ("observe",)),
     (Observations, ("observe",)),
+    (Tally, ("add",)),
     (Drift, ("count",)),
     (DirectSeries, ("record",)),
 ):

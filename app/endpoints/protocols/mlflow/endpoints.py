@@ -50,6 +50,7 @@ _ONE_FORM = f"The body must be a JSON object with exactly one of {', '.join(FORM
 # Error codes of mlflow.exceptions by status. All other statuses become BAD_REQUEST or INTERNAL_ERROR.
 _CODES = {400: "BAD_REQUEST", 401: "UNAUTHENTICATED", 404: "ENDPOINT_NOT_FOUND"} | {
     422: "INVALID_PARAMETER_VALUE",
+    429: "REQUEST_LIMIT_EXCEEDED",
     500: "INTERNAL_ERROR",
     503: "TEMPORARILY_UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
