@@ -8,12 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import ClassVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from app.accounts import Account
 from app.errors import (
     CLIENT_CLOSED_REQUEST,
     CellError,
@@ -110,33 +112,34 @@ class Endpoint(ABC):
 
     async def _answer(self, loaded: Loaded, scope: Scope, receive: Receive) -> bytes:
         settings = self._settings
-        if self._limits.full:  # before a byte of the body is read
-            await self._limits.refuse()
+        owner = scope["account"]
+        if self._limits.full(owner):  # before a byte of the body is read
+            await self._limits.refuse(owner)
         self.check(scope)
         content = await body.read(scope, receive, settings.max_body_bytes, settings.body_timeout_seconds, self.media)
         begin = time.perf_counter()
-        if not self._limits.enter():
-            await self._limits.wait(receive)
+        if not self._limits.enter(owner):
+            await self._limits.wait(owner, receive)
         self.waited(loaded.metrics, begin)
-        release: Callable[[], None] | None = self._limits.leave
+        release: Callable[[], None] | None = partial(self._limits.leave, owner)
         try:
             work = await self.work(loaded, content, scope)
             if isinstance(work, bytes):
                 return work
             release = None  # the thread releases the slot, because it continues after the request has timed out
             left = settings.request_timeout_seconds - (time.perf_counter() - begin)
-            return await self._in_thread(work, left)
+            return await self._in_thread(work, left, owner)
         finally:
             if release:
                 release()
 
-    async def _in_thread(self, work: Work, seconds: float) -> bytes:
+    async def _in_thread(self, work: Work, seconds: float, owner: Account) -> bytes:
         """Run the work in a thread with a time limit. The slot is released when the work ends, not the wait."""
         loop = asyncio.get_running_loop()
 
         def end(_: Future[bytes]) -> None:
             with suppress(RuntimeError):  # the loop is closed while the process exits
-                loop.call_soon_threadsafe(self._limits.leave)
+                loop.call_soon_threadsafe(self._limits.leave, owner)
 
         job = self._threads.submit(contextvars.copy_context().run, work)
         job.add_done_callback(end)

@@ -15,6 +15,7 @@ from app.settings import Settings
 from tests.app.harness import COLUMNS, Answer, Listening, eventually, listening, settings_for
 
 NAME = "limited"
+OTHER = "other"  # owner of the slots that tests hold
 BODY = json.dumps({"columns": COLUMNS, "data": [[0.5, 0.25, 3]]}).encode()
 
 
@@ -42,11 +43,11 @@ def test_queued_request_is_served_and_queue_overflow_returns_503(one_slot: Setti
     async def scenario() -> tuple[Answer, Answer, float]:
         async with listening(one_slot) as here:
             before = errors(here, "overloaded")
-            assert here.service.limits.enter()
+            assert here.service.limits.enter(OTHER)
             first = asyncio.create_task(here.ask("POST", "/predict", BODY))
             await eventually(lambda: waiting() == 1)
             second = await here.ask("POST", "/predict", BODY)
-            here.service.limits.leave()
+            here.service.limits.leave(OTHER)
             return await first, second, errors(here, "overloaded") - before
 
     first, second, counted = asyncio.run(scenario())
@@ -69,10 +70,10 @@ def test_concurrency_limit_is_a_metric(one_slot: Settings) -> None:
 def test_queue_timeout_returns_503(saved: Path, tmp_path: Path) -> None:
     async def scenario() -> Answer:
         async with listening(limited(saved, tmp_path, queue_timeout_seconds=0.05)) as here:
-            here.service.limits.enter()
+            here.service.limits.enter(OTHER)
             refused = await here.ask("POST", "/predict", BODY)
             assert waiting() == 0
-            here.service.limits.leave()
+            here.service.limits.leave(OTHER)
             assert (await here.ask("POST", "/predict", BODY)).status == 200
             return refused
 
@@ -86,12 +87,12 @@ def test_client_that_leaves_the_queue_takes_no_slot(one_slot: Settings) -> None:
     async def scenario() -> float:
         async with listening(one_slot) as here:
             before = errors(here, "cancelled")
-            here.service.limits.enter()
+            here.service.limits.enter(OTHER)
             caller = await here.send("POST", "/predict", BODY)
             await eventually(lambda: waiting() == 1)
             caller.close()
             await eventually(lambda: waiting() == 0)
-            here.service.limits.leave()
+            here.service.limits.leave(OTHER)
             assert (await here.ask("POST", "/predict", BODY)).status == 200
             return errors(here, "cancelled") - before
 
@@ -149,11 +150,11 @@ def test_long_prediction_returns_504_and_keeps_its_slot_until_it_ends(
             monkeypatch.setattr(booster, "predict", lambda rows: end.wait() and predict(rows))
             try:
                 late = await here.ask("POST", "/predict", body)
-                assert not here.service.limits.enter()
+                assert not here.service.limits.enter(OTHER)
             finally:
                 end.set()
-            await eventually(here.service.limits.enter)
-            here.service.limits.leave()
+            await eventually(lambda: here.service.limits.enter(OTHER))
+            here.service.limits.leave(OTHER)
             return late
 
     late = asyncio.run(scenario())
@@ -165,7 +166,7 @@ def test_long_prediction_returns_504_and_keeps_its_slot_until_it_ends(
 def test_saturation_fails_readiness_until_a_slot_is_free(saved: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with listening(limited(saved, tmp_path, queue_size=0, saturation_seconds=0.5)) as here:
-            here.service.limits.enter()
+            here.service.limits.enter(OTHER)
             begin = time.monotonic()
             assert (await here.ask("POST", "/predict", BODY)).status == 503
             assert (await here.ask("GET", "/health/ready")).status == 200
@@ -176,7 +177,7 @@ def test_saturation_fails_readiness_until_a_slot_is_free(saved: Path, tmp_path: 
             assert saturated.status == 503
             assert saturated.json()["reasons"] == ["saturated: all slots are in use and requests are rejected"]
 
-            here.service.limits.leave()
+            here.service.limits.leave(OTHER)
             assert (await here.ask("GET", "/health/ready")).status == 200
 
     asyncio.run(scenario())

@@ -12,6 +12,7 @@ from tests.app.harness import COLUMNS, Answer, Listening, eventually, listening,
 
 BODY = json.dumps({"columns": COLUMNS, "data": [[0.5, 0.25, 3]]}).encode()
 SLOTS, PLACES, CALLERS = 4, 8, 100
+OTHER = "other"  # owner of the slots that tests hold
 
 
 async def insist(here: Listening, wanted: int) -> list[Answer]:
@@ -40,7 +41,7 @@ def test_overload_serves_all_clients_and_rejects_with_retry_after(saved: Path, t
 
             here.service.loaded.coalescer._predict = watched
             answers = await asyncio.gather(*(insist(here, 5) for _ in range(CALLERS)))
-            assert not here.service.limits.full
+            assert not here.service.limits.full(OTHER)
             return [answer for each in answers for answer in each]
 
     answers = asyncio.run(scenario())
@@ -57,7 +58,7 @@ def test_overload_serves_all_clients_and_rejects_with_retry_after(saved: Path, t
 def test_rejection_does_not_wait_for_the_body(saved: Path, tmp_path: Path) -> None:
     async def scenario() -> Answer:
         async with listening(settings_for(saved.as_uri(), tmp_path, max_concurrency=1, queue_size=0)) as here:
-            here.service.limits.enter()
+            here.service.limits.enter(OTHER)
             return await here.ask("POST", "/predict", b"", announced=1000)
 
     assert asyncio.run(scenario()).status == 503
@@ -66,11 +67,11 @@ def test_rejection_does_not_wait_for_the_body(saved: Path, tmp_path: Path) -> No
 def test_later_rejections_are_delayed_and_hold_no_slot(saved: Path, tmp_path: Path) -> None:
     async def scenario() -> list[Answer]:
         async with listening(settings_for(saved.as_uri(), tmp_path, max_concurrency=1, queue_size=0)) as here:
-            here.service.limits.enter()
+            here.service.limits.enter(OTHER)
             asked = [asyncio.create_task(here.ask("POST", "/predict", BODY)) for _ in range(REFUSALS_AT_ONCE + 20)]
             await eventually(lambda: sum(task.done() for task in asked) >= REFUSALS_AT_ONCE)
             assert not all(task.done() for task in asked)
-            here.service.limits.leave()
+            here.service.limits.leave(OTHER)
             assert (await here.ask("POST", "/predict", BODY)).status == 200
             return await asyncio.gather(*asked)
 
