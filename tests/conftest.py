@@ -1,11 +1,21 @@
-"""What needs the real kube-prometheus-stack is left out and counted where its package is not there."""
+"""Settings of all tests: the same generated examples in each run, and what is left out and counted.
+
+What needs the real kube-prometheus-stack is left out where its package is not there.
+"""
 
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.left_out import leave_out, lines
 from tools.cluster.umbrella import stack_package
+
+# A test must not fail because of chance or of a busy machine. Long tests choose random examples themselves.
+settings.register_profile(
+    "same", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("same")
 
 NEED_STACK = ("charts/test_stack.py", "e2e/test_stack.py")
 

@@ -60,7 +60,7 @@ def outcome(values: Values, release: str = "demo") -> str:
     return "; ".join(problems(objects)) or (f"a name has {longest} characters" if longest > 63 else "")
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_drawn_values_render_or_fail_with_a_message(data: st.DataObject) -> None:
     values = merged(data.draw(drawn(SCHEMA, SAMPLES)), data.draw(MODELS))
@@ -69,7 +69,7 @@ def test_drawn_values_render_or_fail_with_a_message(data: st.DataObject) -> None
 
 
 @pytest.mark.long
-@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+@settings(max_examples=500)
 @given(st.data())
 def test_many_drawn_values_render_or_fail_with_a_message(data: st.DataObject) -> None:
     values = merged(data.draw(drawn(SCHEMA, SAMPLES)), data.draw(MODELS))
@@ -77,7 +77,7 @@ def test_many_drawn_values_render_or_fail_with_a_message(data: st.DataObject) ->
     assert outcome(values) == ""
 
 
-@settings(max_examples=20, deadline=None, derandomize=True, database=None)
+@settings(max_examples=20)
 @given(st.data())
 def test_redrawn_leaves_render_or_fail_with_a_message(data: st.DataObject) -> None:
     values = data.draw(redrawn({**MINIMAL, **EVERYTHING}, SAMPLES))
@@ -87,7 +87,7 @@ def test_redrawn_leaves_render_or_fail_with_a_message(data: st.DataObject) -> No
 
 @pytest.mark.long
 @pytest.mark.parametrize("base", [{}, EVERYTHING, KEDA], ids=["default", "everything", "keda"])
-@settings(max_examples=500, deadline=None, derandomize=True, database=None)
+@settings(max_examples=500)
 @given(st.data())
 def test_many_redrawn_leaves_render_or_fail_with_a_message(base: Values, data: st.DataObject) -> None:
     values = data.draw(redrawn({**MINIMAL, **base}, SAMPLES))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import ProblemError
@@ -15,7 +15,6 @@ from app.model.signature import Signature
 from app.model.typed import MOST_FIELDS
 
 COLUMNS = [Column("a", "double"), Column("b", "long")]
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a machine may be busy
 MEMBERS = frozenset({"instances", "columns", "data", "index"})
 # A column of each type that has a typed form.
 MIXED = [
@@ -108,7 +107,6 @@ CELL = st.one_of(
 )
 
 
-@patient
 @given(st.lists(st.lists(CELL, max_size=3), max_size=4), st.permutations(["a", "b"]), st.booleans())
 def test_random_bodies_give_the_result_of_the_full_path(data: list[Any], columns: list[str], spaced: bool) -> None:
     body = json.dumps({"columns": columns, "data": data}, separators=None if spaced else (",", ":")).encode()
@@ -183,7 +181,6 @@ def test_forms_of_other_protocols_name_their_endpoint(body: str, start: str) -> 
 
 
 @pytest.mark.parametrize("columns", [MIXED[:2], MIXED[:6], MIXED], ids=["numbers", "typed", "optional integer"])
-@patient
 @given(st.data())
 def test_random_records_and_lists_give_the_result_of_the_full_path(columns: list[Column], data: st.DataObject) -> None:
     """Most cells fit their columns, so that most bodies take the fast path."""

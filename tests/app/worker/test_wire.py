@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as arrays
 from app.worker import wire
 from app.worker.wire import Block, GarbageError
 
-SETTINGS = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+SETTINGS = settings(max_examples=60, suppress_health_check=list(HealthCheck))
 _DTYPES = st.sampled_from(["float64", "float32", "int64", "int32", "uint8", "bool", "datetime64[ns]"])
 _CELLS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 _JSON = st.lists(st.recursive(_CELLS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8))

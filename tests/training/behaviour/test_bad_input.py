@@ -305,7 +305,7 @@ WAYS = st.fixed_dictionaries(
 
 
 @given(st.lists(st.one_of(COLUMN, MIXED), min_size=3, max_size=3), NAMES, WAYS)
-@settings(max_examples=400, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
 def test_any_text_file_is_loaded_or_refused(columns: list[list[Any]], names: list[str], way: dict[str, Any]) -> None:
     table = pd.DataFrame(dict(enumerate(columns)), dtype=object)
     table.columns = pd.Index(names)
@@ -313,7 +313,7 @@ def test_any_text_file_is_loaded_or_refused(columns: list[list[Any]], names: lis
 
 
 @given(st.lists(COLUMN, min_size=3, max_size=3), NAMES, WAYS)
-@settings(max_examples=400, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
 def test_any_parquet_file_is_loaded_or_refused(columns: list[list[Any]], names: list[str], way: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     parquet.write_table(pa.table([pa.array(column) for column in columns], names=names), buffer)

@@ -80,7 +80,7 @@ def answers(data: Data, model: BoosterModel) -> Any:
 
 
 @given(st.lists(COLUMNS, min_size=1, max_size=4), st.sampled_from(sorted(TARGETS)))
-@settings(max_examples=15, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 def test_service_predicts_any_table_like_the_booster(columns: list[list[Any]], task: str) -> None:
     names = {f"c {i}": pa.array(values) for i, values in enumerate(columns)}
     table = pa.table(names | {"query": [i // 2 for i in range(ROWS)], "y": TARGETS[task]})

@@ -48,7 +48,7 @@ def judged(rows: list[dict[str, Any]]) -> tuple[Any, set[tuple[Any, Any]]]:
         return None, {(error.row, error.column) for error in refused.errors}  # all errors of 3 rows are listed
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@settings(max_examples=150)
 @given(st.lists(st.fixed_dictionaries(CELLS), min_size=1, max_size=3))
 def test_cells_are_validated_as_in_a_request(rows: list[dict[str, Any]]) -> None:
     table = pa.table({name: arrow(name, [row[name] for row in rows]) for name in CELLS})
@@ -75,7 +75,7 @@ def test_large_integer_is_rounded_once(text: bool) -> None:
     assert np.isnan(matrix[1, 0])
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@settings(max_examples=100)
 @given(st.lists(st.fixed_dictionaries(CELLS), min_size=1, max_size=3))
 def test_text_is_validated_as_the_number_that_it_spells(rows: list[dict[str, Any]]) -> None:
     text = pa.table({name: pa.array([_spelled(row[name]) for row in rows], pa.string()) for name in CELLS})

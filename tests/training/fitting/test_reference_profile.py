@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -21,7 +21,6 @@ def feature(values: list[float], *categories: str) -> Variable:
 
 @given(arrays(np.float32, st.integers(1, 300), elements=st.floats(width=32)))
 @example(np.array([-np.inf, -GREATEST, 0, GREATEST, np.inf, np.nan], dtype=np.float32))
-@settings(deadline=None)
 def test_shares_of_any_column_match_its_values(values: np.ndarray) -> None:
     found = feature(values.tolist())
     assert len(found.shares) == len(found.edges) + 1 <= MOST_BINS

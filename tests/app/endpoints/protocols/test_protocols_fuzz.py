@@ -187,7 +187,7 @@ def test_no_path_or_method_returns_5xx(asked: tuple[Running, Any]) -> None:
     connection = HTTPConnection("127.0.0.1", asked[0].port, timeout=LONGEST_SECONDS)
     paths = st.tuples(st.sampled_from(PATHS), st.sampled_from(ENDS)).map("".join)
 
-    @settings(max_examples=150, derandomize=True, deadline=None, database=None)
+    @settings(max_examples=150)
     @given(st.sampled_from(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "ATTACK"]), paths)
     def never_a_fault(method: str, path: str) -> None:
         connection.request(method, path, b"{}" if method in ("POST", "PUT") else None)
