@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Hashable
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from starlette.types import Receive
 
@@ -141,7 +141,8 @@ class Limits:
         kept = False
         try:
             seconds = self._settings.queue_timeout_seconds
-            await asyncio.wait({slot, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {slot, gone}
+            await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
                 raise ClientGoneError
             kept = slot.done() and slot.result()

@@ -91,7 +91,8 @@ class _Flusher(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Count all that waits and return no metrics."""
-        for each in (*self._known.values(), *self._tallies.values()):
+        waiting: list[Observations | Tally] = [*self._known.values(), *self._tallies.values()]
+        for each in waiting:
             each.flush()
         return ()
 

@@ -4,6 +4,7 @@ import json
 import math
 import random
 from pathlib import Path
+from typing import Any
 
 import http_sf
 import pytest
@@ -23,9 +24,14 @@ def account(requests: Policy | None = None, rows: Policy | None = None, name: st
     return Account(name, Usage(MODEL, name), Quota(requests, rows), Audit())
 
 
-def announced(found: Account, now: float = NOW) -> dict[str, dict[str, dict[str, int | str]]]:
+def fields(value: bytes) -> dict[str, Any]:
+    items: Any = http_sf.parse(value, tltype="list")
+    return dict(items)
+
+
+def announced(found: Account, now: float = NOW) -> dict[str, dict[str, Any]]:
     """Return the two RateLimit headers as an independent parser of structured fields reads them."""
-    return {name.decode(): dict(http_sf.parse(value, tltype="list")) for name, value in found.headers(now)}
+    return {name.decode(): fields(value) for name, value in found.headers(now)}
 
 
 def test_bucket_allows_the_burst_and_then_the_rate() -> None:
@@ -121,9 +127,10 @@ def test_usage_and_refusals_are_counted_by_caller() -> None:
     assert value("model_quota_refusals_total", reason="requests") == 0
     found.request(NOW)
     found.rows(10)
-    for refused in (lambda: found.request(NOW), lambda: found.rows(1)):
-        with pytest.raises(QuotaExceededError):
-            refused()
+    with pytest.raises(QuotaExceededError):
+        found.request(NOW)
+    with pytest.raises(QuotaExceededError):
+        found.rows(1)
 
     assert value("model_caller_requests_total") == 2
     assert value("model_caller_rows_total") == 11

@@ -128,26 +128,26 @@ def traffic() -> list[Panel]:
 
 def callers() -> list[Panel]:
     """Return what each caller asks for, and what its quota refuses."""
+    refused = f"sum by (caller, reason) (rate(model_quota_refusals_total{{{PODS}}}{RATE}))"
     return [
         graph(
-            f"{what} by caller",
-            f"{text} per second, by the name of the API key. Callers without a key are unknown.",
-            unit,
-            query(f"sum by (caller) (rate(model_caller_{metric}_total{{{PODS}}}{RATE}))", "{{caller}}"),
-        )
-        for what, text, unit, metric in (
-            ("Requests", "POST requests", "reqps", "requests"),
-            ("Rows", "Rows to predict or explain", "cps", "rows"),
-        )
-    ] + [
+            "Requests by caller",
+            "POST requests per second, by the name of the API key. Callers without a key are unknown.",
+            "reqps",
+            query(f"sum by (caller) (rate(model_caller_requests_total{{{PODS}}}{RATE}))", "{{caller}}"),
+        ),
+        graph(
+            "Rows by caller",
+            "Rows to predict or explain per second, by the name of the API key.",
+            "cps",
+            query(f"sum by (caller) (rate(model_caller_rows_total{{{PODS}}}{RATE}))", "{{caller}}"),
+        ),
         graph(
             "Refused by quota",
             "Requests per second that got a 429, by caller and by what it has used up.",
             "reqps",
-            query(
-                f"sum by (caller, reason) (rate(model_quota_refusals_total{{{PODS}}}{RATE}))", "{{caller}} {{reason}}"
-            ),
-        )
+            query(refused, "{{caller}} {{reason}}"),
+        ),
     ]
 
 

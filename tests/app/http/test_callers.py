@@ -101,6 +101,12 @@ def batch(numbers: Iterator[int]) -> str:
     return f"batch-{next(numbers)}"
 
 
+def fields(value: bytes) -> dict[str, Any]:
+    """Return the items of a header as an independent parser of structured fields reads them."""
+    items: Any = http_sf.parse(value, tltype="list")
+    return dict(items)
+
+
 def wait(text: str) -> int:
     """Return seconds from a header, rounded up to 12, because some of them pass while a test runs."""
     return -(-int(text) // 12) * 12
@@ -117,7 +123,7 @@ def test_used_up_requests_return_429_until_they_refill(client: TestClient, web: 
     refused = post(client, web)
 
     assert [each.status_code for each in allowed] == [200, 200, 200]
-    left = [dict(http_sf.parse(each.headers["ratelimit"].encode(), tltype="list")) for each in (*allowed, refused)]
+    left = [fields(each.headers["ratelimit"].encode()) for each in (*allowed, refused)]
     assert [each["requests"]["r"] for each in left] == [2, 1, 0, 0]
     assert {wait(each["requests"]["t"]) for each in left} == {1200}
     assert {each.headers["ratelimit-policy"] for each in (*allowed, refused)} == {'"requests";q=3;w=3600'}
