@@ -23,8 +23,9 @@ except OSError:
 def connect(access: Access, label: str, target: Target) -> str:
     """Connect to a host and port from a new pod with the label `caller`, and return "connected" or "refused"."""
     return access.kubectl(
-        "run", f"caller-{uuid4().hex[:8]}", "--rm", "--stdin", "--quiet", "--restart=Never", f"--namespace={NAMESPACE}",
-        f"--labels=caller={label}", f"--image={APP.reference}", "--command", "--", "python3", "-c", CONNECT, *target,
+        "run", f"caller-{uuid4().hex[:8]}", "--rm", "--stdin", "--quiet", "--restart=Never", "--pod-running-timeout=5m",
+        f"--namespace={NAMESPACE}", f"--labels=caller={label}", f"--image={APP.reference}", "--command", "--",
+        "python3", "-c", CONNECT, *target,
     ).strip()  # fmt: skip
 
 

@@ -131,8 +131,8 @@ def test_mlflow_ui_is_reachable_by_service_name(access: Access) -> None:
     code = f"import urllib.request as r; print(r.urlopen('{TRACKING_URI}/', timeout=10).read().decode())"
     command = ["--command", "--", "python3", "-c", code]
     page = access.kubectl(
-        "run", "mlflow-ui", "--rm", "--stdin", "--quiet", "--restart=Never", f"--namespace={NAMESPACE}",
-        f"--image={APP.reference}", *command,
+        "run", "mlflow-ui", "--rm", "--stdin", "--quiet", "--restart=Never", "--pod-running-timeout=5m",
+        f"--namespace={NAMESPACE}", f"--image={APP.reference}", *command,
     )  # fmt: skip
 
     assert "<title>MLflow</title>" in page
