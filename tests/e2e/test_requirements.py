@@ -38,7 +38,7 @@ def test_missing_definition_is_named_with_its_key_and_installs_once_it_exists(ac
         Failure, match=r"httpRoute.enabled=true needs the kind HTTPRoute, which this cluster does not know"
     ):
         access.helm(*COMMAND)
-    assert RELEASE not in access.helm("list", "--all", "--namespace", NAMESPACE, "--short")
+    assert RELEASE not in access.helm("list", "--namespace", NAMESPACE, "--short")
 
     [definition] = definitions_in(GATEWAY_API, DEFINITION)
     access.kubectl("apply", "--server-side", "--filename=-", stdin=json.dumps(definition))
