@@ -19,7 +19,8 @@ DEFAULTS: dict[str, Any] = yaml.safe_load((MODEL_SERVICE / "values.yaml").read_t
 VALIDATOR = Draft7Validator(SCHEMA)
 LARGEST_INTEGER = 100_000
 # Text that YAML can contain without escapes.
-TEXTS = st.text(st.characters(categories=("L", "M", "N", "P", "S", "Zs")), max_size=70)
+CHARACTERS = st.characters(categories=("L", "M", "N", "P", "S", "Zs"))  # Helm refuses control characters in YAML
+TEXTS = st.text(CHARACTERS, max_size=70)
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,9 +78,11 @@ def drawn(schema: Schema, samples: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from([empty, samples] if isinstance(samples, type(empty)) else [empty])
     if kinds == "string":
         longest = schema.get("maxLength", 70)
-        return st.from_regex(schema["pattern"].replace(".+", "[!-~]{1,30}"), fullmatch=True).filter(
-            lambda text: len(text) <= longest
-        ) if "pattern" in schema else TEXTS  # fmt: skip
+        if "pattern" not in schema:
+            return TEXTS
+        pattern = schema["pattern"].replace(".+", "[!-~]{1,30}")
+        drawn_texts = st.from_regex(pattern, fullmatch=True, alphabet=CHARACTERS)
+        return drawn_texts.filter(lambda text: len(text) <= longest)
     if kinds == "integer":
         return st.integers(schema.get("minimum", -5), schema.get("maximum", LARGEST_INTEGER))
     return {"boolean": st.booleans(), "null": st.none(), "number": st.floats(0.001, 64)}[kinds]
