@@ -138,10 +138,10 @@ class Limits:
         self._queues.setdefault(owner, deque()).append(slot)
         self._waiting += 1
         gone = asyncio.ensure_future(_departure(receive))
+        either: set[asyncio.Future[Any]] = {slot, gone}
         kept = False
         try:
             seconds = self._settings.queue_timeout_seconds
-            either: set[asyncio.Future[Any]] = {slot, gone}
             await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
                 raise ClientGoneError

@@ -91,9 +91,10 @@ class _Flusher(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Count all that waits and return no metrics."""
-        waiting: list[Observations | Tally] = [*self._known.values(), *self._tallies.values()]
-        for each in waiting:
-            each.flush()
+        for observed in list(self._known.values()):
+            observed.flush()
+        for counted in list(self._tallies.values()):
+            counted.flush()
         return ()
 
 

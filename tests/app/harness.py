@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import http_sf
 from starlette.testclient import TestClient
 
 from app.http.server import Connection, Server, make_server
@@ -191,6 +192,12 @@ def logged() -> Iterator[list[dict[str, Any]]]:
     finally:
         logging.getLogger().removeHandler(handler)
         lines += map(json.loads, handler.stream.getvalue().splitlines())
+
+
+def structured(value: bytes) -> dict[str, Any]:
+    """Return the items of a structured field (RFC 9651) with their parameters."""
+    items: Any = http_sf.parse(value, tltype="list")
+    return dict(items)
 
 
 def silent_server() -> str:

@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 from typing import Any
 
-import http_sf
 import pytest
 from prometheus_client import REGISTRY
 
@@ -15,6 +14,7 @@ from app.accounts import Account, Accounts, Bucket, Usage
 from app.audit import Audit
 from app.errors import QuotaExceededError, TooLargeError
 from app.quota_file import Policy, Quota
+from tests.app.harness import structured
 
 MODEL = "accounts"
 NOW = 1_000_000.0  # a clock that runs since boot
@@ -24,14 +24,9 @@ def account(requests: Policy | None = None, rows: Policy | None = None, name: st
     return Account(name, Usage(MODEL, name), Quota(requests, rows), Audit())
 
 
-def fields(value: bytes) -> dict[str, Any]:
-    items: Any = http_sf.parse(value, tltype="list")
-    return dict(items)
-
-
-def announced(found: Account, now: float = NOW) -> dict[str, dict[str, Any]]:
+def announced(found: Account, now: float = NOW) -> dict[str, Any]:
     """Return the two RateLimit headers as an independent parser of structured fields reads them."""
-    return {name.decode(): fields(value) for name, value in found.headers(now)}
+    return {name.decode(): structured(value) for name, value in found.headers(now)}
 
 
 def test_bucket_allows_the_burst_and_then_the_rate() -> None:

@@ -6,14 +6,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import http_sf
 import httpx
 import pytest
 from openapi_spec_validator import validate
 from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 
-from tests.app.harness import CLASSES, COLUMNS, MODEL, SERVICE, listening, logged, process, serving, settings_for
+from tests.app.harness import (
+    CLASSES,
+    COLUMNS,
+    MODEL,
+    SERVICE,
+    listening,
+    logged,
+    process,
+    serving,
+    settings_for,
+    structured,
+)
 from tools.loopback import free_port, until
 
 ROW = [0.5, 0.25, 3]
@@ -101,12 +111,6 @@ def batch(numbers: Iterator[int]) -> str:
     return f"batch-{next(numbers)}"
 
 
-def fields(value: bytes) -> dict[str, Any]:
-    """Return the items of a header as an independent parser of structured fields reads them."""
-    items: Any = http_sf.parse(value, tltype="list")
-    return dict(items)
-
-
 def wait(text: str) -> int:
     """Return seconds from a header, rounded up to 12, because some of them pass while a test runs."""
     return -(-int(text) // 12) * 12
@@ -123,7 +127,7 @@ def test_used_up_requests_return_429_until_they_refill(client: TestClient, web: 
     refused = post(client, web)
 
     assert [each.status_code for each in allowed] == [200, 200, 200]
-    left = [fields(each.headers["ratelimit"].encode()) for each in (*allowed, refused)]
+    left = [structured(each.headers["ratelimit"].encode()) for each in (*allowed, refused)]
     assert [each["requests"]["r"] for each in left] == [2, 1, 0, 0]
     assert {wait(each["requests"]["t"]) for each in left} == {1200}
     assert {each.headers["ratelimit-policy"] for each in (*allowed, refused)} == {'"requests";q=3;w=3600'}
