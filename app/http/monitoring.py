@@ -3,7 +3,6 @@
 It has a thread and an event loop of its own, so that a flood of requests to it does not hold up predictions.
 """
 
-import sys
 import threading
 from typing import Any, cast
 
@@ -11,8 +10,6 @@ from app.http.server import MOST_HEAD_BYTES, LimitedServer, configuration
 from app.service import Service
 
 STOP_SECONDS = 2
-# Two threads that need the interpreter take turns after this time, instead of Python's 5 ms.
-SWITCH_SECONDS = 0.0005
 
 
 class MonitoringServer(LimitedServer):
@@ -31,7 +28,6 @@ class MonitoringServer(LimitedServer):
 
     def start(self) -> None:
         """Listen, in a thread of its own."""
-        sys.setswitchinterval(SWITCH_SECONDS)
         self._thread.start()
 
     def stop(self) -> None:

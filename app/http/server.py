@@ -25,6 +25,9 @@ from app.service import Service
 from app.settings import Settings
 
 MOST_HEAD_BYTES = 64 * 1024  # limit for request line and headers; nginx has 32 KiB, Go 1 MiB
+# Threads that need the interpreter take turns after this time, instead of Python's 5 ms: the event loop waits this long
+# for its turn while a thread reads a large body, or answers a scrape.
+SWITCH_SECONDS = 0.0005
 LINGER_SECONDS = 5.0  # time in which a response announces to clients that their connection closes
 
 log = logging.getLogger(__name__)
@@ -238,6 +241,7 @@ def make_server(app: Any, service: Service) -> Server:
         lifespan="on",
         reset_contextvars=True,  # a pipelined request must not inherit the context of the previous one
     )
+    sys.setswitchinterval(SWITCH_SECONDS)
     server = Server(config, service)
     service.requests = server.server_state.tasks
     return server

@@ -6,11 +6,13 @@ bodies take the full path, which reports every invalid cell.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from pydantic_core import from_json
 
 from app.errors import InvalidInputError, NotJsonError, TooLargeError
+from app.model import pieces
 from app.model.parameters import NO_PARAMETERS, Parameters, checked
 from app.model.signature import Cells, Signature
 from app.model.typed import SPLIT, Typed
@@ -57,7 +59,7 @@ class Reader:
     def __init__(self, signature: Signature, most: int) -> None:
         self._signature = signature
         self._most = most
-        self.typed = Typed(signature)
+        self.typed = Typed(signature, most)
 
     def read(self, body: bytes) -> Rows:
         """Parse the body. Its cells are validated when the matrix is requested.
@@ -69,8 +71,8 @@ class Reader:
         """
         if (narrow := self.typed.read(body, _MEMBERS)) is not None:
             self._check(len(narrow))
-            return Rows(len(narrow), lambda: narrow, lambda: _parse(body))
-        payload = _parse(body)
+            return Rows(len(narrow), lambda: narrow, lambda: _parse(body, self._most))
+        payload = _parse(body, self._most)
         rows, columns = self._form(payload)
         self._check(len(rows))
         signature = self._signature
@@ -101,9 +103,9 @@ class Reader:
             raise TooLargeError(f"The body has {count} rows; the limit is {self._most}.")
 
 
-def _parse(body: bytes) -> Any:
+def _parse(body: bytes, most: int) -> Any:
     try:
-        return from_json(body, allow_inf_nan=False)
+        return pieces.parsed(body, partial(from_json, allow_inf_nan=False), most)
     except ValueError:  # also for invalid UTF-8, numbers with thousands of digits and deep nesting
         raise NotJsonError(
             "The body is not valid JSON. Use null for missing values; NaN and Infinity are not allowed."

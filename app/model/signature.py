@@ -18,6 +18,7 @@ from app.model.parameters import NO_PARAMETERS, Parameter, Parameters
 # Input of a model, shape (rows, columns): float32 for XGBoost, Python objects for pyfunc models.
 Cells = NDArray[Any]
 
+_BLOCK_CELLS = 32_768
 _NUMBERS = frozenset({int, float})
 _NUMBERS_OR_NULL = _NUMBERS | {type(None)}
 
@@ -115,17 +116,33 @@ class Signature:
         return None if infinite.any() or not self._whole(wide) else wide.astype(np.float32)
 
     def _matrix(self, rows: Sequence[list[Any]], unseen: list[str] | None) -> Cells:
-        """Convert rows of the right length, all at once if the types of their cells allow it."""
-        cells = self._encoded(rows, [] if unseen is None else unseen) if self._codes else rows
+        """Convert rows of the right length, by blocks: a call that converts all would hold the interpreter."""
+        height = max(1, _BLOCK_CELLS // len(self.names))
+        blocks = [rows[start : start + height] for start in range(0, len(rows), height)] or [rows]
+        strangers: list[str] = [] if unseen is None else unseen
+        encoded = [self._encoded(block, strangers) if self._codes else block for block in blocks]
+        found: list[Cells] = []
+        for cells in encoded:
+            if (narrow := self._typed(cells)) is None:
+                break
+            found.append(narrow)
+        if len(found) < len(blocks):
+            self._check(rows)
+            found = [self._exact(cells, block) for cells, block in zip(encoded, blocks, strict=True)]
+        return found[0] if len(found) == 1 else np.concatenate(found)
+
+    def _typed(self, cells: Sequence[list[Any]]) -> NDArray[np.float32] | None:
+        """Return cells whose types need no check of each, or None."""
         types = set(map(type, chain.from_iterable(cells)))
-        if cells and self._fast and types <= (_NUMBERS if self._integers else _NUMBERS_OR_NULL):
-            try:
-                wide = np.array(cells, dtype=np.float64)
-            except OverflowError:  # an integer beyond any float, which `_check` reports
-                wide = np.full((1, len(self.names)), np.inf)
-            if (narrow := self.from_numbers(wide)) is not None:
-                return narrow
-        self._check(rows)
+        if not cells or not self._fast or not types <= (_NUMBERS if self._integers else _NUMBERS_OR_NULL):
+            return None
+        try:
+            return self.from_numbers(np.array(cells, dtype=np.float64))
+        except OverflowError:  # an integer beyond any float, which `_check` reports
+            return None
+
+    def _exact(self, cells: Sequence[list[Any]], rows: Sequence[list[Any]]) -> NDArray[np.float32]:
+        """Return checked cells, and the rows from which they were encoded."""
         found = np.array(cells, dtype=np.float64).astype(np.float32)
         for place in self._integers:  # directly, because a large integer would be rounded twice through float64
             known = [number for number, row in enumerate(rows) if row[place] is not None]

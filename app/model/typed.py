@@ -17,11 +17,14 @@ import numpy as np
 import simdjson
 from numpy.typing import NDArray
 
+from app.model import pieces
 from app.model.booster import Matrix
 from app.model.columns import INTEGER_BITS, REALS, WIDE, Column
 from app.model.signature import Signature
 
 SPLIT = (["columns", "data"], ["columns", "data", "index"])  # pandas writes its index, too
+_OF_LISTS = frozenset({"dataframe_split", *SPLIT[1]})  # members whose rows are lists, never records
+_OF_RECORDS = frozenset({"dataframe_records"})  # and the other way round
 # Columns up to which a record becomes an object. An object's fields are searched in their order, which takes quadratic
 # time if a client sends them in a different one.
 MOST_FIELDS = 64
@@ -37,10 +40,12 @@ class Typed:
 
     Args:
         signature: Signature of the model.
+        most: Number of rows beyond which a large body is refused before it is read to its end.
     """
 
-    def __init__(self, signature: Signature) -> None:
+    def __init__(self, signature: Signature, most: int) -> None:
         self._signature = signature
+        self._most = most
         self._names = list(signature.names)
         self._known = frozenset(self._names)
         self._codes = [_codes(column) for column in signature.columns]
@@ -58,33 +63,42 @@ class Typed:
             body: JSON: an object with `columns` and `data`, or with one member whose value is a list of records, a list
                 of lists, an object of columns, or an object with `columns` and `data`.
             members: Members that this body may start with.
+
+        Raises:
+            TooLargeError: The body is large and has too many rows.
         """
         start = _START.match(body) if self._possible else None
         if start is None or (member := start[1].decode()) not in members:
             return None
         try:
+            if len(body) > pieces.PIECE_BYTES and (found := pieces.opened(body)):
+                return self._in_pieces(found, member)
             if member in SPLIT[1]:
                 return self._split(body, "")
             if member == "dataframe_split":
                 return self._split(body, member)
             if start[2] == b"{":
                 return self._columns(body, member)
-            return self._records(body, member) if start[3] == b"{" else self._lists(body, member)
+            if start[3] == b"{":
+                return self._records(body, member)
+            return None if member in _OF_RECORDS else self._lists(body, member)
         except _FAILURES:
             return None
 
-    def rows(self, text: bytes, columns: Sequence[str]) -> Matrix | None:
-        """Return the rows of a JSON list of lists of numbers.
+    def rows(self, texts: Iterable[bytes], columns: Sequence[str]) -> Matrix | None:
+        """Return the rows of several JSON lists of lists of numbers.
 
         Args:
-            text: The list.
-            columns: The columns of its lists, in any order.
+            texts: The lists.
+            columns: The columns of their lists, in any order.
+
+        Raises:
+            TooLargeError: There are too many rows.
         """
         if not self._signature.numeric:
             return None
         try:
-            rows = self.parse(text)
-            return self._table(columns, _numbers(rows, len(columns), text.count(b"[") - 1))
+            return self._joined(self._table(columns, self._numbers(text, len(columns))) for text in texts)
         except _FAILURES:
             return None
 
@@ -98,6 +112,49 @@ class Typed:
         if (parser := getattr(self._parsers, "parser", None)) is None:
             parser = self._parsers.parser = simdjson.Parser()
         return parser.parse(text)
+
+    def _in_pieces(self, found: pieces.Opened, member: str) -> Matrix | None:
+        split = member == "dataframe_split" if found.nested else member in SPLIT[1]
+        if split != (found.name == "data") or found.nested > split:
+            return None
+        head = self.parse(found.head)
+        if found.nested:
+            head = head[member] if list(head.keys()) == [member] else None
+        expected = SPLIT if split else ([member],)
+        if not isinstance(head, simdjson.Object) or sorted(head.keys()) not in expected:
+            return None
+        names: list[Any] = self._names
+        if split:
+            if not isinstance(columns := head["columns"], simdjson.Array):
+                return None
+            names = columns.as_list()
+            del columns
+        del head  # before this thread parses again
+        return self._joined(self._piece(piece, names, member) for piece in found.pieces)
+
+    def _piece(self, text: bytes, names: Sequence[Any], member: str) -> Matrix | None:
+        """Return the rows of a JSON list of records, or of lists with these columns."""
+        if text.startswith(b"[{"):
+            if member in _OF_LISTS:
+                return None
+            return self._of_records(self._decoder("piece of records", "", text).decode(text))
+        if member in _OF_RECORDS:
+            return None
+        if self._signature.numeric and b"null" not in text:
+            return self._table(names, self._numbers(text, len(names)))
+        return self._typed(self._decoder("piece of lists", "", text).decode(text)) if names == self._names else None
+
+    def _joined(self, parts: Iterable[Matrix | None]) -> Matrix | None:
+        found, count = [], 0
+        for part in parts:
+            if part is None:
+                return None
+            found.append(part)
+            pieces.require(count := count + len(part), self._most)
+        return np.concatenate(found) if len(found) > 1 else found[0]
+
+    def _numbers(self, text: bytes, width: int) -> NDArray[np.float64] | None:
+        return _numbers(self.parse(text), width, text.count(b"[") - 1)
 
     def _split(self, body: bytes, member: str) -> Matrix | None:
         if not self._signature.numeric or b"null" in body:
@@ -116,7 +173,9 @@ class Typed:
         return self._table(names, _numbers(document["data"], len(names), body.count(b"[") - 1 - lists))
 
     def _records(self, body: bytes, member: str) -> Matrix | None:
-        records = getattr(self._decoder("records", member, body).decode(body), member)
+        return self._of_records(getattr(self._decoder("records", member, body).decode(body), member))
+
+    def _of_records(self, records: list[Any]) -> Matrix | None:
         if not self._wide:
             return self._typed(list(map(msgspec.structs.astuple, records)))
         if set(map(len, records)) != {len(self._names)} or self._values is None:
@@ -175,17 +234,19 @@ class Typed:
     def _new_decoder(self, form: str, member: str, missing: bool) -> "msgspec.json.Decoder[Any]":
         kinds: list[Any] = [_kind(column, missing) for column in self._signature.columns]
         options: dict[str, Any] = {"forbid_unknown_fields": True, "gc": False}
-        if form == "records" and self._wide:
+        if "records" in form and self._wide:
             if not self._signature.numeric:
                 raise ValueError("records with this many columns of several types have no typed form")
             inner: Any = list[dict[str, float | None if missing else float]]  # type: ignore[misc]
-        elif form == "records":
+        elif "records" in form:
             names = [f"column{place}" for place in range(len(kinds))]
             rename = dict(zip(names, self._names, strict=True))
             record = msgspec.defstruct("Record", list(zip(names, kinds, strict=True)), rename=rename, **options)
             inner = list[record]  # type: ignore[valid-type]
         else:
             inner = list[tuple[*kinds]]  # type: ignore[valid-type]
+        if form.startswith("piece"):
+            return msgspec.json.Decoder(inner)
         if form == "split":
             members: Any = [("columns", list[str]), ("data", inner), ("index", list[Any], [])]
             inner = msgspec.defstruct("Split", members, forbid_unknown_fields=True)

@@ -34,6 +34,7 @@ from app.errors import InvalidInputError, NotJsonError, TooLargeError, problem_d
 from app.http.body import Media
 from app.http.front import Direct
 from app.loaded import Loaded
+from app.model import pieces
 from app.model.base import Model
 from app.model.output import Predictions
 from app.model.parameters import picked
@@ -89,7 +90,7 @@ class Invocations(Predict):
         if csv:
             table, params = from_csv(content, signature.columns, self._settings.max_rows), None
         else:
-            table, params = _table(content, signature)
+            table, params = _table(content, signature, self._settings.max_rows)
         if not table.rows:
             raise InvalidInputError("There must be at least one row.")
         if (count := len(table.rows)) > self._settings.max_rows:
@@ -140,10 +141,11 @@ def error(problem: dict[str, Any]) -> tuple[dict[str, Any], int, str]:
     return content, 400 if status == HTTPStatus.UNPROCESSABLE_ENTITY else status, "application/json"
 
 
-def _table(content: bytes, signature: Signature) -> tuple[Sheet, Any]:
+def _table(content: bytes, signature: Signature, most: int) -> tuple[Sheet, Any]:
     """Return the rows of a JSON body and its `params`."""
     try:
-        body = from_json(content)  # accepts NaN, which MLflow's client sends for missing values
+        # It accepts NaN, which MLflow's client sends for missing values.
+        body = pieces.parsed(content, from_json, most)
     except ValueError:
         raise NotJsonError("The body is not valid JSON.") from None
     forms = [form for form in FORMS if form in body] if isinstance(body, dict) else []

@@ -4,12 +4,13 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from app.errors import CellError, InvalidInputError, NotJsonError, TooLargeError
+from app.model import pieces
 from app.model.booster import Matrix
 from app.model.columns import INTEGER_BITS, REALS, Column, column_name, kind
 from app.model.typed import Typed
@@ -131,7 +132,18 @@ def numbers_of_csv(content: bytes, typed: Typed) -> Matrix | None:
         columns = head.decode("ascii").rstrip("\r").split(",")
     except UnicodeDecodeError:
         return None
-    return typed.rows(b"[[%s]]" % lines.rstrip(b"\r\n").replace(b"\n", b"],["), columns)
+    parts = _parts(lines.rstrip(b"\r\n"))
+    return typed.rows((b"[[%b]]" % part.replace(b"\n", b"],[") for part in parts), columns)
+
+
+def _parts(lines: bytes) -> Iterator[bytes]:
+    """Yield lines together, up to about `PIECE_BYTES`."""
+    start = 0
+    while start <= len(lines):
+        end = lines.find(b"\n", start + pieces.PIECE_BYTES)
+        end = len(lines) if end < 0 else end
+        yield lines[start:end]
+        start = end + 1
 
 
 def without_nan(value: Any) -> Any:
