@@ -1,10 +1,12 @@
 """Accounts of callers: what each one has left of its quota, and what it has used.
 
-All methods run on the event loop, except the collection of the metrics.
+All methods run on the event loop, except `Account.rows`, which threads call for large bodies, and the collection of the
+metrics.
 """
 
 import logging
 import math
+import threading
 import time
 from collections import OrderedDict
 from functools import cache, partial
@@ -90,6 +92,7 @@ class Usage:
     def __init__(self, model: str, caller: str) -> None:
         self.request = tally(REQUESTS.labels(model, caller)).add
         self.rows = tally(ROWS.labels(model, caller)).add
+        self.lock = threading.Lock()  # held while rows are charged
         # Created now, because rate() does not see the first increase of a new counter.
         self.refused = {unit: REFUSALS.labels(model, caller, unit) for unit in UNITS}
 
@@ -114,7 +117,8 @@ class Account:
 
     def assign(self, quota: Quota) -> None:
         """Replace the limits. A bucket whose limit stays the same keeps its level."""
-        self._requests, self._rows = _kept(self._requests, quota.requests), _kept(self._rows, quota.rows)
+        with self._usage.lock:
+            self._requests, self._rows = _kept(self._requests, quota.requests), _kept(self._rows, quota.rows)
         policies = ", ".join(each.header for each in (quota.requests, quota.rows) if each)
         self._policies = (b"ratelimit-policy", policies.encode())
 
@@ -129,21 +133,22 @@ class Account:
             self._refuse(self._requests, 1, now)
 
     def rows(self, count: int) -> None:
-        """Count the rows of a request and charge the quota for them.
+        """Count the rows of a request and charge the quota for them. Thread-safe.
 
         Raises:
             TooLargeError: The quota never allows this many rows at once.
             QuotaExceededError: The rows are used up.
         """
-        self._usage.rows(count)
-        if not self._rows:
-            return
-        if count > (most := self._rows.policy.burst):
-            raise TooLargeError(
-                f"The body has {count} rows; the quota of this caller allows at most {most} rows per request."
-            )
-        if not self._rows.take(count, now := time.monotonic()):
-            self._refuse(self._rows, count, now)
+        with self._usage.lock:
+            self._usage.rows(count)
+            if not self._rows:
+                return
+            if count > (most := self._rows.policy.burst):
+                raise TooLargeError(
+                    f"The body has {count} rows; the quota of this caller allows at most {most} rows per request."
+                )
+            if not self._rows.take(count, now := time.monotonic()):
+                self._refuse(self._rows, count, now)
 
     def headers(self, now: float) -> list[tuple[bytes, bytes]]:
         """Return the headers of a response: the limits, and what is left of them; none without limits."""

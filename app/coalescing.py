@@ -25,11 +25,18 @@ class Coalescer:
     Args:
         predict: Returns the predictions of rows.
         observe: Called once per request with the duration of its call, in seconds.
+        most_rows: Maximum number of rows of several requests in one call.
     """
 
-    def __init__(self, predict: Callable[[Matrix], Predictions], observe: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        predict: Callable[[Matrix], Predictions],
+        observe: Callable[[float], None],
+        most_rows: int = MOST_ROWS,
+    ) -> None:
         self._predict = predict
         self._observe = observe
+        self._most_rows = most_rows
         self._waiting: deque[_Waiting] = deque()
 
     def predict(self, rows: Matrix) -> asyncio.Future[Predictions]:
@@ -57,7 +64,7 @@ class Coalescer:
     def _run(self) -> None:
         batch: list[_Waiting] = []
         count = 0
-        while self._waiting and (not batch or count + len(self._waiting[0][0]) <= MOST_ROWS):
+        while self._waiting and (not batch or count + len(self._waiting[0][0]) <= self._most_rows):
             rows, future = self._waiting.popleft()
             if not future.done():  # otherwise its request was cancelled
                 batch.append((rows, future))

@@ -6,11 +6,13 @@ ServiceError
 ├── ClientGoneError       the client closed the connection; counted as 499, nothing is sent
 └── ProblemError          an error response in the form of RFC 9457
     ├── NotJsonError      400
+    ├── DamagedBodyError  400   not what its Content-Encoding says
     ├── UnauthorizedError 401   does not reveal what was wrong with the key
     ├── UnknownModelError 404   raised by app.endpoints.protocols
     ├── SlowBodyError     408   closes the connection
     ├── TooLargeError     413
     ├── UnsupportedMediaError 415   lists the accepted media types
+    ├── UnsupportedCodingError 415  lists the accepted content codings
     ├── InvalidInputError 422   names rows and columns
     ├── QuotaExceededError 429  with Retry-After
     ├── ModelFaultError   500   reveals nothing about the payload or the code
@@ -22,7 +24,7 @@ ServiceError
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
@@ -104,6 +106,17 @@ class NotJsonError(ProblemError):
     reason = "invalid_input"
 
 
+class DamagedBodyError(ProblemError):
+    """The body is not what its `Content-Encoding` says.
+
+    Remedy: Compress the body again, or send it without `Content-Encoding`.
+    """
+
+    status = HTTPStatus.BAD_REQUEST
+    slug = "damaged-body"
+    reason = "invalid_input"
+
+
 class UnauthorizedError(ProblemError):
     """The request has no valid API key.
 
@@ -152,13 +165,13 @@ class TooLargeError(ProblemError):
 
 
 class UnsupportedMediaError(ProblemError):
-    """The body is compressed, or its `Content-Type` is not supported.
+    """The `Content-Type` is not supported.
 
     Args:
         detail: What to send instead.
         accepted: Accepted media types.
 
-    Remedy: Send uncompressed JSON, or one of the media types that the header `Accept` of the response lists.
+    Remedy: Send JSON, or one of the media types that the header `Accept` of the response lists.
     """
 
     status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
@@ -167,7 +180,27 @@ class UnsupportedMediaError(ProblemError):
 
     def __init__(self, detail: str, accepted: str = "application/json") -> None:
         super().__init__(detail)
-        self.headers = {"Accept": accepted, "Accept-Encoding": "identity"}
+        # Without Accept-Encoding, which would blame the content coding (RFC 9110, 12.5.3).
+        self.headers = {"Accept": accepted}
+
+
+class UnsupportedCodingError(ProblemError):
+    """The `Content-Encoding` is not supported.
+
+    Args:
+        detail: What to send instead.
+        accepted: Accepted codings.
+
+    Remedy: Send the body without compression, or with one that the header `Accept-Encoding` of the response lists.
+    """
+
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    slug = "unsupported-coding"
+    reason = "invalid_input"
+
+    def __init__(self, detail: str, accepted: Sequence[str]) -> None:
+        super().__init__(detail)
+        self.headers = {"Accept-Encoding": ", ".join(accepted)}
 
 
 class InvalidInputError(ProblemError):

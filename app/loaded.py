@@ -4,12 +4,13 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-from app.coalescing import Coalescer
+from app.coalescing import MOST_ROWS, Coalescer
 from app.model.base import Model
 from app.model.output import Predictions
 from app.model.parameters import NO_PARAMETERS, Parameters
 from app.model.rows import Reader
 from app.model.signature import Cells
+from app.model.xgboost import BoosterModel
 from app.monitoring import feedback, model_metrics
 from app.monitoring.drift import DISTRIBUTIONS, Drift, drift_of, predict
 from app.monitoring.feedback import Feedback, Scored
@@ -17,6 +18,12 @@ from app.monitoring.model_metrics import ModelMetrics
 from app.monitoring.payload import PayloadLog
 from app.registry.obtain import Obtained
 from app.settings import Settings
+
+# A switch to a thread costs about 0.1 ms. 100 rows take 0.4 ms with 100 trees and 1.5 ms with 500. Smaller requests
+# would lose more time by the switch than they would block the event loop for.
+INLINE_ROWS = 100
+INLINE_TREES = 100_000  # that the rows of one request visit on the event loop, about 3 ms
+VALUE_TREES = 10  # a value of a prediction costs about as much as this many trees
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class Loaded:
     payloads: PayloadLog | None  # None: payloads are not logged
     feedback: Feedback | None  # None: predictions carry no tokens, and labels are not accepted
     drift: Drift | None  # None: the model has no reference profile, or counting is off
+    inline_rows: int  # rows up to which the event loop predicts itself
 
     @property
     def model(self) -> Model:
@@ -73,8 +81,16 @@ def equip(settings: Settings, obtained: Obtained[Model], begin: float, scored: S
     drift = drift_of(model, settings.drift_max_features)
     metrics = ModelMetrics(model, obtained.origin, time.monotonic() - begin)
     reader = Reader(model.signature, settings.max_rows)
-    coalescer = Coalescer(partial(predict, model, drift), metrics.predict.observe)
-    return Loaded(obtained, metrics, reader, coalescer, payloads, scorer, drift)
+    inline = inline_rows(model)
+    together = max(inline, MOST_ROWS * inline // INLINE_ROWS)
+    coalescer = Coalescer(partial(predict, model, drift), metrics.predict.observe, together)
+    return Loaded(obtained, metrics, reader, coalescer, payloads, scorer, drift, inline)
+
+
+def inline_rows(model: Model) -> int:
+    """Return the number of rows up to which a prediction does not block the event loop for long."""
+    trees = model.booster.tree_count if isinstance(model, BoosterModel) else 0
+    return max(1, min(INLINE_ROWS, INLINE_TREES // max(trees, VALUE_TREES * model.output.width, 1)))
 
 
 def forget(name: str, version: str) -> None:

@@ -69,8 +69,8 @@ class Application(FastAPI):
         self.router.routes.append(Route(PREDICT, predict, methods=["POST"], include_in_schema=False))
         self.router.routes.append(Route(EXPLAIN, Explain(service), methods=["POST"], include_in_schema=False))
         if settings.feedback_keys_dir:
-            feedback = FeedbackEndpoint(lambda: service.loaded.feedback if service.loaded else None, settings)
-            self.router.routes.append(Route(FEEDBACK, feedback, methods=["POST"], include_in_schema=False))
+            route = Route(FEEDBACK, FeedbackEndpoint(service), methods=["POST"], include_in_schema=False)
+            self.router.routes.append(route)
         enabled = protocols.enabled_protocols(service)
         for each in enabled:
             self.router.routes.extend(each.routes)

@@ -130,7 +130,11 @@ class Settings(BaseSettings):
     )
     max_rows: int = Field(default=1000, ge=1, description="Maximum number of rows per request.")
     max_explain_rows: int = Field(default=100, ge=1, description="Maximum number of rows per request to /explain.")
-    max_body_bytes: int = Field(default=1_048_576, ge=1, description="Maximum size of a request body, in bytes.")
+    max_body_bytes: int = Field(
+        default=1_048_576,
+        ge=1,
+        description="Maximum size of a request body, in bytes; if it is compressed, also of its content.",
+    )
     max_concurrency: int = Field(default=32, ge=1, description="Maximum number of concurrent predictions.")
     queue_size: int = Field(default=128, ge=0, description="Maximum number of waiting requests; beyond it, 503.")
     queue_timeout_seconds: float = Field(

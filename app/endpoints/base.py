@@ -10,8 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -27,7 +28,7 @@ from app.errors import (
     problem_document,
     problem_response,
 )
-from app.http import body
+from app.http import body, codings
 from app.http.tracing import note
 from app.limits import Limits
 from app.loaded import Loaded
@@ -37,6 +38,9 @@ from app.service import Service
 from app.settings import Settings
 
 Work = Callable[[], bytes]
+Reply = tuple[list[tuple[bytes, bytes]], bytes]  # headers and body of a successful response
+
+SLICE_ROWS = 128  # of a response that are written in one call
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +63,10 @@ class Endpoint(ABC):
         self._threads = threads
 
     @abstractmethod
-    async def work(self, loaded: Loaded, content: bytes, scope: Scope) -> bytes | Work:
+    async def work(self, loaded: Loaded, received: body.Body, scope: Scope) -> bytes | Work:
         """Return the response body, or a callable that computes it in a thread.
+
+        Nothing here may run on the event loop whose duration grows with a body that is not `small`.
 
         Raises:
             ProblemError: The request is invalid, or the model failed.
@@ -82,8 +88,9 @@ class Endpoint(ABC):
         """Count a failed request by its reason, one of `model_metrics.REASONS`, and the first invalid cells."""
 
     def headers(self, content: bytes) -> list[tuple[bytes, bytes]]:
-        """Return the headers of a successful response."""
-        return [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+        """Return the headers that describe the body of a successful response, before it is compressed."""
+        del content
+        return [(b"content-type", b"application/json")]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response; never raises."""
@@ -91,7 +98,7 @@ class Endpoint(ABC):
         try:
             if loaded is None:
                 raise NotReadyError
-            content = await self._answer(loaded, scope, receive)
+            headers, content = await self._answer(loaded, scope, receive)
         except ProblemError as problem:
             if problem.reason and loaded:
                 self.failed(loaded, problem.reason, problem.errors)
@@ -105,39 +112,53 @@ class Endpoint(ABC):
             detail = "The service failed; see its log."
             answer = problem_response(problem_document(HTTPStatus.INTERNAL_SERVER_ERROR, "", detail))
         else:
-            await send({"type": "http.response.start", "status": 200, "headers": self.headers(content)})
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": content})
             return
         await answer(scope, receive, send)
 
-    async def _answer(self, loaded: Loaded, scope: Scope, receive: Receive) -> bytes:
+    async def _answer(self, loaded: Loaded, scope: Scope, receive: Receive) -> Reply:
         settings = self._settings
         owner = scope["account"]
         if self._limits.full(owner):  # before a byte of the body is read
             await self._limits.refuse(owner)
         self.check(scope)
-        content = await body.read(scope, receive, settings.max_body_bytes, settings.body_timeout_seconds, self.media)
+        received = await body.read(scope, receive, settings.max_body_bytes, settings.body_timeout_seconds, self.media)
+        coding, least = codings.chosen(scope["headers"])
         begin = time.perf_counter()
         if not self._limits.enter(owner):
             await self._limits.wait(owner, receive)
         self.waited(loaded.metrics, begin)
         release: Callable[[], None] | None = partial(self._limits.leave, owner)
         try:
-            work = await self.work(loaded, content, scope)
-            if isinstance(work, bytes):
-                return work
+            found = await self.work(loaded, received, scope)
+            if isinstance(found, bytes) and (not coding or len(found) <= body.INLINE_BYTES):
+                return self._reply(found, coding, least)
+
+            def reply() -> Reply:
+                return self._reply(found if isinstance(found, bytes) else found(), coding, least)
+
             release = None  # the thread releases the slot, because it continues after the request has timed out
             left = settings.request_timeout_seconds - (time.perf_counter() - begin)
-            return await self._in_thread(work, left, owner)
+            return await self._in_thread(reply, left, owner)
         finally:
             if release:
                 release()
 
-    async def _in_thread(self, work: Work, seconds: float, owner: Account) -> bytes:
+    def _reply(self, content: bytes, coding: str, least: int) -> Reply:
+        """Return the response, compressed if it has the size from which the coding applies."""
+        headers = [*self.headers(content), (b"vary", b"Accept-Encoding")]
+        if coding and len(content) >= least:
+            content = codings.encoded(content, coding)
+            headers.append((b"content-encoding", coding.encode()))
+        headers.append((b"content-length", str(len(content)).encode()))
+        return headers, content
+
+    async def _in_thread(self, work: Callable[[], Reply], seconds: float, owner: Account) -> Reply:
         """Run the work in a thread with a time limit. The slot is released when the work ends, not the wait."""
         loop = asyncio.get_running_loop()
 
-        def end(_: Future[bytes]) -> None:
+        def end(_: Future[Reply]) -> None:
             with suppress(RuntimeError):  # the loop is closed while the process exits
                 loop.call_soon_threadsafe(self._limits.leave, owner)
 
@@ -148,6 +169,14 @@ class Endpoint(ABC):
             future.cancel()  # has an effect only while the work waits for a thread
             raise timed_out(self._settings)
         return future.result()
+
+
+def json_list(values: list[Any]) -> Any:
+    """Return a list for `orjson.dumps`. A long one is written in slices, because a call holds the interpreter."""
+    if len(values) <= SLICE_ROWS:
+        return values
+    parts = (orjson.dumps(values[start : start + SLICE_ROWS]) for start in range(0, len(values), SLICE_ROWS))
+    return orjson.Fragment(b"[" + b",".join(part[1:-1] for part in parts) + b"]")
 
 
 def took(seconds: Observations, stage: str, begin: float) -> None:

@@ -18,6 +18,7 @@ from starlette.types import Scope
 
 from app.endpoints.base import Endpoint, Work, fault, timed_out
 from app.errors import CellError, NotExplainableError, TooLargeError
+from app.http.body import Body
 from app.http.tracing import note
 from app.limits import Limits
 from app.loaded import Loaded
@@ -40,23 +41,26 @@ class Explain(Endpoint):
         threads = ThreadPoolExecutor(AT_ONCE, "explain", _lower_priority)
         super().__init__(service, Limits(service.settings, AT_ONCE), threads)
 
-    async def work(self, loaded: Loaded, content: bytes, scope: Scope) -> bytes | Work:
+    async def work(self, loaded: Loaded, received: Body, scope: Scope) -> bytes | Work:
         """Return a callable that explains the rows in the thread."""
         explained = loaded.model
         if not isinstance(explained, BoosterModel):
             raise NotExplainableError(explained.flavor)
         deadline = time.monotonic() + self._settings.request_timeout_seconds
-        rows = loaded.reader.read(content)
-        note("rows", rows.count)
-        if rows.count > (most := self._settings.max_explain_rows):
-            raise TooLargeError(f"The body has {rows.count} rows; the limit for explanations is {most}.")
-        scope["account"].rows(rows.count)
 
         def in_time() -> None:
             if time.monotonic() > deadline:
                 raise timed_out(self._settings)
 
-        return lambda: _content(loaded, explained, rows, in_time)
+        return lambda: _content(loaded, explained, self._rows(loaded, received.content, scope), in_time)
+
+    def _rows(self, loaded: Loaded, content: bytes, scope: Scope) -> Rows:
+        rows = loaded.reader.read(content)
+        note("rows", rows.count)
+        if rows.count > (most := self._settings.max_explain_rows):
+            raise TooLargeError(f"The body has {rows.count} rows; the limit for explanations is {most}.")
+        scope["account"].rows(rows.count)
+        return rows
 
     def waited(self, metrics: ModelMetrics, begin: float) -> None:
         """Record the wait on the span."""
@@ -73,16 +77,17 @@ def _content(loaded: Loaded, model: BoosterModel, rows: Rows, in_time: Callable[
     """Validate and explain the rows, and return the response body."""
     matrix = rows.matrix()
     begin = time.perf_counter()
-    explanations: list[Any] = []
+    explanations: list[bytes] = []
     for start in range(0, rows.count, CALL_ROWS):
         in_time()
         try:
-            explanations += _explained(model, matrix[start : start + CALL_ROWS])
+            explanations.append(orjson.dumps(_explained(model, matrix[start : start + CALL_ROWS]))[1:-1])
         except Exception as error:
             raise fault(error, rows.count) from error
     note("explain_seconds", time.perf_counter() - begin)
     loaded.metrics.explanations.inc(rows.count)
-    return orjson.dumps({"model": loaded.model.provenance.identity, "explanations": explanations})
+    listed = orjson.Fragment(b"[" + b",".join(explanations) + b"]")
+    return orjson.dumps({"model": loaded.model.provenance.identity, "explanations": listed})
 
 
 def _explained(model: BoosterModel, rows: Matrix) -> list[Any]:

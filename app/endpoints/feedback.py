@@ -1,55 +1,51 @@
 """The endpoint POST /feedback: accepts labels that arrive after their predictions."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
 from pydantic_core import from_json
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
 
-from app.errors import (
-    CLIENT_CLOSED_REQUEST,
-    LISTED_ERRORS,
-    ClientGoneError,
-    InvalidInputError,
-    NotJsonError,
-    NotReadyError,
-    TooLargeError,
-)
-from app.http import body
+from app.endpoints.base import Endpoint, Work
+from app.errors import LISTED_ERRORS, CellError, InvalidInputError, NotJsonError, TooLargeError
+from app.http.body import Body
+from app.http.tracing import note
+from app.limits import Limits
+from app.loaded import Loaded
 from app.monitoring.feedback import Feedback
-from app.settings import Settings
+from app.monitoring.model_metrics import ModelMetrics
+from app.service import Service
 
 FEEDBACK = "/feedback"
+AT_ONCE = 1
 
 _FORM = 'Send {"labels": [{"token": "...", "label": ...}]}, with the tokens that came with predictions.'
 
 
-class FeedbackEndpoint:
-    """The endpoint POST /feedback.
+class FeedbackEndpoint(Endpoint):
+    """The endpoint POST /feedback. One thread scores all labels, so that each label counts once."""
 
-    Args:
-        current: Returns the scorer of the served model, or None before a model is loaded.
-        settings: Limits on the number of labels, the size of the body and the time to receive it.
-    """
+    def __init__(self, service: Service) -> None:
+        threads = ThreadPoolExecutor(AT_ONCE, "feedback")
+        super().__init__(service, Limits(service.settings, AT_ONCE), threads)
 
-    def __init__(self, current: Callable[[], Feedback | None], settings: Settings) -> None:
-        self._current = current
-        self._most, self._most_bytes = settings.max_rows, settings.max_body_bytes
-        self._seconds = settings.body_timeout_seconds
+    async def work(self, loaded: Loaded, received: Body, scope: Scope) -> bytes | Work:
+        """Return a callable that scores the labels in the thread."""
+        del scope
+        feedback = loaded.feedback
+        assert feedback is not None  # noqa: S101 - the endpoint exists only if feedback is on
+        return lambda: self._scored(feedback, received.content)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the response. Problems are raised for the application to answer."""
-        feedback = self._current()
-        if feedback is None:
-            raise NotReadyError
-        try:
-            content = await body.read(scope, receive, self._most_bytes, self._seconds)
-            answer = Response(self._scored(feedback, content), media_type="application/json")
-        except ClientGoneError:
-            answer = Response(status_code=CLIENT_CLOSED_REQUEST)
-        await answer(scope, receive, send)
+    def waited(self, metrics: ModelMetrics, begin: float) -> None:
+        """Record the wait on the span."""
+        del metrics
+        note("queue_seconds", time.perf_counter() - begin)
+
+    def failed(self, loaded: Loaded, reason: str, cells: Sequence[CellError] = ()) -> None:
+        """Do nothing: rejected labels are counted one by one, and failed requests by the HTTP metrics."""
 
     def _scored(self, feedback: Feedback, content: bytes) -> bytes:
         """Score the labels of a body and return the response, which lists the rejected ones.
@@ -71,6 +67,6 @@ class FeedbackEndpoint:
         entries = payload.get("labels") if isinstance(payload, dict) and len(payload) == 1 else None
         if not isinstance(entries, list) or not entries:
             raise InvalidInputError(_FORM)
-        if len(entries) > self._most:
-            raise TooLargeError(f"The body has {len(entries)} labels; the limit is {self._most}.")
+        if len(entries) > (most := self._settings.max_rows):
+            raise TooLargeError(f"The body has {len(entries)} labels; the limit is {most}.")
         return entries

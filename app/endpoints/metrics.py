@@ -10,6 +10,8 @@ from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.http import codings
+
 METRICS = "/metrics"
 REST = 20  # a pause after each build, as a multiple of its duration: scrapes take at most a twentieth of a CPU
 
@@ -31,7 +33,7 @@ class Metrics:
         The endpoint is async because sync endpoints wait for a thread: metrics would be missing during an overload.
         """
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        zipped = "gzip" in request.headers.get("accept-encoding", "")
+        zipped = bool(codings.chosen(request.headers.raw, ("gzip",))[0])
         key = (content_type, zipped)
         if key not in self._next:
             self._next[key] = asyncio.create_task(self._build(key, lambda: encode(REGISTRY)))

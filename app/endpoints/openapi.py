@@ -15,6 +15,7 @@ from app.endpoints.explain import EXPLAIN
 from app.endpoints.feedback import FEEDBACK
 from app.endpoints.protocols import openapi as protocols
 from app.endpoints.schemas import Json, explanations, labels, matrix, predictions, records, ref, scored, split
+from app.http import codings
 from app.http.auth import OPEN_PATHS
 from app.model.base import Model
 from app.service import Service
@@ -169,6 +170,10 @@ def _operation(name: str, summary: str, description: str, model: Model | None, m
         answer["headers"] = {"X-Request-ID": request_id}
         if int(code) in _TEMPORARY:
             answer["headers"]["Retry-After"] = _RETRY_AFTER
+    coding = "Coding of the body, if it has one: the request's Accept-Encoding asks for it."
+    answers["200"]["headers"] |= {
+        "Content-Encoding": {"description": coding, "schema": {"type": "string", "enum": list(codings.CODINGS)}}
+    }
     header = {"name": "X-Request-ID", "in": "header", "required": False, "schema": {"type": "string"}}
     return {
         "operationId": name,
@@ -176,7 +181,11 @@ def _operation(name: str, summary: str, description: str, model: Model | None, m
         "summary": summary,
         "description": description,
         "parameters": [header | {"description": "At most 128 letters, digits and ._:+/=@-; returned in the response."}],
-        "requestBody": {"required": True, "content": {"application/json": body}},
+        "requestBody": {
+            "required": True,
+            "description": codings.TAKEN,
+            "content": {"application/json": body},
+        },
         "responses": answers,
     }
 
@@ -190,6 +199,10 @@ def _feedback() -> Json:
         "summary": "Send labels",
         "description": "Scores earlier predictions with the labels that turned out to be true. "
         "Each label comes with the token of its prediction.",
-        "requestBody": {"required": True, "content": {"application/json": {"schema": ref("Labels")}}},
+        "requestBody": {
+            "required": True,
+            "description": codings.TAKEN,
+            "content": {"application/json": {"schema": ref("Labels")}},
+        },
         "responses": answers,
     }

@@ -6,7 +6,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 # Headers that clients of the API set, and headers of responses that scripts may read.
-_ALLOWED = ("Authorization", "Content-Type", "X-Request-ID", "traceparent", "tracestate")
+_ALLOWED = ("Authorization", "Content-Encoding", "Content-Type", "X-Request-ID", "traceparent", "tracestate")
 _EXPOSED = ("RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID")
 _PREFLIGHT_SECONDS = 600  # browsers do not repeat the preflight request for this time
 

@@ -104,7 +104,9 @@ class Booster:
             self._linear = kind == LINEAR
             self.objective: str = learner["objective"]["name"]
             self.class_count = structure.number(parameters["num_class"])
-            cats = booster.get("gbtree", booster)["model"].get("cats") or {}
+            model = booster.get("gbtree", booster)["model"]
+            self.tree_count = len(model.get("trees", ()))
+            cats = model.get("cats") or {}
             self.features = _features(learner, cats, structure.number(parameters["num_feature"]))
             best = learner["attributes"].get("best_iteration", "") if best_only and not self._linear else ""
             return content, int(best) + 1 if re.fullmatch("[0-9]{1,9}", best) else 0

@@ -51,7 +51,7 @@ class Observations:
 
 
 class Tally:
-    """The increments that one child of a counter has not counted yet. One thread adds, and any thread flushes."""
+    """The increments that one child of a counter has not counted yet. One thread at a time adds; any thread flushes."""
 
     def __init__(self, child: Counter) -> None:
         self._child = child

@@ -3,7 +3,11 @@
 import json
 import math
 import random
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -111,6 +115,35 @@ def test_more_rows_than_the_burst_are_refused_for_good() -> None:
     with pytest.raises(TooLargeError, match="has 201 rows; the quota of this caller allows at most 200 rows per"):
         found.rows(201)
     found.rows(200)
+
+
+def test_threads_get_no_more_rows_than_the_quota_has() -> None:
+    """Each thread yields after every instruction, so that unprotected charges would overlap."""
+    found = account(rows=Policy("rows", 1e-6, 20), name="threads")
+
+    def overlapping(frame: FrameType, _: str, __: Any) -> Any:
+        frame.f_trace_opcodes = True
+        time.sleep(0)
+        return overlapping
+
+    def charge(_: int) -> bool:
+        sys.settrace(overlapping)
+        try:
+            found.rows(1)
+        except QuotaExceededError:
+            return False
+        finally:
+            sys.settrace(None)
+        return True
+
+    with ThreadPoolExecutor(4) as threads:
+        taken = sum(threads.map(charge, range(40)))
+
+    assert taken == 20
+    list(REGISTRY.collect())
+    labels = {"model_name": MODEL, "caller": "threads"}
+    assert REGISTRY.get_sample_value("model_caller_rows_total", labels) == 40
+    assert REGISTRY.get_sample_value("model_quota_refusals_total", labels | {"reason": "rows"}) == 20
 
 
 def test_usage_and_refusals_are_counted_by_caller() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from app.endpoints.predict import INLINE_ROWS
+from app.loaded import INLINE_ROWS
 from app.settings import Settings
 from tests.app.harness import COLUMNS, Answer, Listening, eventually, listening, settings_for
 

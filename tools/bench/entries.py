@@ -5,7 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tools.bench.models import Model, probability
+from app.http import codings
+from tools.bench.models import Model, encode, probability
 
 OURS, NOOP = "model-service", "noop"
 XGBOOST = "xgboost==3.4.1"
@@ -14,11 +15,22 @@ _UVICORN = "{bin}/python -m uvicorn --app-dir {rivals} {module}:app --host 127.0
 
 @dataclass(frozen=True)
 class Way:
-    """Another way to ask a server; each argument as an Entry's."""
+    """Another way to ask a server; the first arguments as an Entry's.
+
+    Args:
+        encode: Makes the bytes of the body.
+        headers: Headers of the request in addition to those of JSON.
+    """
 
     path: str
     body: Callable[[Model, int], Any]
     answer: Callable[[Any], list[float]] | None
+    encode: Callable[[Any], bytes] = encode
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def content(self, model: Model, rows: int) -> bytes:
+        """Return the body of a request."""
+        return self.encode(self.body(model, rows))
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,13 @@ ENTRIES = (
         },
         others={
             "records": Way("/predict", lambda model, rows: {"instances": _records(model, rows)}, _probabilities),
+            "zstd": Way(
+                "/predict",
+                _split,
+                _probabilities,
+                lambda each: codings.encoded(encode(each), "zstd"),
+                {"Content-Encoding": "zstd"},
+            ),
             "explain": Way("/explain", _split, _explained),
             "invocations": Way(
                 "/invocations",

@@ -1,6 +1,6 @@
 -- What wrk sends, and one line of JSON about how it went.
 wrk.method = "POST"
-wrk.headers["Content-Type"] = "application/json"
+wrk.headers["Content-Type"] = wrk.headers["Content-Type"] or "application/json"
 
 function init(arguments)
   local file = assert(io.open(arguments[1], "rb"))

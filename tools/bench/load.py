@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from tools.bench.entries import OURS
-from tools.bench.models import Model, encode
+from tools.bench.models import Model
 from tools.bench.servers import CLIENT_CORE, Server
 from tools.cluster.console import Failure, run
 from tools.cluster.preflight import install_packages
@@ -77,13 +77,14 @@ def measure(server: Server, way: str, body: Path, connections: int, seconds: int
 def _file(server: Server, way: str, model: Model, rows: int, place: Path) -> Path:
     file = place / f"{way}-{rows}.json"
     if not file.exists():
-        file.write_bytes(encode(server.entry.ways[way].body(model, rows)))
+        file.write_bytes(server.entry.ways[way].content(model, rows))
     return file
 
 
 def _wrk(server: Server, way: str, body: Path, connections: int, seconds: int) -> dict[str, float]:
     wrk = ["taskset", "-c", CLIENT_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", _TIMEOUT]
-    command = [*wrk, "-s", str(_SCRIPT), server.url(way), "--", str(body)]
+    headers = [f"-H{name}: {value}" for name, value in server.entry.ways[way].headers.items()]
+    command = [*wrk, *headers, "-s", str(_SCRIPT), server.url(way), "--", str(body)]
     output = run(command, timeout_seconds=seconds + 60)
     said: dict[str, float] = json.loads(output.strip().rpartition("\n")[2])
     return said

@@ -9,10 +9,11 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tools.bench.entries import Entry
@@ -48,7 +49,7 @@ class Server:
             Failure: there is none, or not a good one.
         """
         try:
-            return json.loads(_post(self.url(way), body))
+            return json.loads(_post(self.url(way), body, self.entry.ways[way].headers))
         except (OSError, ValueError) as error:
             raise Failure(f"{self.entry.name} gives no good answer: {_said(error)}.") from error
 
@@ -62,7 +63,7 @@ class Server:
             for name, way in self.entry.ways.items():
                 if way.answer is None:
                     continue
-                said = self.ask(name, encode(way.body(model, rows)))
+                said = self.ask(name, way.content(model, rows))
                 try:
                     model.check(way.answer(said), rows)
                 except (KeyError, TypeError, ValueError) as error:
@@ -153,9 +154,9 @@ def _wait(entry: Entry, process: subprocess.Popen[bytes], url: str, body: bytes,
     raise Failure(f"{entry.name} did not answer within {START_SECONDS} s; last: {said}; its log:\n{last}")
 
 
-def _post(url: str, body: bytes) -> bytes:
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(url, body, headers)  # noqa: S310 - our own server
+def _post(url: str, body: bytes, headers: Mapping[str, str] = MappingProxyType({})) -> bytes:
+    sent = {"Content-Type": "application/json", **headers}
+    request = urllib.request.Request(url, body, sent)  # noqa: S310 - our own server
     with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
         return bytes(response.read())
 

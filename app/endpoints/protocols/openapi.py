@@ -6,6 +6,7 @@ from typing import Any
 from app.endpoints.protocols.mlflow.endpoints import FORMS
 from app.endpoints.protocols.open_inference.endpoints import MODEL, VERSION
 from app.endpoints.protocols.open_inference.tensors import datatype_of
+from app.http import codings
 from app.loaded import Loaded
 from app.settings import Settings
 
@@ -109,7 +110,7 @@ def _operation(name: str, tag: str, text: str, answer: Json, error: Json, conten
         "operationId": name,
         "tags": [tag],
         "summary": text,
-        "requestBody": {"required": True, "content": content},
+        "requestBody": {"required": True, "description": codings.TAKEN, "content": content},
         "responses": good | _refused(error, *_REFUSALS, *refusals),
     }
 

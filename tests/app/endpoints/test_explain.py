@@ -107,7 +107,8 @@ def test_single_records_are_explained_as_in_a_batch(kind: str, explained: Any) -
         ({"json": {"instances": []}}, 422),
         ({"content": b"{"}, 400),
         ({"content": b"x" * 20_001}, 413),
-        ({"content": BODY, "headers": {"Content-Encoding": "gzip"}}, 415),
+        ({"content": BODY, "headers": {"Content-Encoding": "gzip"}}, 400),
+        ({"content": BODY, "headers": {"Content-Encoding": "br"}}, 415),
         ({"json": {"columns": COLUMNS, "data": [ROW] * 201}}, 413),
     ],
 )
@@ -192,7 +193,7 @@ def test_explanations_have_their_own_slot_and_queue(saved: Path, tmp_path: Path)
 
 
 def test_slow_explanation_returns_504_and_its_thread_ends_soon(saved: Path, tmp_path: Path) -> None:
-    short = {"request_timeout_seconds": 0.05, "queue_timeout_seconds": 0.05}
+    short = {"request_timeout_seconds": 0.5, "queue_timeout_seconds": 0.5}
     large = {"max_rows": 10**6, "max_explain_rows": 10**6, "max_body_bytes": 10**8}
     body = json.dumps({"columns": COLUMNS, "data": [ROW] * 200_000}).encode()
 
@@ -200,13 +201,13 @@ def test_slow_explanation_returns_504_and_its_thread_ends_soon(saved: Path, tmp_
         async with listening(settings_for(saved.as_uri(), tmp_path, **short, **large)) as here:
             late = await here.ask("POST", "/explain", body)
             begin = time.monotonic()
-            while (after := await here.ask("POST", "/explain", BODY)).status == 503:
+            while (after := await here.ask("POST", "/explain", BODY)).status in (503, 504):  # no slot, or too late
                 pass
             return late, time.monotonic() - begin, after
 
     late, seconds, after = asyncio.run(scenario())
 
     assert (late.status, late.headers["retry-after"]) == (504, "1")
-    assert late.json()["detail"] == "The request took longer than 0.05 s; send fewer rows."
+    assert late.json()["detail"] == "The request took longer than 0.5 s; send fewer rows."
     assert after.status == 200
     assert seconds < 2

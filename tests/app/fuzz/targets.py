@@ -5,12 +5,14 @@ from collections.abc import Callable
 
 from app.endpoints.protocols.open_inference import tensors
 from app.errors import ProblemError
+from app.http import codings
 from app.model import structure, ubjson
 from app.model.columns import Column
 from app.model.rows import Reader
 from app.model.signature import Signature
 
 MOST_ROWS = 100
+MOST_BYTES = 100_000
 COLUMNS = [Column("a", "double"), Column("b", "long"), Column("c", "string", required=False)]
 
 
@@ -44,8 +46,18 @@ def tensors_of_a_request(data: bytes) -> None:
         return
 
 
+def compressed(data: bytes) -> None:
+    """Decompress a body, whose first byte chooses the coding."""
+    try:
+        coding = codings.CODINGS[data[0] % len(codings.CODINGS)] if data else "gzip"
+        assert len(codings.decoded(data[1:], coding, MOST_BYTES)) <= MOST_BYTES
+    except ProblemError:
+        return
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "model_file": model_file,
     "body": body,
     "tensors": tensors_of_a_request,
+    "compressed": compressed,
 }

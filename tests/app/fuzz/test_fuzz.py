@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
+from app.http import codings
 from tests.app.fuzz.targets import TARGETS
 from tests.app.harness import ROOT
 
@@ -28,6 +29,8 @@ def corpus(target: str, folder: Path) -> Path:
         split = {"columns": ["a", "b"], "data": [[0.5, 2], [1e3, -4]]}
         records = {"instances": [{"a": 0.5, "b": None, "c": "x"}]}
         inputs = [json.dumps(form).encode() for form in (split, records)]
+    elif target == "compressed":
+        inputs = [bytes([place]) + codings.encoded(bytes(99), coding) for place, coding in enumerate(codings.CODINGS)]
     else:
         described = {"name": "a", "datatype": "FP64", "shape": [2]}
         plain = [{**described, "data": [1, 2.5]}]

@@ -1,6 +1,5 @@
 """Media types that POST /predict accepts."""
 
-import gzip
 import json
 
 import pytest
@@ -28,17 +27,3 @@ def test_other_types_return_415_with_the_accepted_ones(client: TestClient, kind:
 
     assert (answer.status_code, answer.headers["accept"]) == (415, "application/json")
     assert answer.json()["detail"] == "The body must be JSON: send it with Content-Type: application/json."
-
-
-@pytest.mark.parametrize("coding", ["gzip", "br", "gzip, identity"])
-def test_compressed_body_returns_415(client: TestClient, coding: str) -> None:
-    headers = {"Content-Encoding": coding, "Content-Type": "application/json"}
-
-    answer = client.post("/predict", content=gzip.compress(BODY), headers=headers)
-
-    assert (answer.status_code, answer.headers["accept-encoding"]) == (415, "identity")
-    assert answer.json()["detail"] == "The body must not be compressed: send it without Content-Encoding."
-
-
-def test_identity_encoding_is_accepted(client: TestClient) -> None:
-    assert client.post("/predict", content=BODY, headers={"Content-Encoding": "Identity"}).status_code == 200

@@ -5,13 +5,15 @@ Requests use real connections. Bodies are valid ones with changed values and byt
 
 import gzip
 import json
+import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse
 from typing import Any
 
 import pytest
+from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -25,6 +27,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
 SHORT, LONG = 2000, 100_000
 TAKEN_BYTES, MOST_BYTES = 20_000, 24_000  # above the first limit, the response is a 413
 REFUSALS = {400, 413, 415, 422}
+CODED: dict[str, Callable[[bytes], bytes]] = {
+    **dict.fromkeys(("", "identity"), bytes),
+    **{"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd.compress},
+}
 JSON_TYPES = [None, "application/json", "application/json; charset=utf-8"]
 OTHER_TYPES = ["text/plain", "application/octet-stream", "multipart/form-data; boundary=x", "\xff"]
 # Input that breaks parsers: values that are not numbers, huge numbers, half characters, nesting and invalid UTF-8.
@@ -141,7 +147,7 @@ def parsed(body: bytes) -> Any:
 def ask(asked: Asked, body: bytes, kind: str | None, coding: str, chunked: bool) -> tuple[HTTPResponse, bytes]:
     headers = {"Content-Type": kind} if kind is not None else {}
     headers |= {"Content-Encoding": coding} if coding else {}
-    sent = gzip.compress(body) if coding == "gzip" else body
+    sent = CODED.get(coding, bytes)(body)
     headers |= {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(len(sent))}
     body_sent = iter([sent[:7], sent[7:]] if len(sent) > 7 else [sent]) if chunked else sent
     try:
@@ -183,13 +189,13 @@ def searched(count: int, *, same: bool) -> settings:
 
 def fuzz(asked: Asked, count: int) -> None:
     kinds = st.sampled_from([*JSON_TYPES * 6, *OTHER_TYPES])
-    codings = st.sampled_from([""] * 12 + ["identity", "gzip", "br"])
+    codings = st.sampled_from([""] * 12 + [*CODED, "br"])
 
     @searched(count, same=count == SHORT // len(ASKED))
     @given(bodies(asked.example), kinds, codings, st.booleans())
     def never_a_fault(body: bytes, kind: str | None, coding: str, chunked: bool) -> None:
         answer, content = ask(asked, body, kind, coding, chunked)
-        check(asked, body, answer, content, kind in JSON_TYPES and coding in ("", "identity"))
+        check(asked, body, answer, content, kind in JSON_TYPES and coding in CODED)
         met[answer.status] += 1
 
     met: Counter[int] = Counter()

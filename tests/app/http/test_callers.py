@@ -8,10 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+from backports import zstd
 from openapi_spec_validator import validate
 from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 
+from app.http.body import INLINE_BYTES
 from tests.app.harness import (
     CLASSES,
     COLUMNS,
@@ -116,10 +118,14 @@ def wait(text: str) -> int:
     return -(-int(text) // 12) * 12
 
 
-def post(client: TestClient, caller: str, path: str = "/predict", content: Any = None) -> httpx.Response:
-    headers = {"Authorization": f"Bearer {key_of(caller)}"}
+def post(
+    client: TestClient, caller: str, path: str = "/predict", content: Any = None, headers: dict[str, str] | None = None
+) -> httpx.Response:
+    """Send bytes as they are, and anything else as JSON."""
+    headers = {"Authorization": f"Bearer {key_of(caller)}"} | (headers or {})
     path = path.format(version=client.app.state.service.loaded.model.provenance.version)  # type: ignore[attr-defined]
-    return client.post(path, json=body() if content is None else content, headers=headers)  # type: ignore[return-value]
+    sent = {"content": content} if isinstance(content, bytes) else {"json": body() if content is None else content}
+    return client.post(path, headers=headers, **sent)  # type: ignore[return-value]
 
 
 def test_used_up_requests_return_429_until_they_refill(client: TestClient, web: str) -> None:
@@ -191,6 +197,23 @@ def test_used_up_rows_return_429_and_more_rows_than_the_burst_a_permanent_413(
     expected = "The body has 101 rows; the quota of this caller allows at most 100 rows per request."
     assert never[0].json()["detail"] == expected
     assert post(client, batch, path, WAYS[path](100 - most)).status_code == 200
+
+
+@pytest.mark.parametrize("coding", ["", "zstd"])
+@pytest.mark.parametrize("path", WAYS)
+def test_rows_of_large_bodies_are_charged_too(client: TestClient, batch: str, path: str, coding: str) -> None:
+    def send(rows: int) -> httpx.Response:
+        content = json.dumps(WAYS[path](rows)).encode() + b" " * INLINE_BYTES  # so that a thread reads it
+        headers = {"Content-Type": "application/json"} | ({"Content-Encoding": coding} if coding else {})
+        return post(client, batch, path, zstd.compress(content) if coding else content, headers)
+
+    good, refused, never = send(60), send(60), send(101)
+
+    assert [each.status_code for each in (good, refused, never)] == [200, 429, 413]
+    assert good.headers["ratelimit"].startswith('"rows";r=40;t=')
+    assert good.headers["vary"]
+    assert wait(refused.headers["retry-after"]) == 20 * 36
+    assert send(40).status_code == 200
 
 
 def test_body_is_not_read_when_the_requests_are_used_up(saved: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Scope
 
+from app.endpoints.base import json_list
 from app.endpoints.predict import Predict
 from app.endpoints.protocols.base import Protocol, sentence
 from app.endpoints.protocols.mlflow.forms import (
@@ -107,7 +108,7 @@ class Invocations(Predict):
     def write(self, loaded: Loaded, predictions: Predictions, rows: Rows) -> bytes:
         """Return the response body with pyfunc's predictions."""
         del rows
-        return orjson.dumps({"predictions": _pyfunc(loaded.model, predictions)})
+        return orjson.dumps({"predictions": json_list(_pyfunc(loaded.model, predictions))})
 
 
 def protocol(service: Service) -> Protocol:

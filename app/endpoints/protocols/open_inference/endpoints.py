@@ -133,12 +133,11 @@ class Infer(Predict):
         return framed
 
     def headers(self, content: bytes) -> list[tuple[bytes, bytes]]:
-        """Return the headers of a successful response, including the length of its JSON."""
+        """Return the headers of a successful response, including the length of its JSON before any compression."""
         if not isinstance(content, Framed):
             return super().headers(content)
         return [
             (b"content-type", b"application/octet-stream"),
-            (b"content-length", str(len(content)).encode()),
             (LENGTH_HEADER, str(content.json_bytes).encode()),
         ]
 

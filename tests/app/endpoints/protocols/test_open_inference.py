@@ -1,7 +1,9 @@
 """The Open Inference Protocol, tested with Triton's client (JSON and binary tensors) and with invalid requests."""
 
 import asyncio
+import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import xgboost as xgb
+from backports import zstd
 from starlette.testclient import TestClient
 
 from app.main import create_app
@@ -112,10 +115,28 @@ def test_one_tensor_with_all_columns_predicts_all_rows(served: tuple[str, Any, A
     assert len(found) == ROWS
 
 
-def _all_rows(client: Any, rows: Matrix, binary: bool, made: Any) -> Any:
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+@pytest.mark.parametrize("binary", [False, True], ids=["JSON", "binary"])
+@pytest.mark.parametrize("served", ["multiclass", "regression"], indirect=True)
+def test_tritons_client_compresses_requests_and_responses(
+    served: tuple[str, Any, Any], binary: bool, coding: str
+) -> None:
+    from tritonclient.http import InferInput
+
+    kind, client, model = served
+    rows = np.tile(KINDS[kind].frame.to_numpy(dtype=np.float32), (5, 1))
+    codings = {"request_compression_algorithm": coding, "response_compression_algorithm": coding}
+
+    answer = _all_rows(client, rows, binary, InferInput, **codings)
+
+    found = answer.as_numpy(client.get_model_metadata("model")["outputs"][-1]["name"])
+    np.testing.assert_array_equal(found, np.concatenate([numbers(kind, model)] * 5))
+
+
+def _all_rows(client: Any, rows: Matrix, binary: bool, made: Any, **options: str) -> Any:
     tensor = made("all columns", list(rows.shape), "FP32")
     tensor.set_data_from_numpy(rows, binary_data=binary)
-    return client.infer("model", [tensor])  # the client requests all outputs as binary data by default
+    return client.infer("model", [tensor], **options)  # the client requests all outputs as binary data by default
 
 
 def test_tritons_client_sees_server_and_model(served: tuple[str, Any, Any]) -> None:
@@ -354,3 +375,25 @@ def test_disabled_protocol_returns_404(saved: Path, tmp_path: Path) -> None:
         found = [client.post(INFER, json={"inputs": [ROW]}), client.get("/v2")]
 
     assert {(each.status_code, each.headers["content-type"]) for each in found} == {(404, "application/problem+json")}
+
+
+@pytest.mark.parametrize("coding", ["zstd", "gzip", "deflate"])
+def test_length_of_the_json_is_that_without_compression(client: TestClient, coding: str) -> None:
+    """As in Triton, for requests and for responses."""
+    compress: Any = {"zstd": zstd.compress, "gzip": gzip.compress, "deflate": zlib.compress}[coding]
+    rows = np.tile(np.array([0.5, 0.25, 3], np.float32), 150)
+    tensor = {"name": "rows", "datatype": "FP32", "shape": [150, 3], "parameters": {"binary_data_size": rows.nbytes}}
+    text = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    headers = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(text))}
+    body = text + rows.tobytes()
+
+    plain = client.post(INFER, content=body, headers=headers | {"Accept-Encoding": "identity", "X-Request-ID": "same"})
+    coded = headers | {"Content-Encoding": coding, "Accept-Encoding": coding, "X-Request-ID": "same"}
+    packed = client.post(INFER, content=compress(body), headers=coded)
+
+    assert (packed.status_code, packed.headers["content-encoding"]) == (200, coding), packed.text
+    assert packed.content == plain.content
+    assert packed.headers["content-type"] == "application/octet-stream"
+    size = int(packed.headers["inference-header-content-length"])
+    assert int(packed.headers["content-length"]) < size < len(packed.content)
+    assert json.loads(packed.content[:size])["outputs"][1]["parameters"]["binary_data_size"] == 150 * 2 * 4

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.app.harness import Running, running_service
-from tests.app.http.test_body_fuzz import STUMBLING, changed, get, searched
+from tests.app.http.test_body_fuzz import CODED, STUMBLING, changed, get, searched
 from tests.app.kinds import KINDS
 
 ASKED = ["multiclass", "categorical"]  # only numbers; and strings, integers and missing values
@@ -137,7 +137,10 @@ def requests(draw: st.DrawFn, example: dict[str, Any], described: list[dict[str,
     headers = {"Content-Type": draw(st.sampled_from([kind] * 12 + [JSON, CSV, OCTETS, "text/plain"]))}
     if raw or draw(st.integers(0, 9)) == 0:
         headers["Inference-Header-Content-Length"] = str(draw(st.sampled_from([size] * 9 + [-1, 0, 10**30])))
-    return path, (head + raw)[:24_000], headers, times == 0
+    body = (head + raw)[:24_000]
+    if coding := draw(st.sampled_from([""] * 12 + [*CODED])):
+        body, headers["Content-Encoding"] = CODED[coding](body), coding
+    return path, body, headers, times == 0
 
 
 def fuzz(asked: tuple[Running, Any], count: int) -> None:
