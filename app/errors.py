@@ -6,6 +6,7 @@ ServiceError
 ├── ClientGoneError       the client closed the connection; counted as 499, nothing is sent
 └── ProblemError          an error response in the form of RFC 9457
     ├── NotJsonError      400
+    ├── NotArrowError     400
     ├── DamagedBodyError  400   not what its Content-Encoding says
     ├── UnauthorizedError 401   does not reveal what was wrong with the key
     ├── UnknownModelError 404   raised by app.endpoints.protocols
@@ -103,6 +104,17 @@ class NotJsonError(ProblemError):
 
     status = HTTPStatus.BAD_REQUEST
     slug = "not-json"
+    reason = "invalid_input"
+
+
+class NotArrowError(ProblemError):
+    """The body is not an Arrow IPC stream.
+
+    Remedy: Send the stream format of Arrow IPC (`pyarrow.ipc.new_stream`), not the file format.
+    """
+
+    status = HTTPStatus.BAD_REQUEST
+    slug = "not-arrow"
     reason = "invalid_input"
 
 

@@ -55,6 +55,7 @@ class Endpoint(ABC):
     """
 
     media: ClassVar[body.Media] = body.JSON
+    vary: ClassVar[bytes] = b"Accept-Encoding"  # headers of the request that decide the form of a response
 
     def __init__(self, service: Service, limits: Limits, threads: ThreadPoolExecutor) -> None:
         self._service = service
@@ -147,7 +148,7 @@ class Endpoint(ABC):
 
     def _reply(self, content: bytes, coding: str, least: int) -> Reply:
         """Return the response, compressed if it has the size from which the coding applies."""
-        headers = [*self.headers(content), (b"vary", b"Accept-Encoding")]
+        headers = [*self.headers(content), (b"vary", self.vary)]
         if coding and len(content) >= least:
             content = codings.encoded(content, coding)
             headers.append((b"content-encoding", coding.encode()))

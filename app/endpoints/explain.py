@@ -10,15 +10,16 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import orjson
 from starlette.types import Scope
 
+from app.endpoints import arrow
 from app.endpoints.base import Endpoint, Work, fault, timed_out
 from app.errors import CellError, NotExplainableError, TooLargeError
-from app.http.body import Body
+from app.http.body import Body, Media
 from app.http.tracing import note
 from app.limits import Limits
 from app.loaded import Loaded
@@ -36,6 +37,8 @@ NICENESS = 10  # of the thread, so that predictions come first when CPU is scarc
 
 class Explain(Endpoint):
     """The endpoint POST /explain."""
+
+    media: ClassVar[Media] = arrow.MEDIA
 
     def __init__(self, service: Service) -> None:
         threads = ThreadPoolExecutor(AT_ONCE, "explain", _lower_priority)
@@ -55,7 +58,7 @@ class Explain(Endpoint):
         return lambda: _content(loaded, explained, self._rows(loaded, received.content, scope), in_time)
 
     def _rows(self, loaded: Loaded, content: bytes, scope: Scope) -> Rows:
-        rows = loaded.reader.read(content)
+        rows = arrow.rows_of(loaded, content, scope, self._settings.max_rows)
         note("rows", rows.count)
         if rows.count > (most := self._settings.max_explain_rows):
             raise TooLargeError(f"The body has {rows.count} rows; the limit for explanations is {most}.")

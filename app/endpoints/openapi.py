@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from app.endpoints.arrow import ARROW
 from app.endpoints.explain import EXPLAIN
 from app.endpoints.feedback import FEEDBACK
 from app.endpoints.protocols import openapi as protocols
@@ -21,6 +22,8 @@ from app.model.base import Model
 from app.service import Service
 
 _DOCUMENTATION = "https://github.com/model-service/model-service"
+# Not among the media types, which have a schema each.
+_ARROW = f"JSON, or an Arrow IPC stream ({ARROW}) with one column per column of the model."
 _REFUSALS = (400, 408, 413, 415, 422, 500, 503, 504)
 _TEMPORARY = (503, 504)
 _RETRY_AFTER = {"description": "Seconds to wait before the next attempt.", "schema": {"type": "integer"}}
@@ -183,7 +186,7 @@ def _operation(name: str, summary: str, description: str, model: Model | None, m
         "parameters": [header | {"description": "At most 128 letters, digits and ._:+/=@-; returned in the response."}],
         "requestBody": {
             "required": True,
-            "description": codings.TAKEN,
+            "description": f"{_ARROW} {codings.TAKEN}",
             "content": {"application/json": body},
         },
         "responses": answers,

@@ -6,14 +6,15 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from starlette.types import Scope
 
+from app.endpoints import arrow
 from app.endpoints.base import Endpoint, Work, fault, json_list, timed_out, took
 from app.errors import CellError, ProblemError
-from app.http.body import Body
+from app.http.body import Body, Media
 from app.http.tracing import note
 from app.loaded import Loaded
 from app.model.columns import UNKNOWN_CATEGORY
@@ -28,8 +29,15 @@ from app.service import Service
 _THREADS = ThreadPoolExecutor(os.process_cpu_count(), "predict")
 
 
+class ForArrow(Rows):
+    """Rows whose predictions are returned as an Arrow stream."""
+
+
 class Predict(Endpoint):
     """The endpoint POST /predict."""
+
+    media: ClassVar[Media] = arrow.MEDIA
+    vary: ClassVar[bytes] = b"Accept, Accept-Encoding"
 
     def __init__(self, service: Service) -> None:
         super().__init__(service, service.limits, _THREADS)
@@ -51,12 +59,15 @@ class Predict(Endpoint):
 
     def read(self, loaded: Loaded, content: bytes, scope: Scope) -> Rows:
         """Parse the body. Other protocols override this method."""
-        del scope
-        return loaded.reader.read(content)
+        rows = arrow.rows_of(loaded, content, scope, self._settings.max_rows)
+        if arrow.wanted(scope):
+            return ForArrow(rows.count, rows.matrix, rows.payload, rows.parameters, rows.unseen)
+        return rows
 
     def write(self, loaded: Loaded, predictions: Predictions, rows: Rows) -> bytes:
         """Return the response body."""
-        del rows
+        if isinstance(rows, ForArrow):
+            return arrow.written(loaded, predictions)
         answer: dict[str, Any] = {
             "model": loaded.model.provenance.identity,
             "predictions": json_list(predictions.values),
@@ -64,6 +75,12 @@ class Predict(Endpoint):
         if loaded.feedback:
             answer["tokens"] = json_list(loaded.feedback.tokens(predictions.values))
         return orjson.dumps(answer)
+
+    def headers(self, content: bytes) -> list[tuple[bytes, bytes]]:
+        """Return the headers that describe the body of a successful response, before it is compressed."""
+        return (
+            [(b"content-type", arrow.ARROW.encode())] if isinstance(content, arrow.Stream) else super().headers(content)
+        )
 
     def waited(self, metrics: ModelMetrics, begin: float) -> None:
         """Record the wait as a stage of the prediction."""

@@ -5,7 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from app.endpoints.arrow import ARROW
 from app.http import codings
+from app.model.arrow import writer
 from tools.bench.models import Model, encode, probability
 
 OURS, NOOP = "model-service", "noop"
@@ -89,6 +93,11 @@ def _explained(answer: Any) -> list[float]:
     return found
 
 
+def _stream(model: Model, rows: int) -> dict[str, Any]:
+    """Return the columns of an Arrow stream, which is the service's own form for bulk callers."""
+    return dict(zip(model.columns, np.array(model.rows(rows)).T, strict=True))
+
+
 def _infer(model: Model, rows: int) -> Any:
     """Open Inference Protocol, version 2."""
     shape = [rows, len(model.columns)]
@@ -114,6 +123,9 @@ ENTRIES = (
         },
         others={
             "records": Way("/predict", lambda model, rows: {"instances": _records(model, rows)}, _probabilities),
+            "arrow": Way(
+                "/predict", _stream, _probabilities, lambda each: writer.write(each, {}), {"Content-Type": ARROW}
+            ),
             "zstd": Way(
                 "/predict",
                 _split,

@@ -7,6 +7,7 @@ from app.endpoints.protocols.open_inference import tensors
 from app.errors import ProblemError
 from app.http import codings
 from app.model import structure, ubjson
+from app.model.arrow.rows import read_rows
 from app.model.columns import Column
 from app.model.rows import Reader
 from app.model.signature import Signature
@@ -46,6 +47,16 @@ def tensors_of_a_request(data: bytes) -> None:
         return
 
 
+def arrow_stream(data: bytes) -> None:
+    """Read an Arrow stream, and its cells."""
+    try:
+        rows = read_rows(data, Signature(COLUMNS), MOST_ROWS)
+        rows.payload()
+        rows.matrix()
+    except ProblemError:
+        return
+
+
 def compressed(data: bytes) -> None:
     """Decompress a body, whose first byte chooses the coding."""
     try:
@@ -59,5 +70,6 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "model_file": model_file,
     "body": body,
     "tensors": tensors_of_a_request,
+    "arrow": arrow_stream,
     "compressed": compressed,
 }

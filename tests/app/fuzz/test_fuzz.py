@@ -5,12 +5,14 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xgboost as xgb
 
 from app.http import codings
+from app.model.arrow import writer
 from tests.app.fuzz.targets import TARGETS
 from tests.app.harness import ROOT
 
@@ -29,6 +31,9 @@ def corpus(target: str, folder: Path) -> Path:
         split = {"columns": ["a", "b"], "data": [[0.5, 2], [1e3, -4]]}
         records = {"instances": [{"a": 0.5, "b": None, "c": "x"}]}
         inputs = [json.dumps(form).encode() for form in (split, records)]
+    elif target == "arrow":
+        columns: dict[str, Any] = {"a": np.array([0.5, 2.0]), "b": [1, None], "c": ["x", None]}
+        inputs = [writer.write(columns, {"key": "value"})]
     elif target == "compressed":
         inputs = [bytes([place]) + codings.encoded(bytes(99), coding) for place, coding in enumerate(codings.CODINGS)]
     else:

@@ -5,6 +5,7 @@ import json
 import pytest
 from starlette.testclient import TestClient
 
+from app.endpoints.arrow import ARROW
 from tests.app.harness import COLUMNS
 
 BODY = json.dumps({"columns": COLUMNS, "data": [[0.5, 0.25, 3]]}).encode()
@@ -25,5 +26,6 @@ def test_json_is_accepted_with_any_json_type_and_without_type(client: TestClient
 def test_other_types_return_415_with_the_accepted_ones(client: TestClient, kind: str) -> None:
     answer = client.post("/predict", content=BODY, headers={"Content-Type": kind})
 
-    assert (answer.status_code, answer.headers["accept"]) == (415, "application/json")
-    assert answer.json()["detail"] == "The body must be JSON: send it with Content-Type: application/json."
+    assert (answer.status_code, answer.headers["accept"]) == (415, f"application/json, {ARROW}")
+    wanted = f"The body must be JSON or an Arrow IPC stream: send it with Content-Type: application/json or {ARROW}."
+    assert answer.json()["detail"] == wanted

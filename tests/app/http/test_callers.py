@@ -1,18 +1,21 @@
 """Callers and their quotas: refusals on all paths, changes without a restart, addresses, and the audit log."""
 
 import asyncio
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow as pa
 import pytest
 from backports import zstd
 from openapi_spec_validator import validate
 from prometheus_client import REGISTRY
 from starlette.testclient import TestClient
 
+from app.endpoints.arrow import ARROW
 from app.http.body import INLINE_BYTES
 from tests.app.harness import (
     CLASSES,
@@ -214,6 +217,20 @@ def test_rows_of_large_bodies_are_charged_too(client: TestClient, batch: str, pa
     assert good.headers["vary"]
     assert wait(refused.headers["retry-after"]) == 20 * 36
     assert send(40).status_code == 200
+
+
+@pytest.mark.parametrize("padding", ["", "x" * INLINE_BYTES], ids=["on the event loop", "in a thread"])
+@pytest.mark.parametrize("path", ["/predict", "/explain"])
+def test_rows_of_arrow_streams_are_charged_too(client: TestClient, batch: str, path: str, padding: str) -> None:
+    table = pa.table({name: [value] * 60 for name, value in zip(COLUMNS, ROW, strict=True)})
+    output = io.BytesIO()
+    with pa.ipc.new_stream(output, table.schema.with_metadata({"padding": padding})) as stream:
+        stream.write_table(table)
+
+    answers = [post(client, batch, path, output.getvalue(), {"Content-Type": ARROW}) for _ in range(2)]
+
+    assert [each.status_code for each in answers] == [200, 429]
+    assert answers[0].headers["ratelimit"].startswith('"rows";r=40;t=')
 
 
 def test_body_is_not_read_when_the_requests_are_used_up(saved: Path, tmp_path: Path) -> None:

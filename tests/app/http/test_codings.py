@@ -17,6 +17,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
+from app.endpoints.arrow import ARROW
 from app.errors import DamagedBodyError, TooLargeError
 from app.http import body, codings
 from tests.app.harness import COLUMNS, MODEL, Running, running_service, serving, settings_for
@@ -198,7 +199,7 @@ def test_names_of_codings_have_no_case_and_identity_is_none(client: TestClient, 
 def test_refused_media_type_does_not_blame_the_coding(client: TestClient) -> None:
     answer = client.post("/predict", content=BODY, headers={"Content-Type": "text/plain"})
 
-    assert (answer.status_code, answer.headers["accept"]) == (415, "application/json")
+    assert (answer.status_code, answer.headers["accept"]) == (415, f"application/json, {ARROW}")
     assert "accept-encoding" not in answer.headers
 
 
@@ -218,7 +219,7 @@ def test_client_decides_whether_a_response_is_compressed(client: TestClient, acc
     headers, content = answered(client, accepted)
 
     assert headers.get("content-encoding") == coding
-    assert headers["vary"] == "Accept-Encoding"
+    assert headers["vary"] == "Accept, Accept-Encoding"
     assert int(headers["content-length"]) == len(content)
     plain = DECOMPRESS[coding](content) if coding else content
     assert len(json.loads(plain)["predictions"]) == 150
@@ -231,7 +232,7 @@ def test_small_response_is_compressed_only_if_the_client_takes_nothing_else(
 ) -> None:
     headers, _ = answered(client, accepted, json.dumps({"instances": [ROW]}).encode())
 
-    assert (headers.get("content-encoding"), headers["vary"]) == (coding, "Accept-Encoding")
+    assert (headers.get("content-encoding"), headers["vary"]) == (coding, "Accept, Accept-Encoding")
 
 
 @pytest.mark.parametrize(("path", "content", "kind"), SENT)

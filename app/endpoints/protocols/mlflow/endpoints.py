@@ -62,6 +62,7 @@ _CODES = {400: "BAD_REQUEST", 401: "UNAUTHENTICATED", 404: "ENDPOINT_NOT_FOUND"}
 class Invocations(Predict):
     """The endpoint POST /invocations."""
 
+    vary: ClassVar[bytes] = b"Accept-Encoding"
     media: ClassVar[Media] = Media.of(
         "JSON or CSV in UTF-8",
         "application/json, text/csv",

@@ -59,6 +59,7 @@ class Framed(bytes):
 class Infer(Predict):
     """The endpoint POST /v2/models/{name}[/versions/{version}]/infer."""
 
+    vary: ClassVar[bytes] = b"Accept-Encoding"
     media: ClassVar[Media] = Media.of(
         "JSON, or JSON and binary tensors",
         "application/json, application/octet-stream",

@@ -1,0 +1,1 @@
+"""Apache Arrow's IPC streams: rows of requests and predictions of responses (docs/decisions/0049)."""
