@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.types import Scope
-
 from app.http.body import Media
 from app.http.codings import weights
 from app.loaded import Loaded
@@ -27,32 +25,28 @@ class Stream(bytes):
     """A response body that is an Arrow IPC stream."""
 
 
-def rows_of(loaded: Loaded, content: bytes, scope: Scope, most: int) -> Rows:
+def rows_of(loaded: Loaded, content: bytes, kind: bytes, most: int) -> Rows:
     """Return the rows of a body of one of the types in `MEDIA`.
 
     Args:
         loaded: The model.
         content: The body.
-        scope: ASGI scope of the request.
+        kind: Content-Type of the body.
         most: Maximum number of rows.
 
     Raises:
         ProblemError: The body is invalid.
     """
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            if value[: len(_ARROW)].lower() == _ARROW:
-                return read_rows(content, loaded.model.signature, most)
-            break
+    if kind[: len(_ARROW)].lower() == _ARROW:
+        return read_rows(content, loaded.model.signature, most)
     return loaded.reader.read(content)
 
 
-def wanted(scope: Scope) -> bool:
-    """Return whether the client prefers a stream to JSON as the response."""
-    accepted = b",".join([value for name, value in scope["headers"] if name == b"accept"])
-    if _ARROW not in accepted.lower():
+def wanted(accept: bytes) -> bool:
+    """Return whether a client with this Accept header prefers a stream to JSON as the response."""
+    if len(accept) < len(_ARROW) or _ARROW not in accept.lower():
         return False
-    found = weights(accepted)
+    found = weights(accept)
     return found.get(ARROW, 0.0) > 0 and found[ARROW] >= found.get("application/json", 0.0)
 
 

@@ -64,7 +64,7 @@ class Endpoint(ABC):
         self._threads = threads
 
     @abstractmethod
-    async def work(self, loaded: Loaded, received: body.Body, scope: Scope) -> bytes | Work:
+    async def work(self, loaded: Loaded, received: body.Body, owner: Account) -> bytes | Work:
         """Return the response body, or a callable that computes it in a thread.
 
         Nothing here may run on the event loop whose duration grows with a body that is not `small`.
@@ -125,14 +125,14 @@ class Endpoint(ABC):
             await self._limits.refuse(owner)
         self.check(scope)
         received = await body.read(scope, receive, settings.max_body_bytes, settings.body_timeout_seconds, self.media)
-        coding, least = codings.chosen(scope["headers"])
+        coding, least = codings.chosen(received.accept_encoding)
         begin = time.perf_counter()
         if not self._limits.enter(owner):
             await self._limits.wait(owner, receive)
         self.waited(loaded.metrics, begin)
         release: Callable[[], None] | None = partial(self._limits.leave, owner)
         try:
-            found = await self.work(loaded, received, scope)
+            found = await self.work(loaded, received, owner)
             if isinstance(found, bytes) and (not coding or len(found) <= body.INLINE_BYTES):
                 return self._reply(found, coding, least)
 

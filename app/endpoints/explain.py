@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import orjson
-from starlette.types import Scope
 
+from app.accounts import Account
 from app.endpoints import arrow
 from app.endpoints.base import Endpoint, Work, fault, timed_out
 from app.errors import CellError, NotExplainableError, TooLargeError
@@ -44,7 +44,7 @@ class Explain(Endpoint):
         threads = ThreadPoolExecutor(AT_ONCE, "explain", _lower_priority)
         super().__init__(service, Limits(service.settings, AT_ONCE), threads)
 
-    async def work(self, loaded: Loaded, received: Body, scope: Scope) -> bytes | Work:
+    async def work(self, loaded: Loaded, received: Body, owner: Account) -> bytes | Work:
         """Return a callable that explains the rows in the thread."""
         explained = loaded.model
         if not isinstance(explained, BoosterModel):
@@ -55,14 +55,14 @@ class Explain(Endpoint):
             if time.monotonic() > deadline:
                 raise timed_out(self._settings)
 
-        return lambda: _content(loaded, explained, self._rows(loaded, received.content, scope), in_time)
+        return lambda: _content(loaded, explained, self._rows(loaded, received, owner), in_time)
 
-    def _rows(self, loaded: Loaded, content: bytes, scope: Scope) -> Rows:
-        rows = arrow.rows_of(loaded, content, scope, self._settings.max_rows)
+    def _rows(self, loaded: Loaded, received: Body, owner: Account) -> Rows:
+        rows = arrow.rows_of(loaded, received.content, received.kind, self._settings.max_rows)
         note("rows", rows.count)
         if rows.count > (most := self._settings.max_explain_rows):
             raise TooLargeError(f"The body has {rows.count} rows; the limit for explanations is {most}.")
-        scope["account"].rows(rows.count)
+        owner.rows(rows.count)
         return rows
 
     def waited(self, metrics: ModelMetrics, begin: float) -> None:

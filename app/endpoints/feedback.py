@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 from pydantic_core import from_json
-from starlette.types import Scope
 
+from app.accounts import Account
 from app.endpoints.base import Endpoint, Work
 from app.errors import LISTED_ERRORS, CellError, InvalidInputError, NotJsonError, TooLargeError
 from app.http.body import Body
@@ -32,9 +32,9 @@ class FeedbackEndpoint(Endpoint):
         threads = ThreadPoolExecutor(AT_ONCE, "feedback")
         super().__init__(service, Limits(service.settings, AT_ONCE), threads)
 
-    async def work(self, loaded: Loaded, received: Body, scope: Scope) -> bytes | Work:
+    async def work(self, loaded: Loaded, received: Body, owner: Account) -> bytes | Work:
         """Return a callable that scores the labels in the thread."""
-        del scope
+        del owner
         feedback = loaded.feedback
         assert feedback is not None  # noqa: S101 - the endpoint exists only if feedback is on
         return lambda: self._scored(feedback, received.content)

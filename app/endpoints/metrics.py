@@ -33,7 +33,8 @@ class Metrics:
         The endpoint is async because sync endpoints wait for a thread: metrics would be missing during an overload.
         """
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        zipped = bool(codings.chosen(request.headers.raw, ("gzip",))[0])
+        accepted = ",".join(request.headers.getlist("accept-encoding")).encode("latin-1")
+        zipped = bool(codings.chosen(accepted, ("gzip",))[0])
         key = (content_type, zipped)
         if key not in self._next:
             self._next[key] = asyncio.create_task(self._build(key, lambda: encode(REGISTRY)))

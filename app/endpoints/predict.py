@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any, ClassVar
 
 import orjson
-from starlette.types import Scope
 
+from app.accounts import Account
 from app.endpoints import arrow
 from app.endpoints.base import Endpoint, Work, fault, json_list, timed_out, took
 from app.errors import CellError, ProblemError
@@ -42,12 +42,12 @@ class Predict(Endpoint):
     def __init__(self, service: Service) -> None:
         super().__init__(service, service.limits, _THREADS)
 
-    async def work(self, loaded: Loaded, received: Body, scope: Scope) -> bytes | Work:
+    async def work(self, loaded: Loaded, received: Body, owner: Account) -> bytes | Work:
         """Return predictions, or a callable for requests too large for the event loop."""
         start = time.perf_counter()
         if (content := received.small) is None:
-            return partial(self._large, loaded, received, scope)
-        rows = self._counted(loaded, content, scope)
+            return partial(self._large, loaded, received, owner)
+        rows = self._counted(loaded, content, received, owner)
         read = time.perf_counter() - start
         if rows.count > loaded.inline_rows:
             return partial(self._alone, loaded, rows, read)
@@ -57,10 +57,10 @@ class Predict(Endpoint):
             predictions = await self._coalesced(loaded, rows, read)
         return self._content(loaded, predictions, rows)
 
-    def read(self, loaded: Loaded, content: bytes, scope: Scope) -> Rows:
-        """Parse the body. Other protocols override this method."""
-        rows = arrow.rows_of(loaded, content, scope, self._settings.max_rows)
-        if arrow.wanted(scope):
+    def read(self, loaded: Loaded, content: bytes, received: Body) -> Rows:
+        """Parse the body, whose content without its coding is given. Other protocols override this method."""
+        rows = arrow.rows_of(loaded, content, received.kind, self._settings.max_rows)
+        if arrow.wanted(received.accept):
             return ForArrow(rows.count, rows.matrix, rows.payload, rows.parameters, rows.unseen)
         return rows
 
@@ -92,11 +92,11 @@ class Predict(Endpoint):
         if loaded.drift and cells:
             loaded.drift.count_unseen(cell.column for cell in cells if cell.problem.startswith(UNKNOWN_CATEGORY))
 
-    def _counted(self, loaded: Loaded, content: bytes, scope: Scope) -> Rows:
+    def _counted(self, loaded: Loaded, content: bytes, received: Body, owner: Account) -> Rows:
         """Parse the body and charge the caller for its rows, on the event loop or in a thread."""
-        rows = self.read(loaded, content, scope)
+        rows = self.read(loaded, content, received)
         note("rows", rows.count)
-        scope["account"].rows(rows.count)
+        owner.rows(rows.count)
         return rows
 
     async def _by_worker(self, loaded: Loaded, model: PyfuncModel, rows: Rows, read: float) -> Predictions:
@@ -131,10 +131,10 @@ class Predict(Endpoint):
         note("predict_seconds", time.perf_counter() - begin)
         return predictions
 
-    def _large(self, loaded: Loaded, received: Body, scope: Scope) -> bytes:
+    def _large(self, loaded: Loaded, received: Body, owner: Account) -> bytes:
         """Parse, validate and predict a large body in a thread, and return the response body."""
         start = time.perf_counter()
-        rows = self._counted(loaded, received.content, scope)
+        rows = self._counted(loaded, received.content, received, owner)
         return self._alone(loaded, rows, time.perf_counter() - start)
 
     def _alone(self, loaded: Loaded, rows: Rows, read: float) -> bytes:

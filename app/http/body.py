@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,6 +15,9 @@ from app.http import codings
 # of this size that needs a check of every cell takes about 10 ms.
 INLINE_BYTES = 65_536
 
+_READ = frozenset(
+    {b"content-type", b"content-length", b"content-encoding", b"host", b"origin", b"accept", b"accept-encoding"}
+)
 _JSON = rb"application/(?:json|[-!#$&^_.+a-z0-9]+\+json)[ \t]*(?:;.*)?"
 
 
@@ -42,17 +46,25 @@ JSON = Media.of("JSON", "application/json", "Content-Type: application/json")
 
 
 class Body(NamedTuple):
-    """A complete body.
+    """A complete body, and the headers that describe it and its response.
 
     Args:
         received: The body as it was received.
         coding: Its coding, one of `codings.CODINGS`; "" if it has none.
         limit: Maximum size of the body without its coding, in bytes.
+        kind: Content-Type; empty if there is none.
+        accept: Accept, with the values of several lines in one list.
+        accept_encoding: Accept-Encoding, likewise.
+        headers: All headers of the request.
     """
 
     received: bytes
     coding: str
     limit: int
+    kind: bytes = b""
+    accept: bytes = b""
+    accept_encoding: bytes = b""
+    headers: Sequence[tuple[bytes, bytes]] = ()
 
     @property
     def small(self) -> bytes | None:
@@ -98,12 +110,16 @@ async def read(scope: Scope, receive: Receive, limit: int, seconds: float, media
         SlowBodyError: The body did not arrive in time.
         ClientGoneError: The client closed the connection.
     """
-    host = origin = b""
+    host = origin = kind = accept = accept_encoding = b""
     typed = False
     coded: list[bytes] = []
-    for name, value in scope["headers"]:
+    headers = scope["headers"]
+    for name, value in headers:  # once, for every request
+        if name not in _READ:
+            continue
         if name == b"content-type":
             typed = True
+            kind = kind or value
             if value != b"application/json" and not media.pattern.fullmatch(value):
                 raise UnsupportedMediaError(media.remedy, media.listed)
         elif name == b"content-length":
@@ -115,6 +131,10 @@ async def read(scope: Scope, receive: Receive, limit: int, seconds: float, media
             host = value
         elif name == b"origin":
             origin = value
+        elif name == b"accept":
+            accept = accept + b"," + value if accept else value
+        elif name == b"accept-encoding":
+            accept_encoding = accept_encoding + b"," + value if accept_encoding else value
     # Browsers send such a request without asking first whether the service allows it (CORS).
     if origin and not typed and origin.partition(b"://")[2].lower() != host.lower():
         raise UnsupportedMediaError(f"A page of another site must send a Content-Type. {media.remedy}", media.listed)
@@ -132,6 +152,6 @@ async def read(scope: Scope, receive: Receive, limit: int, seconds: float, media
                 if size > limit:
                     raise TooLargeError(f"The body is larger than the limit of {limit} bytes.")
                 if not message.get("more_body", False):
-                    return Body(b"".join(pieces), coding, limit)
+                    return Body(b"".join(pieces), coding, limit, kind, accept, accept_encoding, headers)
     except TimeoutError:
         raise SlowBodyError(f"The body did not arrive within {seconds:g} s.") from None

@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from typing import Any
 
@@ -48,14 +48,13 @@ def coding_of(values: Iterable[bytes]) -> str:
     return names[0]
 
 
-def chosen(headers: Sequence[tuple[bytes, bytes]], codings: tuple[str, ...] = CODINGS) -> tuple[str, int]:
+def chosen(accepted: bytes, codings: tuple[str, ...] = CODINGS) -> tuple[str, int]:
     """Return the coding of the response, "" for none, and the size from which it applies, in bytes.
 
     Args:
-        headers: Headers of the request.
+        accepted: Accept-Encoding of the request; empty if it has none.
         codings: Available codings in the order of preference.
     """
-    accepted = b",".join([value for name, value in headers if name == b"accept-encoding"])
     return _negotiated(accepted, codings) if 0 < len(accepted) <= _LONGEST_ACCEPTED else ("", 0)
 
 

@@ -17,7 +17,6 @@ from pydantic_core import from_json
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Scope
 
 from app.endpoints.base import json_list
 from app.endpoints.predict import Predict
@@ -32,7 +31,7 @@ from app.endpoints.protocols.mlflow.forms import (
     without_nan,
 )
 from app.errors import InvalidInputError, NotJsonError, TooLargeError, problem_document, problem_response
-from app.http.body import Media
+from app.http.body import Body, Media
 from app.http.front import Direct
 from app.loaded import Loaded
 from app.model import pieces
@@ -70,7 +69,7 @@ class Invocations(Predict):
         rb"text/csv[ \t]*(?:;[ \t]*charset[ \t]*=[ \t]*\"?utf-8\"?[ \t]*)?",
     )
 
-    def read(self, loaded: Loaded, content: bytes, scope: Scope) -> Rows:
+    def read(self, loaded: Loaded, content: bytes, received: Body) -> Rows:
         """Parse the body.
 
         Raises:
@@ -79,8 +78,7 @@ class Invocations(Predict):
             TooLargeError: The body has too many rows.
         """
         signature = loaded.model.signature
-        kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-        csv = kind[:8].lower() == b"text/csv"
+        csv = received.kind[:8].lower() == b"text/csv"
         typed = loaded.reader.typed
         narrow = numbers_of_csv(content, typed) if csv else typed.read(content, _MEMBERS)
         if narrow is not None and len(narrow) <= self._settings.max_rows:

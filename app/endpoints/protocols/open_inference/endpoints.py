@@ -24,7 +24,7 @@ from app.endpoints.protocols.open_inference import tensors
 from app.endpoints.protocols.open_inference.requests import columns_of, matrix_of, payload_of, whole_matrix
 from app.endpoints.protocols.open_inference.responses import Tensors, outputs_of
 from app.errors import RETRY_AFTER_SECONDS, InvalidInputError, NotJsonError, NotReadyError, UnknownModelError
-from app.http.body import Media
+from app.http.body import Body, Media
 from app.http.front import Direct
 from app.loaded import Loaded
 from app.model.output import Predictions
@@ -75,7 +75,7 @@ class Infer(Predict):
         """
         _check(self._service, **scope["path_params"])
 
-    def read(self, loaded: Loaded, content: bytes, scope: Scope) -> InferRows:
+    def read(self, loaded: Loaded, content: bytes, received: Body) -> InferRows:
         """Parse the request.
 
         Raises:
@@ -83,7 +83,7 @@ class Infer(Predict):
             InvalidInputError: The request is malformed; the message names the tensor.
             TooLargeError: The request has too many rows.
         """
-        text, raw = _parts(content, scope)
+        text, raw = _parts(content, received.headers)
         if (request := tensors.parsed(text, loaded.reader.typed)) is None:
             try:
                 request = from_json(text)  # accepts NaN, which clients send for missing values
@@ -211,9 +211,9 @@ def _check(service: Service, name: str, version: str = "") -> None:
         raise UnknownModelError(f"Version {version[:200]!r} of {served!r} is not served here; version {known!r} is.")
 
 
-def _parts(content: bytes, scope: Scope) -> tuple[bytes, memoryview]:
+def _parts(content: bytes, headers: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, memoryview]:
     """Return the JSON and the binary data of a body."""
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name == LENGTH_HEADER:
             size = int(value[:20]) if value.isdigit() else -1
             if not 0 < size <= len(content):
