@@ -49,7 +49,8 @@ class Body(NamedTuple):
     """A complete body, and the headers that describe it and its response.
 
     Args:
-        received: The body as it was received.
+        pieces: The body as it was received. A large one is joined where it is read, outside the event loop.
+        size: Size of all pieces, in bytes.
         coding: Its coding, one of `codings.CODINGS`; "" if it has none.
         limit: Maximum size of the body without its coding, in bytes.
         kind: Content-Type; empty if there is none.
@@ -58,7 +59,8 @@ class Body(NamedTuple):
         headers: All headers of the request.
     """
 
-    received: bytes
+    pieces: Sequence[bytes]
+    size: int
     coding: str
     limit: int
     kind: bytes = b""
@@ -73,12 +75,13 @@ class Body(NamedTuple):
         Raises:
             DamagedBodyError: The body is not what its coding says.
         """
-        if len(self.received) > INLINE_BYTES:
+        if self.size > INLINE_BYTES:
             return None
+        received = b"".join(self.pieces)
         if not self.coding:
-            return self.received
+            return received
         try:
-            return codings.decoded(self.received, self.coding, min(self.limit, INLINE_BYTES))
+            return codings.decoded(received, self.coding, min(self.limit, INLINE_BYTES))
         except TooLargeError:
             return None
 
@@ -90,7 +93,8 @@ class Body(NamedTuple):
             DamagedBodyError: The body is not what its coding says.
             TooLargeError: It exceeds the limit.
         """
-        return codings.decoded(self.received, self.coding, self.limit) if self.coding else self.received
+        received = b"".join(self.pieces)
+        return codings.decoded(received, self.coding, self.limit) if self.coding else received
 
 
 async def read(scope: Scope, receive: Receive, limit: int, seconds: float, media: Media = JSON) -> Body:
@@ -152,6 +156,6 @@ async def read(scope: Scope, receive: Receive, limit: int, seconds: float, media
                 if size > limit:
                     raise TooLargeError(f"The body is larger than the limit of {limit} bytes.")
                 if not message.get("more_body", False):
-                    return Body(b"".join(pieces), coding, limit, kind, accept, accept_encoding, headers)
+                    return Body(pieces, size, coding, limit, kind, accept, accept_encoding, headers)
     except TimeoutError:
         raise SlowBodyError(f"The body did not arrive within {seconds:g} s.") from None

@@ -154,8 +154,12 @@ def client(model: Wide) -> Iterator[TestClient]:
         yield found
 
 
+ALL = tuple(bodies(["a"], 1))
+IN_PIECES = ("records", "split", "invocations, records", "invocations, split", "invocations, CSV")
+
+
 @pytest.mark.parametrize("coding", ["", "zstd"])
-@pytest.mark.parametrize("form", bodies(["a"], 1))
+@pytest.mark.parametrize("form", ALL)
 def test_large_bodies_are_read_and_written_in_threads(
     client: TestClient, model: Wide, handled: Handled, form: str, coding: str
 ) -> None:
@@ -199,27 +203,45 @@ def test_labels_are_scored_in_a_thread(tmp_path: Path, handled: Handled) -> None
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("width", "rows", "limit"), [(40, 1000, 1_048_576), (2000, 1000, 67_108_864)], ids=["default limits", "wide rows"]
+    ("width", "rows", "limit", "forms"),
+    [
+        (40, 1000, 1_048_576, ALL),
+        # With a limit that an operator has raised, only the forms that are read in pieces and without an object for
+        # each cell.
+        (2000, 1000, 67_108_864, IN_PIECES),
+    ],
+    ids=["default limits", "wide rows"],
 )
 def test_no_request_holds_the_event_loop(
-    width: int, rows: int, limit: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    width: int, rows: int, limit: int, forms: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The shortest of several attempts counts: a pause that the machine causes is not in each of them."""
     found = wide(tmp_path, width)
     pauses = {}
     with probed_service(found, str(limit)) as here, httpx.Client(timeout=60) as client:
-        for form, (path, kind, body) in bodies(found.columns, rows).items():
+        made = bodies(found.columns, rows)
+        for form, (path, kind, body) in ((form, made[form]) for form in forms):
             assert len(body) <= limit
             for coding in ("", "zstd"):
                 headers = {"Content-Type": kind, "Accept-Encoding": "gzip"}
                 headers |= {"Content-Encoding": coding} if coding else {}
                 content = zstd.compress(body) if coding else body
-                pauses[form, coding] = min(longest(here, client, path, content, headers) for _ in range(REPEATS))
+                pauses[form, coding] = shortest(lambda: longest(here, client, path, content, headers))  # noqa: B023
     with capsys.disabled():
         print(f"\nlongest pause of the event loop, {width} columns, {rows} rows:")
         print(*(f"  {1000 * each:5.1f} ms  {form} {coding}" for (form, coding), each in pauses.items()), sep="\n")
 
     assert {name: each for name, each in pauses.items() if each > MOST_SECONDS} == {}
+
+
+def shortest(measured: Callable[[], float]) -> float:
+    """Return the shortest of up to `REPEATS` pauses, until one is short enough."""
+    found = measured()
+    for _ in range(REPEATS - 1):
+        if found <= MOST_SECONDS:
+            break
+        found = min(found, measured())
+    return found
 
 
 def longest(here: Probed, client: httpx.Client, path: str, content: bytes, headers: dict[str, str]) -> float:
@@ -242,6 +264,8 @@ def probed_service(found: Wide, limit: str) -> Iterator[Probed]:
         "MODEL_SERVICE_PORT": str(port),
         "MODEL_SERVICE_MODEL_NAME": MODEL,
         "MODEL_SERVICE_MAX_BODY_BYTES": limit,
+        "MODEL_SERVICE_REQUEST_TIMEOUT_SECONDS": "300",
+        "MODEL_SERVICE_BODY_TIMEOUT_SECONDS": "60",
         "LOOP_PAUSES": str(pauses),
     }
     with process(["-m", "tests.app.probed_service"], log, **variables) as started:
