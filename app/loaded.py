@@ -16,6 +16,7 @@ from app.monitoring.drift import DISTRIBUTIONS, Drift, drift_of, predict
 from app.monitoring.feedback import Feedback, Scored
 from app.monitoring.model_metrics import ModelMetrics
 from app.monitoring.payload import PayloadLog
+from app.monitoring.shadow import Shadow
 from app.registry.obtain import Obtained
 from app.settings import Settings
 
@@ -24,6 +25,14 @@ from app.settings import Settings
 INLINE_ROWS = 100
 INLINE_TREES = 100_000  # that the rows of one request visit on the event loop, about 3 ms
 VALUE_TREES = 10  # a value of a prediction costs about as much as this many trees
+
+
+@dataclass(frozen=True)
+class Lasting:
+    """What outlives a version."""
+
+    scored: Scored  # tokens whose labels were scored
+    shadow: Shadow | None  # None: there is no challenger
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,7 @@ class Loaded:
     feedback: Feedback | None  # None: predictions carry no tokens, and labels are not accepted
     drift: Drift | None  # None: the model has no reference profile, or counting is off
     inline_rows: int  # rows up to which the event loop predicts itself
+    shadow: Shadow | None  # None: there is no challenger
 
     @property
     def model(self) -> Model:
@@ -50,10 +60,10 @@ class Loaded:
         return self.model.provenance.version
 
     def predict(self, rows: Cells, parameters: Parameters = NO_PARAMETERS) -> Predictions:
-        """Return the predictions, and count the rows and predictions for drift."""
+        """Return the predictions; the rows and predictions are counted for drift, and compared with a challenger's."""
         if parameters:
             return Predictions(self.model.output, None, self.model.predict(rows, parameters))
-        return predict(self.model, self.drift, rows)
+        return predict(self.model, self.drift, self.shadow, rows)
 
     def publish(self) -> None:
         """Export the metrics that describe the served model."""
@@ -62,14 +72,14 @@ class Loaded:
             DISTRIBUTIONS.add(self.drift)
 
 
-def equip(settings: Settings, obtained: Obtained[Model], begin: float, scored: Scored) -> Loaded:
+def equip(settings: Settings, obtained: Obtained[Model], begin: float, lasting: Lasting) -> Loaded:
     """Return the model with everything that belongs to it. Its metrics are not published yet.
 
     Args:
         settings: Settings of the service.
         obtained: The model.
         begin: Start of its loading, by time.monotonic().
-        scored: Tokens whose labels were scored, which outlive a version.
+        lasting: What outlives a version.
 
     Raises:
         LoadError: The settings do not suit the model.
@@ -77,14 +87,14 @@ def equip(settings: Settings, obtained: Obtained[Model], begin: float, scored: S
     model = obtained.model
     sampled = settings.payload_sample_ratio > 0
     payloads = PayloadLog(settings, model.provenance, model.signature.names) if sampled else None
-    scorer = Feedback(model, settings, scored) if settings.feedback_keys_dir else None
+    scorer = Feedback(model, settings, lasting.scored) if settings.feedback_keys_dir else None
     drift = drift_of(model, settings.drift_max_features)
     metrics = ModelMetrics(model, obtained.origin, time.monotonic() - begin)
     reader = Reader(model.signature, settings.max_rows)
     inline = inline_rows(model)
     together = max(inline, MOST_ROWS * inline // INLINE_ROWS)
-    coalescer = Coalescer(partial(predict, model, drift), metrics.predict.observe, together)
-    return Loaded(obtained, metrics, reader, coalescer, payloads, scorer, drift, inline)
+    coalescer = Coalescer(partial(predict, model, drift, lasting.shadow), metrics.predict.observe, together)
+    return Loaded(obtained, metrics, reader, coalescer, payloads, scorer, drift, inline, lasting.shadow)
 
 
 def inline_rows(model: Model) -> int:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sized
 from dataclasses import replace
 
 from app.errors import LoadError
+from app.following.challenger import Challenger
 from app.following.follower import Follower
 from app.limits import Limits
-from app.loaded import Loaded, equip
+from app.loaded import Lasting, Loaded, equip
 from app.loading import Times, keep_trying, leave_message
 from app.model.base import Model
 from app.monitoring.candidate import watch
-from app.monitoring.feedback import Scored
+from app.monitoring.shadow import Shadow
 from app.registry.load import load_model
 from app.registry.obtain import Obtained, confirm
 from app.registry.peer_server import Offer, PeerServer
@@ -49,8 +50,10 @@ class Service:
         self.limits.publish()
         self._on_failure = on_failure
         self._last_problem = ""
-        self._scored: Scored = OrderedDict()
         self._stopping = threading.Event()
+        shadow = Shadow(settings, self._stopping) if settings.challenger_uri else None
+        self.challenger = Challenger(settings, shadow, lambda: self.loaded, self._stopping) if shadow else None
+        self._lasting = Lasting(OrderedDict(), shadow)
         self._turned: float | None = None
 
     def note_loop(self) -> None:
@@ -99,22 +102,29 @@ class Service:
         gc.collect()
         gc.freeze()
         self.loaded = loaded  # last, so that no request waits for the collector
+        self._challenge()
         source = self.settings.source
         if self.settings.candidate_poll_seconds and isinstance(source, RegisteredModel):
             watching = (self.settings, source, self._stopping)
             threading.Thread(target=watch, args=watching, name="candidate", daemon=True).start()
         if self.settings.follows and isinstance(source, RegisteredModel):
-            self.follower = Follower(self.settings, source, loaded, self._serve, self._scored, self._stopping)
+            self.follower = Follower(self.settings, source, loaded, self._serve, self._lasting, self._stopping)
             self.follower.run()
         else:
             self._confirm(loaded)
+
+    def _challenge(self) -> None:
+        """Load the challenger in the background, now that the model is served."""
+        if self.challenger and self._lasting.shadow:
+            threading.Thread(target=self.challenger.run, name="challenger-loader", daemon=True).start()
+            threading.Thread(target=self._lasting.shadow.run, name="challenger", daemon=True).start()
 
     def _serve(self, loaded: Loaded) -> None:
         self.loaded = loaded
 
     def _attempt(self, times: Times) -> Loaded:
         obtained = load_model(self.settings, times.deadline, times.patient_until)
-        loaded = equip(self.settings, obtained, times.started, self._scored)
+        loaded = equip(self.settings, obtained, times.started, self._lasting)
         loaded.publish()
         self._offer(loaded.obtained)
         seconds = round(time.monotonic() - times.started, 2)

@@ -13,7 +13,7 @@ from pydantic import Field, SecretStr, StrictInt, StrictStr, ValidationError, fi
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app import key_files, quota_file
-from app.uri import GRAMMAR, OnServer, RegisteredModel, Source, WebFolder, source_of
+from app.uri import GRAMMAR, ModelFolder, OnServer, RegisteredModel, Source, WebFolder, source_of
 
 # Dense below 10 ms, because a booster predicts one row in less than 1 ms; Prometheus' own default starts at 5 ms.
 LATENCY_BUCKETS_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -124,6 +124,33 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds between two calls that ask MLflow for the newest version of the model and the decision of "
         "the gate, which are exported as a metric. 0: never.",
+    )
+    challenger_uri: str = Field(
+        default="",
+        description="URI of a challenger, which predicts the same requests in the background and answers none: "
+        "models:/<name>/<version>, models:/<name>@<alias> or file:///<folder>; empty: none.",
+    )
+    challenger_sha256: str = Field(
+        default="", description="Pinned digest of the challenger's deciding files, 64 hexadecimal digits."
+    )
+    challenger_sample_ratio: float = Field(
+        default=1, ge=0, le=1, description="Share of the requests that the challenger predicts too."
+    )
+    challenger_queue_rows: int = Field(
+        default=4096, ge=256, description="Maximum number of rows that wait for the challenger; beyond it, left out."
+    )
+    challenger_poll_seconds: float = Field(
+        default=60, gt=0, description="Seconds between two calls that ask MLflow which version its alias names."
+    )
+    challenger_tolerance: float = Field(
+        default=0.1,
+        ge=0,
+        description="Difference between two numbers, in units of their spread in training, up to which they agree.",
+    )
+    challenger_labels: bool = Field(
+        default=False,
+        description="Predict with the challenger before the response, so that labels are scored for both models. "
+        "Requires feedback.",
     )
     load_timeout_seconds: float = Field(
         default=120, gt=0, description="Time limit for loading the model, in seconds, after which the process exits."
@@ -244,7 +271,7 @@ class Settings(BaseSettings):
         default=SecretStr(""), validation_alias="MLFLOW_TRACKING_TOKEN", description="Bearer token for MLflow."
     )
 
-    @field_validator("model_sha256")
+    @field_validator("model_sha256", "challenger_sha256")
     @classmethod
     def _digest_is_whole(cls, value: str) -> str:
         if value and not _SHA256.fullmatch(value):
@@ -384,6 +411,36 @@ class Settings(BaseSettings):
         if self.candidate_poll_seconds and not isinstance(self.source, RegisteredModel):
             raise ValueError(
                 "MODEL_SERVICE_CANDIDATE_POLL_SECONDS requires a model URI of the registry, models:/<name>…"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _challenger_can_be_compared(self) -> Self:
+        if not self.challenger_uri:
+            return self
+        try:
+            challenger = source_of(self.challenger_uri)
+        except ValueError:
+            challenger = None
+        if not isinstance(challenger, RegisteredModel | ModelFolder):
+            raise ValueError(
+                "MODEL_SERVICE_CHALLENGER_URI must be models:/<name>/<version>, models:/<name>@<alias> or "
+                "file:///<folder>"
+            )
+        if self.model_flavor != "xgboost":
+            raise ValueError("MODEL_SERVICE_CHALLENGER_URI requires MODEL_SERVICE_MODEL_FLAVOR=xgboost")
+        if isinstance(challenger, RegisteredModel) and not self.mlflow_tracking_uri:
+            raise ValueError(
+                "MODEL_SERVICE_CHALLENGER_URI requires MODEL_SERVICE_MLFLOW_TRACKING_URI, the address of MLflow"
+            )
+        if self.challenger_labels and not self.feedback_keys_dir:
+            raise ValueError("MODEL_SERVICE_CHALLENGER_LABELS requires MODEL_SERVICE_FEEDBACK_KEYS_DIR")
+        served = self.source
+        registered = isinstance(challenger, RegisteredModel) and isinstance(served, RegisteredModel)
+        if registered and challenger.name != served.name:
+            raise ValueError(
+                f"MODEL_SERVICE_CHALLENGER_URI must be a version of the registered model {served.name}, so that "
+                "version numbers are unique"
             )
         return self
 

@@ -30,4 +30,5 @@ async def describe_model(request: Request) -> dict[str, Any]:
     obtained = service.loaded.obtained
     origin = {"origin": obtained.origin, "confirmed": obtained.confirmed}
     following = {"following": service.follower.document()} if service.follower else {}
-    return obtained.model.document() | origin | following | {"service": process}
+    challenger = {"challenger": service.challenger.document()} if service.challenger else {}
+    return obtained.model.document() | origin | following | challenger | {"service": process}

@@ -73,7 +73,7 @@ class Predict(Endpoint):
             "predictions": json_list(predictions.values),
         }
         if loaded.feedback:
-            answer["tokens"] = json_list(loaded.feedback.tokens(predictions.values))
+            answer["tokens"] = json_list(loaded.feedback.tokens(predictions.values, predictions.challenged))
         return orjson.dumps(answer)
 
     def headers(self, content: bytes) -> list[tuple[bytes, bytes]]:
@@ -157,8 +157,16 @@ class Predict(Endpoint):
         took(loaded.metrics.respond, "respond", begin)
         loaded.metrics.predicted(len(predictions))
         if loaded.payloads:
-            loaded.payloads.offer(rows.payload, predictions.values)
+            loaded.payloads.offer(rows.payload, predictions.values, partial(_challenged, loaded, rows))
         return content
+
+
+def _challenged(loaded: Loaded, rows: Rows, count: int) -> dict[str, list[Any]]:
+    """Return the challenger's predictions of the first rows, for the payload log; nothing without a challenger."""
+    comparison = loaded.shadow.comparison if loaded.shadow else None
+    if comparison is None or comparison.champion is not loaded.model or comparison.failing:
+        return {}
+    return {f"challenger_{comparison.challenger.provenance.version}": comparison.values(rows.matrix()[:count])}
 
 
 def _validated(loaded: Loaded, rows: Rows, read: float) -> Cells:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from app.errors import LoadError
 from app.following.gate import RefusedError, compare, try_loading
-from app.loaded import Loaded, equip
+from app.loaded import Lasting, Loaded, equip
 from app.model.digest import METADATA_FILES, DigestError, digest_of
-from app.monitoring.feedback import Scored
 from app.registry.copies import Copy
 from app.registry.load import loader
 from app.registry.obtain import Obtained, download
@@ -42,7 +41,7 @@ def fetched(settings: Settings, source: RegisteredModel, version: str, served: L
     return Copy(settings.model_uri, settings.revision, True, provenance, files), folder, sha256
 
 
-def loaded(settings: Settings, copy: Copy, folder: Path, served: Loaded, scored: Scored) -> Loaded:
+def loaded(settings: Settings, copy: Copy, folder: Path, served: Loaded, lasting: Lasting) -> Loaded:
     """Return the model of a downloaded version, ready to be served.
 
     Args:
@@ -50,7 +49,7 @@ def loaded(settings: Settings, copy: Copy, folder: Path, served: Loaded, scored:
         copy: Description of the version.
         folder: Folder of the version.
         served: Model that is served until now, whose clients must not break.
-        scored: Tokens whose labels were scored.
+        lasting: What outlives a version.
 
     Raises:
         RefusedError: A check failed.
@@ -62,6 +61,6 @@ def loaded(settings: Settings, copy: Copy, folder: Path, served: Loaded, scored:
     try:
         model = loader(settings)(folder, copy.provenance)
         compare(served.model, model)
-        return equip(settings, Obtained(model, "source", folder, copy), begin, scored)
+        return equip(settings, Obtained(model, "source", folder, copy), begin, lasting)
     except LoadError as error:
         raise RefusedError("settings", str(error)) from None

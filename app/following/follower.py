@@ -19,8 +19,7 @@ from typing import Any, Literal
 from app.errors import LoadError
 from app.following.candidate import fetched, loaded
 from app.following.gate import RefusedError
-from app.loaded import Loaded, forget
-from app.monitoring.feedback import Scored
+from app.loaded import Lasting, Loaded, forget
 from app.monitoring.following import FollowMetrics
 from app.registry.client import RegistryClient
 from app.registry.copies import Copy, remember
@@ -50,7 +49,7 @@ class Follower:
         source: Model and alias.
         first: Model that the service has started with.
         serve: Replaces the model that the service serves.
-        scored: Tokens whose labels were scored.
+        lasting: What outlives a version.
         stopping: Set when the process is ending.
     """
 
@@ -60,11 +59,11 @@ class Follower:
         source: RegisteredModel,
         first: Loaded,
         serve: Callable[[Loaded], None],
-        scored: Scored,
+        lasting: Lasting,
         stopping: threading.Event,
     ) -> None:
         self._settings, self._source, self._serve = settings, source, serve
-        self._scored, self._stopping = scored, stopping
+        self._lasting, self._stopping = lasting, stopping
         self._served = first
         self._previous: Loaded | None = None  # returns if the served one fails its trial
         self._refusals = Refusals(settings.cache_dir, settings.revision)
@@ -175,7 +174,7 @@ class Follower:
             if known := self._refusals.of(version, sha256):
                 raise RefusedError(known.reason, f"it has the files of version {known.version}: {known.cause}")
             self._state = "trying"
-            return loaded(self._settings, copy, folder, self._served, self._scored)
+            return loaded(self._settings, copy, folder, self._served, self._lasting)
         except RefusedError as refused:
             self._refuse(version, sha256, refused)
         except LoadError as error:

@@ -1,7 +1,8 @@
 """Meaning of a model's numbers: one number per row, several numbers, or a class."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +72,14 @@ class Output:
             return [prediction["probabilities"][self.classes[1]] for prediction in predictions]
         return [self.classes.index(prediction["label"]) for prediction in predictions]
 
+    def numbers_of(self, output: Matrix) -> list[float]:
+        """Return what `answers` returns, from a booster's numbers of this form."""
+        if self.form == "number":
+            return list(output[:, 0].tolist())
+        if self.task == "binary" and self.form == "probabilities":
+            return list(output[:, -1].tolist())
+        return [float(label) for label in self.labels(output)]
+
     def margins(self, count: int) -> list[dict[str, str]]:
         """Return a description of each margin of a booster, which is its class for classifiers."""
         classes = self.classes[1:] if self.task == "binary" else self.classes
@@ -96,6 +105,20 @@ class Output:
         ]
 
 
+class Challenged(NamedTuple):
+    """A challenger's numbers for the rows of one call.
+
+    Args:
+        version: Version of the challenger.
+        edges: Bounds of its score bins.
+        numbers: Its numbers, shape (rows, outputs); not finite where it failed.
+    """
+
+    version: str
+    edges: Sequence[float]
+    numbers: Matrix
+
+
 class Predictions:
     """The predictions of one call, in the order of its rows.
 
@@ -103,12 +126,19 @@ class Predictions:
         output: Form and meaning of a prediction.
         numbers: The numbers of a booster, shape (rows, outputs); None for models that return other values.
         values: One JSON value per row, for models without numbers.
+        challenged: Predictions of a challenger, if labels are to be scored for it too.
     """
 
-    __slots__ = ("_values", "numbers", "output")
+    __slots__ = ("_values", "challenged", "numbers", "output")
 
-    def __init__(self, output: Output, numbers: Matrix | None, values: list[Any] | None = None) -> None:
-        self.output, self.numbers, self._values = output, numbers, values
+    def __init__(
+        self,
+        output: Output,
+        numbers: Matrix | None,
+        values: list[Any] | None = None,
+        challenged: Challenged | None = None,
+    ) -> None:
+        self.output, self.numbers, self._values, self.challenged = output, numbers, values, challenged
 
     def __len__(self) -> int:
         return len(self.values if self.numbers is None else self.numbers)
@@ -116,7 +146,9 @@ class Predictions:
     def __getitem__(self, rows: slice) -> "Predictions":
         if self.numbers is None:
             return Predictions(self.output, None, self.values[rows])
-        return Predictions(self.output, self.numbers[rows])
+        other = self.challenged
+        part = other and other._replace(numbers=other.numbers[rows])
+        return Predictions(self.output, self.numbers[rows], challenged=part)
 
     @property
     def values(self) -> list[Any]:

@@ -7,6 +7,7 @@ its CPU time, so rows wait until a block is full or Prometheus scrapes.
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -22,6 +23,7 @@ from app.model.output import Output, Predictions
 from app.model.signature import Cells
 from app.model.xgboost import BoosterModel
 from app.monitoring.bins import BLOCK_ROWS, UNSEEN, Bins
+from app.monitoring.shadow import Shadow
 
 _MODEL = ("model_name", "model_version")
 
@@ -125,14 +127,17 @@ def drift_of(model: Model, most_features: int) -> Drift | None:
     return drift
 
 
-def predict(model: Model, drift: Drift | None, rows: Cells) -> Predictions:
-    """Return the model's predictions, and count the rows and the predictions if `drift` is given."""
+def predict(model: Model, drift: Drift | None, shadow: Shadow | None, rows: Cells) -> Predictions:
+    """Return the model's predictions. The rows and the predictions are counted by `drift`, and offered to `shadow`."""
     if not isinstance(model, BoosterModel):
         return Predictions(model.output, None, model.predict(rows))
+    begin = time.perf_counter()
     answer = model.answer(rows)
+    seconds = time.perf_counter() - begin
     if drift:
         drift.count(rows, answer)
-    return Predictions(model.output, answer)
+    challenged = shadow.offer(model, rows, answer, seconds) if shadow else None
+    return Predictions(model.output, answer, challenged=challenged)
 
 
 class Distributions(Collector):

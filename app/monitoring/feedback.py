@@ -8,16 +8,21 @@ Each pod keeps only a bounded memory of the tokens that it has scored: a label s
 import time
 from bisect import bisect_left
 from collections import OrderedDict
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from prometheus_client import Counter, Histogram
 
 from app import key_files
 from app.errors import CellError, LoadError
 from app.model.base import Model
 from app.model.contract import SCORE_BINS
-from app.monitoring.tokens import Signer, Token, TokenError
+from app.model.output import Challenged
+from app.monitoring.challenger import COMPARED, GAIN, SQUARED_GAIN
+from app.monitoring.tokens import Answer, Signer, TokenError
 from app.settings import Settings
 
 REMEMBERED_TOKENS = 200_000  # about 20 MB
@@ -87,16 +92,23 @@ class Feedback:
         self._name, self._version = model.provenance.name, model.provenance.version
         self._signer = Signer(_keys(settings.feedback_keys_dir), self._name)
         self._max_age = settings.feedback_max_age_seconds
-        self._edges = _score_edges(model)
+        self._edges = score_edges(model)
         self._scored = scored
         for reason in REASONS:  # created now, because rate() does not see the first increase of a new counter
             REJECTED.labels(self._name, reason)
-        self._prepare()
+        self.prepare(self._version)
 
-    def tokens(self, predictions: list[Any]) -> list[str]:
-        """Return a token per prediction, in their order."""
-        answers = self._output.answers(predictions)
-        return self._signer.issue(self._version, [(answer, bisect_left(self._edges, answer)) for answer in answers])
+    def tokens(self, predictions: list[Any], challenged: Challenged | None = None) -> list[str]:
+        """Return a token per prediction, in their order, with the challenger's answer where it has one."""
+        answers = [_binned(number, self._edges) for number in self._output.answers(predictions)]
+        if challenged is None:
+            return self._signer.issue(self._version, answers)
+        finite = np.isfinite(challenged.numbers).all(axis=1).tolist()
+        numbers = self._output.numbers_of(np.nan_to_num(challenged.numbers))
+        others = [
+            _binned(number, challenged.edges) if valid else None for number, valid in zip(numbers, finite, strict=True)
+        ]
+        return self._signer.issue(self._version, answers, challenged.version, others)
 
     def score(self, entries: list[Any]) -> list[CellError]:
         """Score the labels and return those that were rejected, each with the reason."""
@@ -121,43 +133,59 @@ class Feedback:
         if token.identity in self._scored:
             raise RejectedError("duplicate", "was already scored")
         labels = (self._name, token.version)
-        self._count(labels, token, label)
+        loss = self._count(labels, Answer(token.answer, token.bin), label)
         LABELS.labels(*labels).inc()
+        if token.challenger:
+            self._compare(token.version, *token.challenger, label, loss)
         DELAY.labels(*labels).observe(max(age, 0))
         self._scored[token.identity] = None
         while len(self._scored) > REMEMBERED_TOKENS:
             self._scored.popitem(last=False)
 
-    def _count(self, labels: tuple[str, str], token: Token, label: Any) -> None:
+    def _compare(self, version: str, challenger: str, answer: Answer, label: Any, loss: float) -> None:
+        """Count a label for the challenger too, and how much smaller its loss is than that of the served model."""
+        labels = (self._name, challenger)
+        with suppress(RejectedError):  # its classes are not those of this version
+            gain = loss - self._count(labels, answer, label)
+            LABELS.labels(*labels).inc()
+            pair = (self._name, version, challenger)
+            COMPARED.labels(*pair).inc()
+            GAIN.labels(*pair, "better" if gain > 0 else "worse").inc(abs(gain))
+            SQUARED_GAIN.labels(*pair).inc(gain * gain)
+
+    def _count(self, labels: tuple[str, str], answer: Answer, label: Any) -> float:
+        """Count a label, and return the loss: the squared error of a number or score, and 0 or 1 for a class."""
         classes = self._output.classes
         if self._output.form == "number":
             if isinstance(label, bool) or not isinstance(label, int | float) or not abs(label) < 1e300:
                 raise RejectedError("bad_label", "must be a number")
-            error = token.answer - float(label)
+            error = answer.number - float(label)
             SQUARED_ERROR.labels(*labels).inc(error * error)
             ABSOLUTE_ERROR.labels(*labels, "over" if error > 0 else "under").inc(abs(error))
-            return
+            return error * error
         if not isinstance(label, str) or label not in classes:
             raise RejectedError("bad_label", f"must be one of the model's classes: {', '.join(classes[:10])}")
         if self._output.form == "label" or self._output.task == "multiclass":
-            predicted = int(token.answer)
+            predicted = int(answer.number)
             if predicted >= len(classes):
                 raise RejectedError("bad_label", "belongs to a model version with different classes")
             CONFUSION.labels(*labels, classes[predicted], label).inc()
             CORRECT.labels(*labels).inc(classes[predicted] == label)
-            return
+            return float(classes[predicted] != label)
         positive = label == classes[1]
         outcome = "positive" if positive else "negative"
-        CORRECT.labels(*labels).inc((token.answer > 0.5) == positive)
-        SCORES.labels(*labels, outcome, f"{token.bin:02d}").inc()
-        for above in range(token.bin, SCORE_BINS):
+        CORRECT.labels(*labels).inc((answer.number > 0.5) == positive)
+        SCORES.labels(*labels, outcome, f"{answer.bin:02d}").inc()
+        for above in range(answer.bin, SCORE_BINS):
             CUMULATIVE.labels(*labels, outcome, f"{above:02d}").inc()
-        SCORE_SUM.labels(*labels, f"{token.bin:02d}").inc(token.answer)
-        SQUARED_ERROR.labels(*labels).inc((token.answer - positive) ** 2)
+        SCORE_SUM.labels(*labels, f"{answer.bin:02d}").inc(answer.number)
+        error = (answer.number - positive) ** 2
+        SQUARED_ERROR.labels(*labels).inc(error)
+        return error
 
-    def _prepare(self) -> None:
-        """Create the children of the served version, for the same reason."""
-        labels = (self._name, self._version)
+    def prepare(self, version: str) -> None:
+        """Create the children of a version, for the same reason."""
+        labels = (self._name, version)
         LABELS.labels(*labels)
         output = self._output
         if output.form == "number":
@@ -193,7 +221,11 @@ def _keys(folder: Path | None) -> list[str]:
         raise LoadError(cause, "mount the Secret", retryable=True) from None
 
 
-def _score_edges(model: Model) -> list[float]:
+def _binned(number: float, edges: Sequence[float]) -> Answer:
+    return Answer(number, bisect_left(edges, number))
+
+
+def score_edges(model: Model) -> list[float]:
     """Return the bounds of the score bins, or an empty list if the answers are not scores."""
     if model.output.task != "binary" or model.output.form != "probabilities":
         return []

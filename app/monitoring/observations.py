@@ -32,6 +32,13 @@ class Observations:
         if len(waiting) >= MOST_WAITING:
             self.flush()
 
+    def extend(self, values: list[float]) -> None:
+        """Add several values, otherwise as `observe`."""
+        waiting = self._waiting
+        waiting.extend(values)
+        if len(waiting) >= MOST_WAITING:
+            self.flush()
+
     @property
     def count(self) -> int:
         """Number of values up to now."""

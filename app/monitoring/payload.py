@@ -53,8 +53,17 @@ class PayloadLog:
         self._waiting = self._left_out = 0
         log.setLevel(logging.INFO)  # independent of log_level, because the payload log has its own setting
 
-    def offer(self, payload: Callable[[], dict[str, Any]], predictions: list[Any]) -> None:
-        """Log this request if it is sampled. Accepts only valid payloads; never blocks, and is thread-safe."""
+    def offer(
+        self, payload: Callable[[], dict[str, Any]], predictions: list[Any], more: Callable[[int], dict[str, list[Any]]]
+    ) -> None:
+        """Log this request if it is sampled. Accepts only valid payloads; never blocks, and is thread-safe.
+
+        Args:
+            payload: Returns the rows of the request.
+            predictions: Predictions of all rows.
+            more: Returns further fields, each with a list of one value for each of the first rows, in the thread that
+                logs. Its argument is the number of these rows.
+        """
         if random.random() >= self._ratio:  # noqa: S311 - sampling needs no cryptography
             return
         with self._lock:
@@ -68,21 +77,31 @@ class PayloadLog:
         facts = self._model | {"rows": len(rows)} | ({"left_out": left_out} if left_out else {})
         most = self._most_rows
         names = body.get("columns", self._columns)
-        self._thread.submit(contextvars.copy_context().run, self._write, facts, names, rows[:most], predictions[:most])
+        run = contextvars.copy_context().run
+        self._thread.submit(run, self._write, facts, names, rows[:most], predictions[:most], more)
 
-    def _write(self, facts: dict[str, Any], columns: list[str], rows: list[Any], predictions: list[Any]) -> None:
+    def _write(
+        self,
+        facts: dict[str, Any],
+        columns: list[str],
+        rows: list[Any],
+        predictions: list[Any],
+        more: Callable[[int], dict[str, list[Any]]],
+    ) -> None:
         try:
             hidden = [name in self._redact for name in columns]
+            further = more(len(rows))
             data: list[Any] = []
             size = len(json.dumps(columns))
-            for row, prediction in zip(rows, predictions, strict=True):
+            for row, *predicted in zip(rows, predictions, *further.values(), strict=True):
                 cells = [row.get(name) for name in columns] if isinstance(row, dict) else row
                 shown = [REDACTED if hide else cell for hide, cell in zip(hidden, cells, strict=True)]
-                size += len(json.dumps([shown, prediction]))
+                size += len(json.dumps([shown, *predicted]))
                 if size > LINE_BYTES:
                     break
                 data.append(shown)
             found = {"columns": columns, "data": data, "predictions": predictions[: len(data)]}
+            found |= {name: values[: len(data)] for name, values in further.items()}
             log.info("prediction", extra=facts | found)
         except Exception:
             log.error("a payload could not be logged", exc_info=True)

@@ -14,15 +14,28 @@ import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from typing import NamedTuple
 
-FORMAT = 1
+FORMAT, PAIR_FORMAT = 1, 2  # the second contains a challenger's answer too
 _HEAD = struct.Struct(">BIIIfB")  # format, issued at, process, number, answer, bin
+_PAIR = struct.Struct(">fBB")  # answer and bin of the challenger, number of bytes of the first version
 _SIGNATURE_BYTES = 16
 _MOST_VERSION_BYTES = 64
 
 
 class TokenError(Exception):
     """The token was not issued by this service. The error gives no reason, because a reason would help forgers."""
+
+
+class Answer(NamedTuple):
+    """A model's answer to a row: a number, and its bin if it is a score."""
+
+    number: float
+    bin: int
+
+
+_Answer = tuple[float, int]
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,7 @@ class Token:
         version: Version of the model.
         answer: Score of a binary model, index of a class, or a number.
         bin: Bin of a score, by the bounds of the model that predicted it.
+        challenger: Version and answer of a challenger that predicted the row too.
     """
 
     identity: bytes
@@ -42,6 +56,7 @@ class Token:
     version: str
     answer: float
     bin: int
+    challenger: tuple[str, Answer] | None = None
 
 
 class Signer:
@@ -57,10 +72,26 @@ class Signer:
         self._process = int.from_bytes(os.urandom(4))
         self._numbers = itertools.count(1)
 
-    def issue(self, version: str, answers: Sequence[tuple[float, int]]) -> list[str]:
-        """Return one token for each pair of an answer and its bin."""
+    def issue(
+        self, version: str, answers: Sequence[_Answer], challenger: str = "", others: Sequence[_Answer | None] = ()
+    ) -> list[str]:
+        """Return one token for each answer.
+
+        Args:
+            version: Version of the model.
+            answers: Its answers.
+            challenger: Version of a challenger.
+            others: Its answers to the same rows, None where it failed; empty without a challenger.
+        """
         now, tail = int(time.time()), version.encode()[:_MOST_VERSION_BYTES]
-        return [self._issue(now, tail, answer, place) for answer, place in answers]
+        last = challenger.encode()[:_MOST_VERSION_BYTES]
+        tokens = []
+        for answer, other in zip_longest(answers, others):
+            form, rest = FORMAT, tail
+            if other is not None:
+                form, rest = PAIR_FORMAT, _PAIR.pack(*other, len(tail)) + tail + last
+            tokens.append(self._issue(form, now, answer, rest))
+        return tokens
 
     def read(self, text: str) -> Token:
         """Verify and decode a token.
@@ -73,17 +104,23 @@ class Signer:
         except (ValueError, binascii.Error):
             raise TokenError from None
         body, signature = content[:-_SIGNATURE_BYTES], content[-_SIGNATURE_BYTES:]
-        if len(body) < _HEAD.size or len(body) > _HEAD.size + _MOST_VERSION_BYTES:
+        if len(body) < _HEAD.size or len(body) > _HEAD.size + _PAIR.size + 2 * _MOST_VERSION_BYTES:
             raise TokenError
         if not any(hmac.compare_digest(signature, _signature(key, body)) for key in self._keys):
             raise TokenError
         form, issued_at, _, _, answer, place = _HEAD.unpack_from(body)
-        if form != FORMAT:
+        rest = body[_HEAD.size :]
+        if form == FORMAT:
+            return Token(body[1:13], issued_at, rest.decode("utf-8", "replace"), answer, place)
+        if form != PAIR_FORMAT or len(rest) < _PAIR.size:
             raise TokenError
-        return Token(body[1:13], issued_at, body[_HEAD.size :].decode("utf-8", "replace"), answer, place)
+        number, other, length = _PAIR.unpack_from(rest)
+        versions = rest[_PAIR.size :]
+        first, second = (each.decode("utf-8", "replace") for each in (versions[:length], versions[length:]))
+        return Token(body[1:13], issued_at, first, answer, place, (second, Answer(number, other)))
 
-    def _issue(self, now: int, tail: bytes, answer: float, place: int) -> str:
-        body = _HEAD.pack(FORMAT, now, self._process, next(self._numbers) & 0xFFFFFFFF, answer, place) + tail
+    def _issue(self, form: int, now: int, answer: _Answer, rest: bytes) -> str:
+        body = _HEAD.pack(form, now, self._process, next(self._numbers) & 0xFFFFFFFF, *answer) + rest
         return base64.urlsafe_b64encode(body + _signature(self._keys[-1], body)).decode("ascii")
 
 

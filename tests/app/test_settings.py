@@ -156,3 +156,28 @@ def test_alias_that_cannot_be_followed_is_rejected(
 
     with pytest.raises(ValidationError, match=f"MODEL_SERVICE_FOLLOW_POLL_SECONDS {problem}"):
         settings(monkeypatch, **given | changes)
+
+
+CHALLENGER = "MODEL_SERVICE_CHALLENGER_URI"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({CHALLENGER: "churn"}, "CHALLENGER_URI must be models:/<name>/<version>, "),
+        ({CHALLENGER: "s3://bucket/model"}, "CHALLENGER_URI must be models:/<name>/<version>, "),
+        ({CHALLENGER: "models:/b/2"}, "CHALLENGER_URI must be a version of the registered model a, "),
+        ({URI: "file:///m", TRACKING: ""}, "CHALLENGER_URI requires MODEL_SERVICE_MLFLOW_TRACKING_URI"),
+        ({"MODEL_SERVICE_MODEL_FLAVOR": "pyfunc"}, "CHALLENGER_URI requires MODEL_SERVICE_MODEL_FLAVOR=xgboost"),
+        ({"MODEL_SERVICE_CHALLENGER_LABELS": "true"}, "CHALLENGER_LABELS requires MODEL_SERVICE_FEEDBACK_KEYS_DIR"),
+        ({"MODEL_SERVICE_CHALLENGER_SHA256": "ab"}, "CHALLENGER_SHA256\n.*must be the 64 hexadecimal digits"),
+    ],
+)
+def test_challenger_that_cannot_be_compared_is_rejected(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], problem: str
+) -> None:
+    given = {URI: "models:/a/1", TRACKING: "http://mlflow", CHALLENGER: "models:/a@next"}
+    assert settings(monkeypatch, **given).challenger_uri
+
+    with pytest.raises(ValidationError, match=f"(?i){problem}"):
+        settings(monkeypatch, **given | changes)

@@ -95,6 +95,16 @@ def test_release_that_trains_exports_the_decision_of_the_gate(monkeypatch: pytes
         assert "MODEL_SERVICE_CANDIDATE_POLL_SECONDS" not in environment(render(MODEL_SERVICE, values))
 
 
+def test_release_has_a_challenger_only_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not [name for name in environment(render(MODEL_SERVICE, REGISTERED)) if "CHALLENGER" in name]
+    defaults = {name: field.default for name, field in Settings.model_fields.items() if name.startswith("challenger_")}
+
+    read = settings(monkeypatch, {**REGISTERED, "challenger": {"uri": "models:/churn@next"}})
+
+    expected = defaults | {"challenger_uri": "models:/churn@next"}
+    assert {name: getattr(read, name) for name in defaults} == expected
+
+
 @pytest.mark.parametrize(
     "values", [MINIMAL, {**REGISTERED, "model": {**REGISTERED["model"], "peers": {"enabled": False}}}]
 )

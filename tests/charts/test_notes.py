@@ -94,6 +94,13 @@ def test_release_that_follows_an_alias_names_its_state(chart: Path) -> None:
     assert "The pods follow the alias" not in notes(chart, {})
 
 
+def test_challenger_is_named_with_its_state(chart: Path) -> None:
+    values = {"challenger": {"uri": "models:/churn@next"}, "mlflow": {"trackingUri": "http://mlflow:5000"}}
+
+    assert "The challenger models:/churn@next predicts live requests" in notes(chart, values)
+    assert "The challenger" not in notes(chart, {})
+
+
 def test_network_policy_without_clients_is_reported(chart: Path) -> None:
     caller = {"enabled": True, "ingressFrom": [{"podSelector": {}}]}
 

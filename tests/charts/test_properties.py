@@ -22,6 +22,7 @@ MESSAGES = (
     "values don't meet the specifications of the schema",
     "execution error at (model-service/templates/validate.yaml",
     "execution error at (model-service/templates/environment/validate.yaml",
+    "execution error at (model-service/templates/challenger/validate.yaml",
 )
 ERRORS_OF_GO = ("nil pointer", "wrong type", "can't evaluate", "error calling", "parse error", "error converting")
 ODD: list[Any] = [None, {}, [], "", 0, -1, True, 1.5, "Ünïcode ✓", "a" * 300, "{{ .Values }}"]

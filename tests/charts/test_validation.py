@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.charts.harness import MINIMAL
+from tests.charts.harness import MINIMAL, environment
 from tools.charts import MLFLOW, MODEL_SERVICE, HelmError, Values, render
 
 DIGEST = "sha256:abc"
@@ -24,6 +24,11 @@ def model(uri: str) -> Values:
 def following(**changes: Any) -> Values:
     """Return values of a release that follows an alias, with changes of `model`."""
     return {"model": {"uri": "models:/churn@champion", "follow": {"enabled": True}, **changes}, **TRACKED}
+
+
+def challenging(uri: str, *, labels: bool = False, **changes: Any) -> Values:
+    """Return values of a release with a challenger."""
+    return {"model": {"uri": "models:/churn/7"}, **TRACKED, "challenger": {"uri": uri, "labels": labels}, **changes}
 
 
 def budget(replicas: int = 2, **rule: Any) -> Values:
@@ -62,6 +67,31 @@ def budget(replicas: int = 2, **rule: Any) -> Values:
             MODEL_SERVICE,
             following(peers={"enabled": False}),
             "model.follow.enabled=true requires model.peers.enabled=true",
+        ),
+        (
+            MODEL_SERVICE,
+            challenging("runs:/abc/model"),
+            "challenger.uri=runs:/abc/model is not supported: use models:/<name>@<alias>, ",
+        ),
+        (
+            MODEL_SERVICE,
+            challenging("models:/churn@next", mlflow={"trackingUri": ""}, model={"uri": "file:///models/churn"}),
+            "challenger.uri=models:/churn@next requires MLflow, but mlflow.trackingUri is empty",
+        ),
+        (
+            MODEL_SERVICE,
+            challenging("models:/other/3"),
+            "names a different registered model than model.uri=models:/churn/7, so version numbers would not be unique",
+        ),
+        (
+            MODEL_SERVICE,
+            challenging("models:/churn/8", model={"uri": "models:/churn/7", "flavor": "pyfunc"}),
+            "challenger.uri=models:/churn/8 requires model.flavor=xgboost",
+        ),
+        (
+            MODEL_SERVICE,
+            challenging("models:/churn/8", labels=True),
+            "challenger.labels=true requires labels, but api.feedback.existingSecret is empty",
         ),
         (MODEL_SERVICE, model("ftp://host/x"), "model.uri=ftp://host/x is not supported: use models:/<name>@<alias>, "),
         (MODEL_SERVICE, model("churn"), "model.uri=churn is not supported: use models:/<name>@<alias>, "),
@@ -416,10 +446,16 @@ def test_schema_rejects_unknown_keys_and_wrong_types(values: Values, key: str) -
 
 
 def test_extra_env_rejects_variables_that_the_chart_sets() -> None:
-    deployment = next(item for item in render(MODEL_SERVICE, MINIMAL) if item["kind"] == "Deployment")
-    names = [variable["name"] for variable in deployment["spec"]["template"]["spec"]["containers"][0]["env"]]
+    registered = {"uri": "models:/churn@live", "follow": {"enabled": True}}
+    more = {
+        "model": registered,
+        "mlflow": {"trackingUri": "http://mlflow"},
+        "challenger": {"uri": "models:/churn@next"},
+    }
+    given = {name for values in (MINIMAL, more) for name in environment(render(MODEL_SERVICE, values))}
+    names = {name for name in given if name.startswith("MODEL_SERVICE_")}
 
-    assert len(names) > 10
+    assert {"MODEL_SERVICE_FOLLOW_POLL_SECONDS", "MODEL_SERVICE_CHALLENGER_URI"} < names
     for name in names:
         with pytest.raises(HelmError, match=f"extraEnv sets {name}, which the chart sets itself"):
             render(MODEL_SERVICE, {**MINIMAL, "extraEnv": [{"name": name, "value": "x"}]})

@@ -54,6 +54,11 @@ in: root context   out: YAML list
 {{- if and (.Values.training).enabled (regexMatch "^models:/[^/@]+[/@]" .Values.model.uri) -}}
 {{- $_ := set $settings "CANDIDATE_POLL_SECONDS" 300 -}}
 {{- end -}}
+{{- with .Values.challenger -}}
+{{- if .uri -}}
+{{- range $key, $value := . }}{{ $_ := set $settings (printf "CHALLENGER_%s" (snakecase $key | upper)) $value }}{{ end -}}
+{{- end -}}
+{{- end -}}
 {{- range $name, $value := $settings }}
 {{- if not (kindIs "invalid" $value) }}
 - name: MODEL_SERVICE_{{ $name }}

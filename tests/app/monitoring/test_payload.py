@@ -171,7 +171,7 @@ from app.settings import Settings
 logs.configure("error")
 one = payload.PayloadLog(Settings(model_uri="file:///m", payload_sample_ratio=1), Provenance("m", "1", ""), ["a"])
 one._thread.submit(time.sleep, 0.3)
-one.offer(lambda: {"instances": [{"a": 1}]}, [2.0])
+one.offer(lambda: {"instances": [{"a": 1}]}, [2.0], lambda _: {})
 """
     with process(["-c", program], tmp_path / "log") as running:
         assert running.wait(30) == 0
