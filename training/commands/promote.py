@@ -4,19 +4,32 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import mlflow
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, model_validator
 from pydantic_settings import CliPositionalArg
 
 from training.errors import InputError, RefusedError, ResourceError
 from training.gate.decision import report
 from training.gate.promote import promote
-from training.gate.promotion import Promotion, Rules, Verification
+from training.gate.promotion import LiveRules, Promotion, Rules, Verification
 from training.metrics.catalog import METRIC_NAMES, metric_of
 from training.settings import Alias, Seed, Settings
 from training.tracking import registered
 from training.tracking.mlflow_errors import mlflow_at
 
+# A label matcher of PromQL without quotes and backslashes in its value.
+_MATCHER = r'[a-zA-Z_][a-zA-Z0-9_]*(=|!=|=~|!~)"[^"\\]*"'
+_HTTP_URL: TypeAdapter[HttpUrl] = TypeAdapter(HttpUrl)
 _METRICS = ", ".join(METRIC_NAMES)
+
+
+def _prometheus_address(given: str) -> str:
+    url = _HTTP_URL.validate_python(given) if given else None
+    if url and (url.username or url.password or url.query or url.fragment):
+        raise ValueError("must be http://<host> or https://<host>, without credentials; use TRAINING_LIVE_TOKEN")
+    return given.rstrip("/")
+
+
+LiveAddress = Annotated[str, AfterValidator(_prometheus_address)]
 
 
 class Options(Settings):
@@ -54,6 +67,38 @@ class Options(Settings):
         description="Largest loss in a group of `train --group-metrics`, in the unit of the metric. The gate refuses "
         "if a group loses more with the confidence. Empty allows any loss.",
     )
+    live: LiveAddress = Field(
+        default="",
+        description="Address of a Prometheus. The gate then also requires what pods measured with the version as their "
+        "challenger. Empty checks nothing.",
+    )
+    live_window: str = Field(
+        default="1d", pattern="^[1-9][0-9]*[smhd]$", description="Time up to now from which measurements count."
+    )
+    live_selector: str = Field(
+        default="",
+        pattern=f"^({_MATCHER}(,{_MATCHER})*)?$",
+        description='Further label matchers, such as namespace="prod",job="churn-model-service". Empty for all pods.',
+    )
+    live_token: SecretStr = Field(
+        default=SecretStr(""), description="Bearer token for Prometheus. Set TRAINING_LIVE_TOKEN instead of the flag."
+    )
+    live_min_rows: int = Field(default=1000, ge=1, description="Fewest rows that both versions must have predicted.")
+    live_max_error_ratio: float = Field(
+        default=0.01, ge=0, le=1, description="Largest share of rows on which the version may fail."
+    )
+    live_max_disagreement: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Largest share of rows on which the version may disagree with the champion. Empty allows any.",
+    )
+    live_min_labels: int = Field(default=100, ge=30, description="Fewest labels, if --live-min-gain is given.")
+    live_min_gain: float | None = Field(
+        default=None,
+        description="Smallest mean gain on live labels: the champion's squared error (of a number or a score) or share "
+        "of wrong classes, minus the version's. A negative gain accepts a worse model. Empty needs no labels.",
+    )
     dry_run: bool = Field(default=False, description="Show the decision without changing anything.")
     once: bool = Field(
         default=False,
@@ -69,6 +114,9 @@ class Options(Settings):
     def _names_fit(self) -> Self:
         if bool(self.uri) == bool(self.candidate):
             raise ValueError("give either models:/<name>/<version> or --candidate")
+        given = self.model_fields_set
+        if not self.live and (unused := sorted(name for name in given if name.startswith("live_"))):
+            raise ValueError(f"{unused[0]} requires --live, the address of a Prometheus")
         for name in filter(None, (self.metric, *self.limits)):
             metric_of(name)
         return self
@@ -105,6 +153,7 @@ def run(options: Options) -> dict[str, Any]:
             max_group_loss=options.max_group_loss,
         ),
         verification=_read(options.verification, "verification", Verification) if options.verification else None,
+        live=_live(options) if options.live else None,
         dry_run=options.dry_run,
         once=options.once,
     )
@@ -117,6 +166,21 @@ def run(options: Options) -> dict[str, Any]:
     except RefusedError as error:
         error.exit_code = 0 if options.accept_refusal else error.exit_code
         raise
+
+
+def _live(options: Options) -> LiveRules:
+    return LiveRules(
+        address=options.live,
+        window=options.live_window,
+        selector=options.live_selector,
+        min_rows=options.live_min_rows,
+        max_error_ratio=options.live_max_error_ratio,
+        max_disagreement=options.live_max_disagreement,
+        min_labels=options.live_min_labels,
+        min_gain=options.live_min_gain,
+        confidence=options.confidence,
+        token=options.live_token.get_secret_value(),
+    )
 
 
 def _write(path: Path, sentence: str) -> None:

@@ -14,6 +14,7 @@ from training.gate.decision import Decision, earlier, write
 from training.gate.holdout import HoldoutError
 from training.gate.judge import Verdict, judge
 from training.gate.ledger import Entry, Ledger
+from training.gate.live import judge_live
 from training.gate.promotion import Promotion
 from training.tracking import registered
 from training.tracking.registered import UnusableError
@@ -80,6 +81,10 @@ def _decide(client: MlflowClient, promotion: Promotion, champion_version: str) -
     champion_rule = holdout.rule(client, champion.run_id) if champion else None
     verdict = judge(promotion, candidate, champion, rows, champion_rule)
     evidence = {**refused.evidence, "holdout_sha256": rows.rule.sha256, **_measured(promotion, verdict)}
+    if promotion.live and champion:
+        live = judge_live(promotion.live, name, champion.version, version, candidate.sha256)
+        verdict = replace(verdict, checks=(*verdict.checks, *live.checks))
+        evidence["live"] = live.evidence
     judged = replace(refused, reason=verdict.reason, checks=verdict.checks, evidence=evidence)
     return replace(judged, outcome="promoted", version=version, sha256=candidate.sha256) if verdict.passed else judged
 

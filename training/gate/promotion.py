@@ -1,6 +1,6 @@
 """A promotion: the version that is to become the champion, and the rules that it has to pass."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -50,6 +50,36 @@ class Rules:
         return rules
 
 
+@dataclass(frozen=True)
+class LiveRules:
+    """Thresholds for what pods measured.
+
+    Args:
+        address: Prometheus.
+        window: Time up to now from which rows and labels count, such as 1d.
+        selector: Further label matchers, such as those of a release; empty for all pods that serve the model.
+        min_rows: Fewest rows that both models must have predicted.
+        max_error_ratio: Largest share of rows on which the candidate may fail.
+        max_disagreement: Largest share of rows on which the models may disagree; None allows any.
+        min_labels: Fewest labels that must have been scored for both models, if `min_gain` is given.
+        min_gain: Smallest mean of the champion's loss minus the candidate's, in the unit of the loss: squared error of
+            a number or a score, share of wrong classes. None needs no labels.
+        confidence: Confidence of each bound.
+        token: Bearer token for Prometheus; empty for none.
+    """
+
+    address: str
+    window: str
+    selector: str
+    min_rows: int
+    max_error_ratio: float
+    max_disagreement: float | None
+    min_labels: int
+    min_gain: float | None
+    confidence: float
+    token: str = field(default="", repr=False)
+
+
 class VerifiedModel(BaseModel):
     """The model file that was verified."""
 
@@ -95,6 +125,7 @@ class Promotion:
         rules: Thresholds that the candidate must pass.
         verification: Result of `python -m app.tools.verify` for the candidate.
         dry_run: Decide, and change nothing.
+        live: Thresholds for what pods measured with the candidate as their challenger; None checks nothing.
         once: Keep an earlier decision about the candidate, unless there is no champion.
     """
 
@@ -103,5 +134,6 @@ class Promotion:
     alias: str
     rules: Rules
     verification: Verification | None = None
+    live: LiveRules | None = None
     dry_run: bool = False
     once: bool = False
