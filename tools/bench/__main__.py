@@ -3,6 +3,7 @@
 * `python -m tools.bench report` writes benchmark.md and the README's table from docs/reference/benchmark.json again.
 * `python -m tools.bench profile` shows where the CPU time of POST /predict goes.
 * `python -m tools.bench metrics` shows the share of the metrics. It exits with 1 above one fifth at one row.
+* `python -m tools.bench challenger` shows the share of a challenger. It exits with 1 above one twentieth at one row.
 * `python -m tools.bench.render` measures `helm template`, `python -m tools.bench.jobs` training and batch scoring.
 
 They need two cores, wrk and taskset (installed for root on Debian), and 4 GB in the cache, most of it for the rivals.
@@ -21,7 +22,7 @@ from tools.cluster.console import Failure
 def main() -> int:
     arguments = _arguments()
     try:
-        if arguments.verb in ("run", "profile", "metrics"):
+        if arguments.verb in ("run", "profile", *overhead.MOST):
             load.preflight()
         if arguments.verb == "install":
             return 1 if run.install(arguments.only)[1] else 0
@@ -30,16 +31,16 @@ def main() -> int:
                 arguments.only, arguments.models, arguments.rounds, arguments.seconds, resume=arguments.resume
             )
             before = json.loads(report.RESULT.read_text()) if report.RESULT.exists() else {}
-            result |= {chapter: before[chapter] for chapter in ("profile", "metrics") if chapter in before}
+            result |= {chapter: before[chapter] for chapter in ("profile", *overhead.MOST) if chapter in before}
             print(f"\n{report.document(result)}")
         elif arguments.verb == "profile":
             found = profile.measured(arguments.seconds)
             print(f"\n{report.profiled(found)}")
             result = (json.loads(report.RESULT.read_text()) if arguments.write else {}) | {"profile": found}
-        elif arguments.verb == "metrics":
-            cost = overhead.measured(arguments.rounds, arguments.seconds)
-            print(f"\n{report.metered(cost)}")
-            result = (json.loads(report.RESULT.read_text()) if arguments.write else {}) | {"metrics": cost}
+        elif arguments.verb in overhead.MOST:
+            cost = overhead.measured(arguments.verb, arguments.rounds, arguments.seconds)
+            print(f"\n{report.COSTS[arguments.verb](cost)}")
+            result = (json.loads(report.RESULT.read_text()) if arguments.write else {}) | {arguments.verb: cost}
         else:
             result = json.loads(report.RESULT.read_text())
     except Failure as failure:
@@ -49,13 +50,15 @@ def main() -> int:
         report.RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
         report.DOCUMENT.write_text(report.document(result))
         report.README.write_text(report.with_table(report.README.read_text(), report.short(result)))
-    return int(arguments.verb == "metrics" and overhead.too_much(result["metrics"]))
+    return int(arguments.verb in overhead.MOST and overhead.too_much(arguments.verb, result[arguments.verb]))
 
 
 def _arguments() -> argparse.Namespace:
     names = [entry.name for entry in ENTRIES]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", nargs="?", default="run", choices=("run", "install", "profile", "metrics", "report"))
+    parser.add_argument(
+        "verb", nargs="?", default="run", choices=("run", "install", "profile", *overhead.MOST, "report")
+    )
     parser.add_argument("--only", default=",".join(names), help=f"some of {','.join(names)}")
     parser.add_argument("--models", type=int, default=len(SIZES), help="how many of the models, the small one first")
     parser.add_argument("--rounds", type=int, default=3)

@@ -42,8 +42,7 @@ def document(result: dict[str, Any]) -> str:
         parts += [_load(load, each) for load, each in found["loads"].items()]
     if profile := result.get("profile"):
         parts.append(profiled(profile))
-    if metrics := result.get("metrics"):
-        parts.append(metered(metrics))
+    parts += [cost(result[what]) for what, cost in COSTS.items() if what in result]
     return "\n".join(part for part in parts if part)
 
 
@@ -110,18 +109,34 @@ def profiled(profile: dict[str, Any]) -> str:
 
 def metered(metrics: dict[str, Any]) -> str:
     """Return the chapter on the cost of the metrics."""
-    lines = [
-        [load, _number(it["on_us"]), _number(it["off_us"]), f"{it['more']:.0%}"]
-        for load, it in metrics["loads"].items()
-    ]
-    heads = ["rows x callers", "CPU µs/request", "without metrics", "more"]
     return (
         "## Cost of the metrics\n\nThe service compared with itself without metrics. Both took turns for "
         f"{metrics['rounds']} rounds with {metrics['seconds']} s per load, on {metrics['date']} "
         "(`python -m tools.bench metrics --write`). The model has 30 features and 100 trees, and 20 features are "
         "watched for drift. `more` is the median of the ratios within the rounds; the limit at one row is 20 %.\n\n"
-        f"{_table(heads, lines)}"
+        f"{_costs(metrics, 'without metrics')}"
     )
+
+
+def challenged(found: dict[str, Any]) -> str:
+    """Return the chapter on the cost of a challenger."""
+    return (
+        "## Cost of a challenger\n\nThe service with a challenger that predicts all requests, compared with itself "
+        f"without one. Both took turns for {found['rounds']} rounds with {found['seconds']} s per load, on "
+        f"{found['date']} (`python -m tools.bench challenger --write`). Both models have 30 features and about 100 "
+        "trees. The CPU time includes the thread in the background. `more` is the median of the ratios within the "
+        f"rounds; the limit at one row is 5 %.\n\n{_costs(found, 'without a challenger')}"
+    )
+
+
+COSTS = {"metrics": metered, "challenger": challenged}
+
+
+def _costs(found: dict[str, Any], without: str) -> str:
+    lines = [
+        [load, _number(it["on_us"]), _number(it["off_us"]), f"{it['more']:.0%}"] for load, it in found["loads"].items()
+    ]
+    return _table(["rows x callers", "CPU µs/request", without, "more"], lines)
 
 
 def _idleness(result: dict[str, Any]) -> str:

@@ -31,7 +31,12 @@ def test_ratios_are_computed_per_round() -> None:
 
 @pytest.mark.parametrize(("one", "hundred", "expected"), [(0.1, 0.5, False), (0.21, 0.0, True)])
 def test_single_row_requests_decide_the_status(one: float, hundred: float, expected: bool) -> None:
-    assert too_much({"loads": {"1 x 16": {"more": one}, "100 x 16": {"more": hundred}}}) == expected
+    assert too_much("metrics", {"loads": {"1 x 16": {"more": one}, "100 x 16": {"more": hundred}}}) == expected
+
+
+@pytest.mark.parametrize(("more", "expected"), [(0.05, False), (0.06, True)])
+def test_challenger_may_cost_a_twentieth(more: float, expected: bool) -> None:
+    assert too_much("challenger", {"loads": {"1 x 1": {"more": more}}}) == expected
 
 
 @pytest.mark.parametrize(("module", "silent"), [("app", False), ("tools.bench.rivals.unmetered", True)])
@@ -52,10 +57,11 @@ def test_without_metrics_nothing_is_counted(module: str, silent: bool, tmp_path:
 
 
 @pytest.mark.long
-def test_service_is_measured_with_and_without_metrics() -> None:
-    arguments = ["metrics", "--rounds", "1", "--seconds", "1"]
+@pytest.mark.parametrize(("what", "title"), [("metrics", "the metrics"), ("challenger", "a challenger")])
+def test_service_is_measured_with_and_without(what: str, title: str) -> None:
+    arguments = [what, "--rounds", "1", "--seconds", "1"]
     done = subprocess.run(
         [sys.executable, "-m", "tools.bench", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
-    assert "## What the metrics cost" in done.stdout, done.stdout + done.stderr
+    assert f"## Cost of {title}" in done.stdout, done.stdout + done.stderr
     assert "| 100 x 16 |" in done.stdout
