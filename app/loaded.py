@@ -12,7 +12,8 @@ from app.model.rows import Reader
 from app.model.signature import Cells
 from app.model.xgboost import BoosterModel
 from app.monitoring import feedback, model_metrics
-from app.monitoring.drift import DISTRIBUTIONS, Drift, drift_of, predict
+from app.monitoring.counted import drift_of, predict
+from app.monitoring.drift import DISTRIBUTIONS, Drift
 from app.monitoring.feedback import Feedback, Scored
 from app.monitoring.model_metrics import ModelMetrics
 from app.monitoring.payload import PayloadLog
@@ -61,9 +62,7 @@ class Loaded:
 
     def predict(self, rows: Cells, parameters: Parameters = NO_PARAMETERS) -> Predictions:
         """Return the predictions; the rows and predictions are counted for drift, and compared with a challenger's."""
-        if parameters:
-            return Predictions(self.model.output, None, self.model.predict(rows, parameters))
-        return predict(self.model, self.drift, self.shadow, rows)
+        return predict(self.model, self.drift, self.shadow, rows, parameters)
 
     def publish(self) -> None:
         """Export the metrics that describe the served model."""

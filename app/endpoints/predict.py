@@ -22,6 +22,7 @@ from app.model.output import Predictions
 from app.model.pyfunc import PyfuncModel
 from app.model.rows import Rows
 from app.model.signature import Cells
+from app.monitoring.counted import answered
 from app.monitoring.model_metrics import ModelMetrics
 from app.service import Service
 
@@ -106,7 +107,7 @@ class Predict(Endpoint):
         try:
             async with asyncio.timeout(self._settings.request_timeout_seconds):
                 answer = await asyncio.wrap_future(model.submit(matrix, rows.parameters))
-            predictions = Predictions(model.output, None, model.values(answer))
+            predictions = answered(model, loaded.drift, matrix, answer)
         except TimeoutError:
             raise timed_out(self._settings) from None
         except ProblemError:  # the worker restarts, or an error of the client that only MLflow can detect

@@ -61,6 +61,9 @@ class Variable(BaseModel):
         default=(), max_length=MOST_BINS, description="Categories with their own bin."
     )
     shares: tuple[Share, ...] = Field(description="Share of the rows in each bin, in the order of edges or categories.")
+    others: tuple[StrictStr | StrictInt, ...] = Field(
+        default=(), description="Known categories without a bin, of a model whose signature does not list them."
+    )
     other: Share = Field(default=0, description="Share of the rows in all other known categories.")
     missing: Share = Field(default=0, description="Share of the rows without a value.")
     samples: int = Field(ge=1, description="Number of rows in the reference.")
@@ -116,7 +119,7 @@ class Contract(BaseModel):
     classes: tuple[str, ...] = Field(
         default=(),
         description="Class names in the order of the model's output. A binary booster predicts the probability of the "
-        "second class.",
+        "second class. Empty for a regression, and for a multiclass model that returns labels which are not known.",
     )
     columns: tuple[ContractColumn, ...] = Field(default=(), description="Inputs in the order of the features.")
     null_words: tuple[str, ...] | None = Field(
@@ -142,7 +145,7 @@ class Contract(BaseModel):
             raise ValueError(f"a {self.task} model has no classes, but {count} are given")
         if self.task == "binary" and count != 2:
             raise ValueError(f"a binary model has 2 classes, not {count}")
-        if self.task == "multiclass" and count < 3:
+        if self.task == "multiclass" and 0 < count < 3:
             raise ValueError(f"a multiclass model has at least 3 classes, not {count}")
         if len(set(self.classes)) != count:
             raise ValueError(f"the classes are not unique: {list(self.classes)}")

@@ -149,7 +149,7 @@ def xgboost_flavor(mlmodel: dict[str, Any]) -> dict[str, Any]:
     if (flavor := flavor_of(mlmodel, "xgboost")) is None:
         raise LoadError(
             "MLmodel has no flavor xgboost, which is the only one that needs no packages of the model",
-            f"{LOG_AGAIN}, or set model.flavor=pyfunc with an image that has the model's packages",
+            f"{LOG_AGAIN}, or set model.flavor=pyfunc",
         )
     return flavor
 

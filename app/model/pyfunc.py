@@ -5,7 +5,7 @@ The service reads the model's metadata and validates requests. It imports neithe
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -127,6 +127,7 @@ def load(
     *,
     options: WorkerOptions,
     deadline: float,
+    rows_for: Callable[[Signature], Cells] | None = None,
 ) -> PyfuncModel:
     """Let the worker load the model, and predict its input example.
 
@@ -137,6 +138,7 @@ def load(
         compatibility: What to do if package versions differ from those of the model.
         options: How to use the worker.
         deadline: Time by time.monotonic(), in seconds, at which the worker must have loaded the model.
+        rows_for: Returns rows to predict for a model that has no input example. None: such a model is rejected.
 
     Raises:
         LoadError: A file or a package is missing, or parts of the model contradict each other.
@@ -147,12 +149,8 @@ def load(
     contract = contract_of(files)
     inputs = inputs_of(mlmodel)
     signature = TableSignature(_columns(inputs), mlmodel)
-    if (example := example_of(files, signature.names)) is None:
-        raise LoadError("it has no input example, from which the form of its output is determined", _SIGN)
-    try:
-        rows = signature.from_split(example["columns"], example["data"])
-    except InvalidInputError as error:
-        raise _invalid_example(error) from None
+    example = example_of(files, signature.names)
+    rows = rows_for(signature) if example is None and rows_for else _example_rows(signature, example)
     mismatches: tuple[Mismatch, ...] | None = None
 
     def accept(facts: Mapping[str, Any]) -> None:
@@ -182,6 +180,15 @@ def _warmed_up(worker: Worker, deadline: float, contract: Contract | None) -> Ou
         log.error("the model failed on its own input example: %s", error)
         remedy = "see the log of the container model"
         raise LoadError(f"it cannot predict its own input example ({error})", remedy) from None
+
+
+def _example_rows(signature: TableSignature, example: dict[str, Any] | None) -> Cells:
+    if example is None:
+        raise LoadError("it has no input example, from which the form of its output is determined", _SIGN)
+    try:
+        return signature.from_split(example["columns"], example["data"])
+    except InvalidInputError as error:
+        raise _invalid_example(error) from None
 
 
 def _form(inputs: list[dict[str, Any]]) -> Form:

@@ -18,6 +18,7 @@ Form = Literal["frame", "array", "arrays"]  # a data frame, one tensor, or tenso
 
 _DTYPES = {"double": "float64", "float": "float32", "long": "int64", "integer": "int32", "boolean": "bool"}
 _TEXT = ("str", "object")
+_NULLABLE = REALS | {"string"}  # types of which MLflow accepts a column without values
 
 
 class Inputs:
@@ -52,14 +53,19 @@ class Inputs:
         }, blocks
 
     def _frame(self, rows: Cells) -> tuple[Block, ...]:
-        """Return the columns of a data frame, without optional columns that have no value in any row."""
+        """Return the columns of a data frame.
+
+        A column of numbers or text without any value is kept, because many models need each of their columns. MLflow
+        rejects such a column of other types, so it is left out.
+        """
         numbers: dict[str, list[int]] = {}
         blocks = []
         for place, column in enumerate(self._columns):
             values = rows[:, place]
             gaps = not column.required or column.type not in REALS
             empty = gaps and any(value is None for value in values)
-            if empty and not column.required and all(value is None for value in values):
+            optional = not column.required and column.type not in _NULLABLE
+            if empty and optional and all(value is None for value in values):
                 continue
             # MLflow's validation rejects the nullable integers and booleans of pandas, but accepts a column of objects.
             if column.type in REALS or (column.type in _DTYPES and not empty):

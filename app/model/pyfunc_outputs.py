@@ -81,12 +81,26 @@ def values_of(table: Table, output: Output) -> list[Any]:
     if values.dtype.kind in "fc" and not np.isfinite(values).all():
         raise ValueError("its output contains NaN or infinity, which JSON does not support")
     if output.form == "label":
-        return [{"label": _label(value, output.classes)} for value in values[:, 0].tolist()]
+        return [{"label": label} for label in labels_of(table, output)]
     if output.form == "record":
         return [dict(zip(output.names, row, strict=True)) for row in values.tolist()]
+    return output.values(numbers_of(table, output))
+
+
+def labels_of(table: Table, output: Output) -> list[str]:
+    """Return the label of each row of an output of the form label.
+
+    Raises:
+        ValueError: A label is not a class of the contract.
+    """
+    return [_label(value, output.classes) for value in table.values[:, 0].tolist()]
+
+
+def numbers_of(table: Table, output: Output) -> NDArray[Any]:
+    """Return the numbers of an output, shape (rows, width), with probabilities in the order of the classes."""
     if output.form == "probabilities" and output.names and set(output.names) == set(output.classes):
-        values = values[:, [output.names.index(name) for name in output.classes]]
-    return output.values(values)
+        return table.values[:, [output.names.index(name) for name in output.classes]]
+    return table.values
 
 
 def _column(block: Block, count: int) -> NDArray[Any]:

@@ -33,7 +33,8 @@ class Binned:
         column: Index of its column, where predictions follow the features.
         first: Index of its first bin among all counters.
         bins: Labels of its bins.
-        codes: Bin of each category code of the booster, relative to `first`; empty for a numeric variable.
+        codes: Bin of each category code, relative to `first`; empty for a numeric variable. The code after the last one
+            stands for an unknown category.
     """
 
     variable: Variable
@@ -149,14 +150,15 @@ class Bins:
         self._places = np.minimum(first + np.arange(deepest + 1)[:, None], self._missing)
 
     def _prepare_categories(self) -> None:
-        """Build one table of the bins of all categories by code; code -1 is a missing value."""
+        """Build one table of the bins of all categories by code: -1 is missing, and the last one is unknown."""
         categories = [each for each in self.variables if each.codes]
         self._category_columns = _integers([each.column for each in categories])
         table: list[int] = []
         starts: list[int] = []
         for each in categories:
             starts.append(len(table) + 1)
-            table += [each.missing, *(each.first + code for code in each.codes)]
+            unseen = each.first + each.bins.index(UNSEEN)
+            table += [each.missing, *(each.first + code for code in each.codes), unseen]
         self._table, self._starts = _integers(table), _integers(starts)[:, None]
 
 

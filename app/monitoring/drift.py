@@ -5,9 +5,7 @@ values from them (files/rules/drift.yaml in the chart). Counting every request o
 its CPU time, so rows wait until a block is full or Prometheus scrapes.
 """
 
-import logging
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -15,19 +13,13 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app.model.base import Model
 from app.model.booster import Matrix
 from app.model.columns import Column
-from app.model.contract import CONTRACT_FILE, Profile
-from app.model.output import Output, Predictions
-from app.model.signature import Cells
-from app.model.xgboost import BoosterModel
+from app.model.contract import Profile
+from app.model.output import Output
 from app.monitoring.bins import BLOCK_ROWS, UNSEEN, Bins
-from app.monitoring.shadow import Shadow
 
 _MODEL = ("model_name", "model_version")
-
-log = logging.getLogger(__name__)
 
 
 class Drift:
@@ -102,42 +94,6 @@ class Drift:
             found = self.bins.count(rows[block], output[block])
             with self._lock:
                 self._counts += found
-
-
-def drift_of(model: Model, most_features: int) -> Drift | None:
-    """Return the drift counts of a model, or None if its drift is not counted.
-
-    Args:
-        model: Loaded model. Drift is counted for XGBoost models whose contract has a reference profile.
-        most_features: Maximum number of features to count; 0 turns counting off.
-
-    Raises:
-        LoadError: The profile does not belong to the model.
-    """
-    if not most_features or not isinstance(model, BoosterModel):
-        return None
-    profile = model.contract.profile if model.contract else None
-    if profile is None:
-        log.info("drift is not counted", extra={"why": f"{CONTRACT_FILE} has no reference profile"})
-        return None
-    labels = (model.provenance.name, model.provenance.version)
-    drift = Drift(profile, model.signature.columns, model.output, labels, most_features)
-    bins = [len(each.bins) for each in drift.bins.variables]
-    log.info("drift is counted", extra={"variables": len(bins), "bins": sum(bins)})
-    return drift
-
-
-def predict(model: Model, drift: Drift | None, shadow: Shadow | None, rows: Cells) -> Predictions:
-    """Return the model's predictions. The rows and the predictions are counted by `drift`, and offered to `shadow`."""
-    if not isinstance(model, BoosterModel):
-        return Predictions(model.output, None, model.predict(rows))
-    begin = time.perf_counter()
-    answer = model.answer(rows)
-    seconds = time.perf_counter() - begin
-    if drift:
-        drift.count(rows, answer)
-    challenged = shadow.offer(model, rows, answer, seconds) if shadow else None
-    return Predictions(model.output, answer, challenged=challenged)
 
 
 class Distributions(Collector):

@@ -7,6 +7,7 @@ library only. A model whose C code never returns cannot delay it.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import select
 import selectors
@@ -34,11 +35,14 @@ class Supervisor:
         folder: The model in MLflow's format.
         path: Path of the Unix socket.
         message: File for the reason if the model cannot be loaded.
+        end_seconds: Seconds after SIGTERM until the model's process is killed.
     """
 
-    def __init__(self, folder: str, path: Path, message: Path) -> None:
+    def __init__(self, folder: str, path: Path, message: Path, end_seconds: float = math.inf) -> None:
         self._folder = folder
         self._message = message
+        self._end_seconds = end_seconds
+        self._end_by = math.inf
         self._ending = False
         self._process: subprocess.Popen[bytes] | None = None
         self._deadline: float | None = None
@@ -53,6 +57,7 @@ class Supervisor:
     def end(self, _: int, __: FrameType | None) -> None:
         """Let the model's process finish."""
         self._ending = True
+        self._end_by = min(self._end_by, time.monotonic() + self._end_seconds)
         if self._process:
             with suppress(ProcessLookupError):
                 self._process.send_signal(signal.SIGTERM)
@@ -103,6 +108,8 @@ class Supervisor:
             selector.register(status, selectors.EVENT_READ)
             while True:
                 left = CHECK_SECONDS if self._deadline is None else self._deadline - time.monotonic()
+                if time.monotonic() > self._end_by:
+                    return
                 if left <= 0:
                     print("a call took longer than its time limit; the model's process is killed", file=sys.stderr)
                     return
@@ -140,8 +147,9 @@ def main() -> int:
     parser.add_argument("--model", required=True, help="folder in MLflow's format")
     parser.add_argument("--socket", required=True, type=Path, help="path of the Unix socket to listen on")
     parser.add_argument("--message", type=Path, default=Path("/dev/termination-log"), help="file for the reason")
+    parser.add_argument("--end-seconds", type=float, default=math.inf, help="seconds after SIGTERM until it is killed")
     options = parser.parse_args()
-    supervisor = Supervisor(options.model, options.socket, options.message)
+    supervisor = Supervisor(options.model, options.socket, options.message, options.end_seconds)
     signal.signal(signal.SIGTERM, supervisor.end)
     return supervisor.run()
 

@@ -136,3 +136,61 @@ def test_network_policy_opens_the_index_only_for_pods_that_install(environment: 
 def test_values_that_cannot_work_are_refused(environment: dict[str, Any], message: str) -> None:
     with pytest.raises(HelmError, match=message):
         release(environment)
+
+
+BATCH: dict[str, Any] = {"batch": {"enabled": True, "data": "s3://lake/in.parquet", "output": "s3://lake/scores"}}
+
+
+def scoring(environment: dict[str, Any] | None = None, **values: Any) -> Object:
+    """Return the pod of the Job that scores."""
+    objects = release(environment, **values)
+    (job,) = [each for each in objects if each["kind"] == "Job" and "-score-" in each["metadata"]["name"]]
+    found: Object = job["spec"]["template"]["spec"]
+    return found
+
+
+def test_batch_scores_with_the_same_containers_as_the_service() -> None:
+    served, spec = pod(), scoring(**BATCH)
+
+    assert [each["name"] for each in spec["initContainers"]] == ["stage", "environment", "model"]
+    assert [each["name"] for each in spec["containers"]] == ["score"]
+    assert spec["initContainers"][-1]["restartPolicy"] == "Always"  # a sidecar, which ends with the Job
+    for name in ("environment", "model"):
+        expected = containers(served)[name]
+        assert {**containers(spec)[name], "restartPolicy": None} == {**expected, "restartPolicy": None}, name
+    variables = {each["name"]: each.get("value") for each in containers(spec)["score"]["env"]}
+    assert variables["TRAINING_MODEL_FLAVOR"] == "pyfunc"
+    socket = containers(spec)["model"]["args"][1].removeprefix("--socket=")
+    assert variables["TRAINING_WORKER_SOCKET"] == socket
+    mounts = {each["name"]: each for each in containers(spec)["score"]["volumeMounts"]}
+    assert mounts["cache"] == {"name": "cache", "mountPath": variables["TRAINING_CACHE_DIR"], "readOnly": True}
+    assert {each["name"] for each in spec["volumes"]} >= {"cache", "worker", "model-tmp", "environments"}
+
+
+def test_batch_of_another_flavor_shares_nothing_with_the_pods_of_the_service() -> None:
+    values: dict[str, Any] = {**BATCH, "model": {"cache": {"existingClaim": "models"}, "sha256": "a" * 64}}
+    other = {**values, "batch": {**BATCH["batch"], "model": "models:/churn/8"}}
+
+    own, others = (
+        {each["name"]: each.get("value") for each in containers(scoring(**each))["stage"]["env"]}
+        for each in (values, other)
+    )
+
+    assert not {"MODEL_SERVICE_PEERS_HOST", "MODEL_SERVICE_REVISION"} & own.keys()
+    assert (own["MODEL_SERVICE_MODEL_URI"], own["MODEL_SERVICE_MODEL_SHA256"]) == ("models:/churn/7", "a" * 64)
+    assert (others["MODEL_SERVICE_MODEL_URI"], others["MODEL_SERVICE_MODEL_SHA256"]) == ("models:/churn/8", "")
+    assert "models" not in [
+        each.get("persistentVolumeClaim", {}).get("claimName") for each in scoring(**values)["volumes"]
+    ]
+
+
+@pytest.mark.parametrize("install", [True, False])
+def test_network_policy_of_a_batch_opens_the_index_only_if_it_installs(install: bool) -> None:
+    environment = {"install": install, "index": {"url": "https://index.example:8443/simple"}}
+    objects = release(environment, networkPolicy={"enabled": True}, **BATCH)
+    policies = {each["metadata"]["name"]: each for each in objects if each["kind"] == "NetworkPolicy"}
+    (name,) = [each for each in policies if each.endswith("-score")]
+    ports = [port["port"] for rule in policies[name]["spec"]["egress"] for port in rule.get("ports", [])]
+
+    assert (8443 in ports) is install
+    assert 443 in ports  # the data

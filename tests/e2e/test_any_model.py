@@ -3,6 +3,7 @@
 The service's pods have no way out of the cluster, as in many companies.
 """
 
+import json
 import subprocess
 import tempfile
 import warnings
@@ -20,11 +21,12 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from tools.bench.environments import interpreter
 from tools.cluster.access import Access, http
 from tools.cluster.cache import ROOT
-from tools.cluster.images import APP, MODEL_PYTHON, REGISTRY
+from tools.cluster.images import APP, MODEL_PYTHON, REGISTRY, TRAINING
 from tools.cluster.main_job import MONITORING, OBSERVABILITY, image_values, install
 from tools.cluster.registry import push
 
 RELEASE = NAMESPACE = "any-model"
+IN = ("--namespace", NAMESPACE)
 MODEL = "flowers"
 _DRAWN = np.random.default_rng(0)
 ROWS = pd.DataFrame(
@@ -137,3 +139,29 @@ def test_model_is_served_with_its_own_packages(namespace: Access, pipeline: Pipe
     assert np.allclose(answer["predictions"], pipeline.predict_proba(ROWS), rtol=1e-12, atol=0)
     assert invocations["predictions"] == answer["predictions"]
     namespace.helm("test", RELEASE, "--namespace", NAMESPACE)
+
+
+def test_batch_scores_with_the_packages_of_the_model(namespace: Access) -> None:
+    """The worker of a Job is a sidecar, so that the Job completes."""
+    release = f"{RELEASE}-batch"
+    push(TRAINING)
+    namespace.kubectl("create", "configmap", "rows", f"--from-literal=in.csv={ROWS.to_csv(index=False)}", *IN)
+    volume = [{"name": "rows", "configMap": {"name": "rows"}}]
+    mount = [{"name": "rows", "mountPath": "/data"}]
+    scored = [
+        "--set=batch.enabled=true",
+        "--set=batch.data=/data/in.csv",
+        "--set=batch.output=/tmp/scores",
+        f"--set-json=batch.extraVolumes={json.dumps(volume)}",
+        f"--set-json=batch.extraVolumeMounts={json.dumps(mount)}",
+        *image_values(TRAINING, "jobs.image"),
+    ]
+    install(namespace, release, ROOT / "charts" / "model-service", NAMESPACE, *VALUES, *image_values(APP), *scored)
+    job = "job", "--selector", f"app.kubernetes.io/instance={release}", *IN
+    namespace.kubectl("wait", *job, "--for=condition=Complete", "--timeout=300s")
+    selector = f"batch.kubernetes.io/job-name,app.kubernetes.io/instance={release}"
+    log = namespace.kubectl("logs", "--selector", selector, "--container", "score", "--tail=-1", *IN)
+
+    answer = json.loads(log.splitlines()[-1])
+    assert answer["rows"] == len(ROWS)
+    assert answer["model"]["flavor"] == "pyfunc"

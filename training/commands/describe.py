@@ -9,9 +9,8 @@ from typing import Any
 
 from pydantic import Field
 
-from app.model.booster import BoosterError
 from app.model.contract import CONTRACT_FILE
-from training.errors import InputError, ResourceError
+from training.errors import ResourceError
 from training.scoring.reference_contract import ReferenceOptions, describe
 
 
@@ -27,11 +26,8 @@ def run(options: Options) -> dict[str, Any]:
     Raises:
         TrainingError: The model or the data cannot be used, or the file cannot be written.
     """
-    try:
-        with tempfile.TemporaryDirectory() as work:
-            contract, profile, sha256 = describe(options, Path(work))
-    except BoosterError as error:
-        raise InputError(f"XGBoost cannot predict with the model: {error}.") from None
+    with tempfile.TemporaryDirectory() as work:
+        contract, profile, sha256 = describe(options, Path(work))
     try:
         options.output.write_text(contract.model_dump_json(indent=2) + "\n", encoding="utf-8")
     except OSError as error:
@@ -41,7 +37,7 @@ def run(options: Options) -> dict[str, Any]:
     return {
         "output": str(options.output),
         "model_sha256": sha256,
-        "rows": profile.predictions[0].samples,
+        "rows": next(each.samples for each in (*profile.features, *profile.predictions)),
         "features": len(profile.features),
         "predictions": [each.name for each in profile.predictions],
     }

@@ -11,15 +11,15 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from app.model.booster import BoosterError
+from app.model.base import Model
 from app.model.xgboost import BoosterModel
 from training.data.chunks import ChunkedData
 from training.data.csv_format import AUTO
-from training.data.storage import place
+from training.data.storage import Place, place
 from training.errors import InputError
 from training.scoring.parts import Parts, started
 from training.scoring.score import columns_of, score
-from training.scoring.served_model import ModelOptions, load, place_of_data
+from training.scoring.served_model import ModelOptions, place_of_data, served
 
 log = logging.getLogger("training")
 
@@ -52,19 +52,16 @@ def run(options: Options) -> dict[str, Any]:
     Raises:
         TrainingError: Not all rows are scored.
     """
-    try:
-        with tempfile.TemporaryDirectory() as work:
-            return _run(options, Path(work))
-    except BoosterError as error:
-        raise InputError(f"XGBoost cannot predict with the model: {error}.") from None
-
-
-def _run(options: Options, work: Path) -> dict[str, Any]:
     output = place(options.output)
     before = started(output)
+    with tempfile.TemporaryDirectory() as work, served(_continued(options, before), Path(work)) as running:
+        return _run(options, running.model, output, Path(work))
+
+
+def _run(options: Options, model: Model, output: Place, work: Path) -> dict[str, Any]:
     source = place_of_data(options.data, work)
-    model = _model(options, before, work)
-    model.booster.use_threads(options.nthread)
+    if isinstance(model, BoosterModel):
+        model.booster.use_threads(options.nthread)
     words = model.contract.null_words if model.contract else None
     data = ChunkedData(source, model.signature.columns, options.keep, words, options.csv_format)
     if clash := sorted({*options.keep} & {*columns_of(model.output), "error"}):
@@ -78,7 +75,8 @@ def _run(options: Options, work: Path) -> dict[str, Any]:
             "sha256": model.sha256,
         }
         | ({"categories": options.model_categories} if options.model_categories else {})
-        | ({"unknown_category": options.unknown_category} if options.unknown_category else {}),
+        | ({"unknown_category": options.unknown_category} if options.unknown_category else {})
+        | ({"flavor": options.model_flavor} if options.model_flavor != "xgboost" else {}),
         "part_rows": options.part_rows,
         "keep": list(options.keep),
         "on_error": options.on_error,
@@ -97,10 +95,10 @@ def _run(options: Options, work: Path) -> dict[str, Any]:
     return {"output": options.output, "rows": rows, "model": plan["model"]}
 
 
-def _model(options: Options, before: dict[str, Any] | None, work: Path) -> BoosterModel:
-    """Load the model. A continued run keeps its version, even if the alias has moved."""
+def _continued(options: Options, before: dict[str, Any] | None) -> Options:
+    """Return the options with the version of the run that is continued, even if the alias has moved."""
     known = (before or {}).get("model", {})
-    if known.get("asked_for") != options.model_uri:
-        return load(options, work)
+    if known.get("asked_for") != options.model_uri or options.worker_socket:
+        return options
     sha256 = options.model_sha256 or str(known["sha256"])
-    return load(options.model_copy(update={"model_uri": str(known["uri"]), "model_sha256": sha256}), work)
+    return options.model_copy(update={"model_uri": str(known["uri"]), "model_sha256": sha256})

@@ -13,7 +13,7 @@ from functools import cached_property
 import pyarrow as pa
 from pyarrow.fs import LocalFileSystem
 
-from app.model.columns import INTEGER_BITS, Column
+from app.model.columns import INTEGER_BITS, REALS, Column
 from training.data.csv_format import AUTO, CsvFormat, Layout, detect, plain_text
 from training.data.csv_parquet_reader import CSV, PARQUET, CsvOptions, TableFile
 from training.data.null_words import NULL_WORDS
@@ -212,6 +212,8 @@ def _csv_type(column: Column) -> pa.DataType:
         return pa.int64() if all(isinstance(each, int) for each in column.categories) else pa.string()
     if column.type == "boolean":
         return pa.bool_()
+    if column.shape or column.type not in REALS | INTEGER_BITS.keys():
+        return pa.string()  # text, dates, bytes in base64, and nested values in JSON
     return pa.int64() if column.type in INTEGER_BITS else pa.float64()
 
 

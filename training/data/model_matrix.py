@@ -57,7 +57,7 @@ def encode(
     for i, column in enumerate(columns):
         if column.name not in table.column_names:
             continue  # optional, therefore missing in every row
-        cells = _joined(table.column(column.name))
+        cells = one_array(table.column(column.name))
         as_text = text and pa.types.is_string(cells.type)
         values, wrong = (_from_text if as_text else _values)(cells, column, unseen)
         matrix[:, i] = values
@@ -72,7 +72,7 @@ def _reasons(places: list[tuple[Column, pa.Array, Mask]], text: bool) -> Iterato
         for row in np.flatnonzero(wrong).tolist():
             value = cells[row].as_py()
             if text and isinstance(value, str):
-                value = _parsed(value, column)
+                value = value_of(value, column)
             yield Bad(row, column.name, column.problem(value) or "cannot be read")
 
 
@@ -81,7 +81,7 @@ def _values(cells: pa.Array, column: Column, unseen: Counter[str]) -> tuple[NDAr
     if column.categories:
         return _codes(cells, column, unseen)
     kind = cells.type
-    fits = pa.types.is_boolean(kind) if column.type == "boolean" else _is_number(kind)
+    fits = pa.types.is_boolean(kind) if column.type == "boolean" else is_number(kind)
     if not fits and not pa.types.is_null(kind):
         return np.full(len(cells), np.nan, dtype=np.float32), np.ones(len(cells), dtype=np.bool_)
     wide = cells.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
@@ -124,7 +124,7 @@ def _from_text(cells: pa.Array, column: Column, unseen: Counter[str]) -> tuple[M
     values = np.full(len(cells), np.nan, dtype=np.float32)
     wrong = np.zeros(len(cells), dtype=np.bool_)
     for row, value in enumerate(cells.to_pylist()):
-        parsed = None if value is None else _parsed(value, column)
+        parsed = None if value is None else value_of(value, column)
         if parsed is not None and parsed != parsed and column.nullable:
             continue
         if column.problem(parsed):
@@ -140,22 +140,22 @@ def _from_text(cells: pa.Array, column: Column, unseen: Counter[str]) -> tuple[M
     return values, wrong
 
 
-def _parsed(value: str, column: Column) -> Any:
+def value_of(text: str, column: Column) -> Any:
     """Return the JSON value that the text of a cell would be in a request, or the text itself."""
     if column.type == "boolean":
-        return {"true": True, "false": False, "1": True, "0": False}.get(value.strip().lower(), value)
-    if column.type == "string":
-        return value
+        return {"true": True, "false": False, "1": True, "0": False}.get(text.strip().lower(), text)
+    if column.type in ("string", "datetime", "binary"):
+        return text
     for kind in (int, float):
         with suppress(ValueError):
-            return kind(value)
-    return value
+            return kind(text)
+    return text
 
 
-def _joined(cells: pa.ChunkedArray) -> pa.Array:
+def one_array(cells: pa.ChunkedArray) -> pa.Array:
     joined = cells.combine_chunks()
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
 
 
-def _is_number(kind: pa.DataType) -> bool:
+def is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))

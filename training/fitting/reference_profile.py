@@ -45,7 +45,7 @@ def profile_of(
     return Profile(
         created_at=datetime.now(UTC),
         features=tuple(
-            _variable(each.name, rows[:, i], each.categories, importance.get(each.name, 0.0) / total)
+            variable_of(each.name, rows[:, i], each.categories, importance.get(each.name, 0.0) / total)
             for i, each in enumerate(features)
         ),
         predictions=tuple(predictions),
@@ -67,9 +67,9 @@ def predictions_of(
     output = output.reshape(len(output), -1).astype(np.float32)
     if task == "multiclass":
         numbers = output.argmax(axis=1) if output.shape[1] > 1 else output[:, 0]
-        return (_variable("label", numbers.astype(np.float32), tuple(classes)),)
+        return (variable_of("label", numbers.astype(np.float32), tuple(classes)),)
     if task == "binary":
-        score = _variable("score", output[:, 0])
+        score = variable_of("score", output[:, 0])
         if truth is None:
             return (score,)
         place = np.searchsorted(np.array(score.edges, dtype=np.float32), output[:, 0])
@@ -77,7 +77,7 @@ def predictions_of(
         positive = np.bincount(place, weights=truth, minlength=len(score.shares)) / np.maximum(rows, 1)
         return (score.model_copy(update={"positive": tuple(positive.tolist())}),)
     names = ["value"] if output.shape[1] == 1 else [f"value_{i}" for i in range(output.shape[1])]
-    return tuple(_variable(name, output[:, i]) for i, name in enumerate(names))
+    return tuple(variable_of(name, output[:, i]) for i, name in enumerate(names))
 
 
 def score_edges_of(scores: Numbers) -> tuple[float, ...]:
@@ -85,7 +85,17 @@ def score_edges_of(scores: Numbers) -> tuple[float, ...]:
     return tuple(_quantiles(np.sort(scores.astype(np.float32)), SCORE_BINS).tolist())
 
 
-def _variable(name: str, values: Numbers, categories: tuple[str | int, ...] = (), importance: float = 0.0) -> Variable:
+def variable_of(
+    name: str, values: Numbers, categories: tuple[str | int, ...] = (), importance: float = 0.0
+) -> Variable:
+    """Return the distribution of a feature or a prediction.
+
+    Args:
+        name: Name of the variable.
+        values: Numbers, or codes of categories, shape (rows,). NaN is missing.
+        categories: Categories in the order of their codes; empty for numbers.
+        importance: Share of a feature in the total gain.
+    """
     # Edges and ranges must be finite: infinite predictions of an exponential objective become the greatest number.
     known = np.clip(values[~np.isnan(values)], -_GREATEST, _GREATEST)
     if categories:

@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.errors import LISTED_ERRORS
-from app.model.booster import BoosterError, Matrix
+from app.model.base import Model
 from app.model.output import Output
-from app.model.xgboost import BoosterModel
 from training.data.chunks import Chunk, ChunkedData
-from training.data.model_matrix import Bad, Mask, encode
+from training.data.model_matrix import Bad, Mask
 from training.errors import InputError
+from training.scoring.answers import answers_of, encoded, filled, prediction_columns, prediction_names
 from training.scoring.parts import Parts
 
 _LOG_SECONDS = 10.0
@@ -25,9 +25,7 @@ _LOG_SECONDS = 10.0
 log = logging.getLogger(__name__)
 
 
-def score(
-    model: BoosterModel, data: ChunkedData, parts: Parts, part_rows: int, more: tuple[str, ...], *, skip: bool
-) -> int:
+def score(model: Model, data: ChunkedData, parts: Parts, part_rows: int, more: tuple[str, ...], *, skip: bool) -> int:
     """Write the missing parts, and return the total number of rows.
 
     Args:
@@ -41,7 +39,7 @@ def score(
     Raises:
         InputError: A cell is not valid, and `skip` is false. The message names rows and columns, and contains no value.
         TrainingError: The data cannot be read, or a part cannot be written.
-        BoosterError: The booster failed.
+        BoosterError, ModelError, ProblemError: The model failed.
     """
     done = parts.done()
     if done:
@@ -66,7 +64,7 @@ def score(
 
 
 def _predicted(
-    model: BoosterModel,
+    model: Model,
     chunk: Chunk,
     more: tuple[str, ...],
     null_words: tuple[str, ...],
@@ -75,18 +73,14 @@ def _predicted(
     skip: bool,
 ) -> pa.Table:
     """Return the table of a part: row number, copied columns, prediction and model."""
-    matrix, bad, reasons = encode(
-        chunk.table, model.signature.columns, text=chunk.text, null_words=null_words, unseen=unseen
-    )
+    cells, bad, reasons = encoded(model, chunk, null_words, unseen)
     if bad.any() and not skip:
         raise InputError(_sentence(islice(reasons, LISTED_ERRORS), int(bad.sum()), chunk.first_row))
-    output = model.booster.predict(matrix)
-    if not np.isfinite(output).all():
-        raise BoosterError("its output is not finite")
-    rows = len(matrix)
+    answers = answers_of(model, filled(model, cells, bad))
+    rows = len(cells)
     columns: dict[str, Any] = {"row": pa.array(np.arange(chunk.first_row, chunk.first_row + rows))}
     columns |= {name: chunk.table.column(name) for name in more}
-    columns |= {name: _without(bad, values) for name, values in predictions(model.output, output)}
+    columns |= {name: _without(bad, values) for name, values in prediction_columns(answers)}
     if skip:
         first: dict[int, str] = {}
         for reason in reasons:
@@ -102,36 +96,9 @@ def _predicted(
     return pa.table(columns)
 
 
-def predictions(output: Output, numbers: Matrix) -> Iterator[tuple[str, pa.Array]]:
-    """Yield the columns that match the service's response: `prediction`, and the probabilities of classes.
-
-    Args:
-        output: Description of the model's output.
-        numbers: Predictions of the booster, shape (rows, width).
-    """
-    if output.form == "number":
-        yield "prediction", pa.array(numbers[:, 0])
-    elif output.form == "numbers":
-        for i in range(output.width):
-            yield f"prediction_{i}", pa.array(numbers[:, i])
-    elif output.form == "label":
-        yield "prediction", _labels(numbers[:, 0].astype(np.int32), output.classes)
-    else:
-        shares = np.stack([1 - numbers[:, 0], numbers[:, 0]], axis=1) if output.task == "binary" else numbers
-        # The first of two equal probabilities wins, as in the service.
-        yield "prediction", _labels(shares.argmax(axis=1).astype(np.int32), output.classes)
-        for i, name in enumerate(output.classes):
-            yield f"probability_{name}", pa.array(np.ascontiguousarray(shares[:, i]))
-
-
 def columns_of(output: Output) -> list[str]:
     """Return the names of the columns that scoring adds."""
-    empty = np.zeros((0, output.width), dtype=np.float32)
-    return ["row", *(name for name, _ in predictions(output, empty)), "model_name", "model_version", "model_sha256"]
-
-
-def _labels(numbers: Any, classes: tuple[str, ...]) -> pa.Array:
-    return pa.DictionaryArray.from_arrays(pa.array(numbers), list(classes))
+    return ["row", *prediction_names(output), "model_name", "model_version", "model_sha256"]
 
 
 def _without(bad: Mask, values: pa.Array) -> pa.Array:

@@ -93,6 +93,8 @@ in: list of the root context and the kind   out: YAML map, the spec of a Network
 {{- $servers := list -}}
 {{- with $root.Values.mlflow.trackingUri }}{{ $servers = list (dict "uri" . "port" $root.Values.networkPolicy.mlflowPort) }}{{ end -}}
 {{- $servers = concat $servers (include "model-service.job.servers" . | fromJsonArray) -}}
+{{- $index := include "model-service.worker.index" $root -}}
+{{- if and $index (eq (last .) "score") }}{{ $servers = append $servers (dict "uri" $index) }}{{ end -}}
 {{- $out := include "model-service.egress" (list $root $servers) | fromYamlArray -}}
 podSelector:
   matchLabels:

@@ -182,6 +182,18 @@ volumeMounts:
 {{- end -}}
 
 {{/*
+model-service.worker.index: package index that the pods of a model connect to.
+in: root context   out: URL, or "" if they do not install packages from an index
+*/}}
+{{- define "model-service.worker.index" -}}
+{{- with .Values.model.environment -}}
+{{- if and (eq $.Values.model.flavor "pyfunc") .install (not (.wheelhouse).existingClaim) -}}
+{{- default "https://pypi.org" (.index).url -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
 model-service.worker.container: what the model's containers have in common.
 in: root context   out: YAML map
 */}}

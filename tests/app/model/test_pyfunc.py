@@ -444,6 +444,18 @@ mlflow.models.set_model(Double())
     assert answer.json()["predictions"] == [42]
 
 
+def test_optional_columns_without_values_reach_the_model_as_missing(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"number": [1.5, None], "text": ["a", None], "key": [1, 2]})
+    with warnings.catch_warnings(action="ignore"):
+        from mlflow.models import infer_signature
+
+        folder = save_code(tmp_path / "model", ECHO, signature=infer_signature(frame, ["x"]), input_example=frame)
+        with serving_model(settings(folder, tmp_path)) as client:
+            answer = client.post("/predict", json={"instances": [{"key": 3}]})
+
+    assert answer.json()["predictions"] == [{"label": "['nan', 'None', '3'] ['float64', 'object', 'int64'] None"}]
+
+
 def test_mlflow_checks_the_contents_of_a_list(tmp_path: Path) -> None:
     frame = pd.DataFrame({"tags": [["a", "b"]], "score": [0.5]})
     with warnings.catch_warnings(action="ignore"):
