@@ -5,10 +5,12 @@ champion's clients do not know. The champion is the model that is served until n
 """
 
 from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from app.model.base import Model
 from app.model.contract import Contract
+from app.model.output import Output
 
 
 class Input(Protocol):
@@ -53,18 +55,29 @@ def model_differences(champion: Model, candidate: Model) -> Iterator[str]:
     """Yield the differences between two loaded models that break clients of the champion."""
     old, new = champion.output, candidate.output
     yield from _output_differences(old.task, old.classes, new.task, new.classes)
-    if old.task == new.task and (old.form, old.width) != (new.form, new.width):
+    if old.task == new.task and _form(old) != _form(new):
         yield f"it predicts {new.width} values per row as {new.form}, the champion predicts {old.width} as {old.form}"
     known = {column.name: column for column in champion.signature.columns}
     for column in candidate.signature.columns:
         if (before := known.get(column.name)) is None:
             continue
-        if column.unknown == "error" != before.unknown:
+        if before.nullable and not column.nullable and column.required <= before.required:
+            yield f"its column {column.name} does not accept null"
+        if column.unknown == "error" != before.unknown and column.categories:
             yield f"its column {column.name} refuses unknown categories, which the champion takes as missing values"
         if column.dtype not in ("", before.dtype) and column.type == before.type:
             yield f"its column {column.name} has the type {column.dtype}, the champion's has the type {before.dtype}"
     lenient = {column.name for column in candidate.signature.columns if column.unknown == "missing"}
-    yield from _columns_differences(champion.signature.columns, candidate.signature.columns, lenient)
+    columns = candidate.signature.columns
+    if candidate.flavor == "pyfunc":  # its signature lists no categories, because it accepts any value of the type
+        categories = {name: column.categories for name, column in known.items()}
+        columns = tuple(replace(column, categories=categories.get(column.name, ())) for column in columns)
+    yield from _columns_differences(champion.signature.columns, columns, lenient)
+
+
+def _form(output: Output) -> tuple[str, int]:
+    """Return the form of the JSON value and, if it has one, its number of values."""
+    return output.form, output.width if output.form in ("numbers", "record") else 1
 
 
 def _output_differences(
@@ -96,7 +109,8 @@ def _column_differences(old: Input, new: Input, *, refuses: bool) -> Iterator[st
         yield f"its column {old.name} has the type {new.type}, the champion's has the type {old.type}"
     if new.required and not old.required:
         yield f"its column {old.name} is required"
-    if bool(old.categories) != bool(new.categories):
+    accepts_any = not old.categories and not refuses and old.type == new.type
+    if bool(old.categories) != bool(new.categories) and not accepts_any:
         has = "has categories" if new.categories else "has no categories"
         yield f"its column {old.name} {has}, unlike the champion's"
     elif refuses and (unknown := [each for each in old.categories if each not in new.categories]):

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any
 
 from app.tools import check
 from app.tools.check import CheckError
+from app.tools.local_worker import local_worker
 
 REFUSED = 3
 _PLAIN = ("double", "float", "long", "integer", "boolean", "string")  # types whose cells are not lists
@@ -39,6 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("uri", nargs="?", default="", help="models:/<name>/<version> or file:///<folder>")
     parser.add_argument("--sha256", default="", help="required digest of the model; empty: any")
     parser.add_argument("--candidate", type=Path, help="file that `training train --result` wrote, with uri and sha256")
+    parser.add_argument(
+        "--python",
+        type=Path,
+        help="interpreter of an environment with the packages of a model of another flavor, whose code then runs",
+    )
     parser.add_argument("--result", type=Path, help="file for the result; default: standard output")
     parser.add_argument("--requests", type=_positive, default=300, help="number of one-row predictions to time")
     parser.add_argument("--max-p99-ms", type=float, default=100.0, help="limit for their 99th percentile, in ms")
@@ -82,12 +88,14 @@ def verify(uri: str, sha256: str, options: argparse.Namespace) -> dict[str, Any]
 
     model: dict[str, Any] = {}
     timed: dict[str, float] = {}
-    with _service(uri, sha256, options.start_seconds) as (url, problem):
+    with _service(uri, sha256, options.start_seconds, options.python) as (url, problem):
         if problem:
             checks.append({"name": "loads", "passed": False, "detail": problem})
         else:
             model = check.model(url)
-            facts = f"sha256 {model['sha256']}, {model['objective']}, {len(model['signature'])} columns"
+            facts = (
+                f"sha256 {model['sha256']}, {model['objective'] or model['flavor']}, {len(model['signature'])} columns"
+            )
             checks.append({"name": "loads", "passed": True, "detail": facts})
             checked("predictions, metrics and OpenAPI", lambda: _release(url))
             checked("rejection of invalid input", lambda: _refusals(url, model))
@@ -119,9 +127,16 @@ def _positive(text: str) -> int:
 
 
 @contextmanager
-def _service(uri: str, sha256: str, seconds: int) -> Iterator[tuple[str, str]]:
-    """Run the service and yield its address with "" once it is ready, or with the reason why it exited."""
-    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as probe:
+def _service(uri: str, sha256: str, seconds: int, python: Path | None) -> Iterator[tuple[str, str]]:
+    """Run the service and yield its address with "" once it is ready, or with the reason why it exited.
+
+    With `python`, the model is staged as in a pod, and a worker with this interpreter runs it.
+    """
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ExitStack() as ended,
+        socket.create_server(("127.0.0.1", 0)) as probe,
+    ):
         port = probe.getsockname()[1]
         message = Path(folder, "message")
         changes = {
@@ -137,6 +152,19 @@ def _service(uri: str, sha256: str, seconds: int) -> Iterator[tuple[str, str]]:
             "OTEL_EXPORTER_OTLP_ENDPOINT": "",
         }
         probe.close()
+        if python:
+            changes["MODEL_SERVICE_MODEL_FLAVOR"] = "pyfunc"
+            staged = subprocess.run(
+                [sys.executable, "-m", "app.stage"], env=os.environ | changes, stdout=2, check=False
+            )
+            if staged.returncode:
+                yield "", _reason(message, staged.returncode)
+                return
+            try:
+                path = ended.enter_context(local_worker(Path(folder), python))
+            except OSError as error:
+                raise CheckError(f"--python: {python} cannot be started ({error.strerror}).") from None
+            changes["MODEL_SERVICE_WORKER_SOCKET"] = str(path)
         command = [sys.executable, "-m", "app"]
         with subprocess.Popen(command, env=os.environ | changes, stdout=2) as process:
             try:
@@ -157,8 +185,12 @@ def _wait(process: subprocess.Popen[bytes], url: str, message: Path, seconds: in
             return ""
         except CheckError:
             time.sleep(0.05)
+    return _reason(message, process.returncode)
+
+
+def _reason(message: Path, status: int) -> str:
     if not message.exists():
-        raise CheckError(f"The service exited with status {process.returncode} without a reason; see its log.")
+        raise CheckError(f"The service exited with status {status} without a reason; see its log.")
     return message.read_text(encoding="utf-8").strip()
 
 

@@ -1,7 +1,7 @@
 """The command `promote`: let the gate judge a version, and move the alias if it passes."""
 
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import mlflow
 from pydantic import AfterValidator, BaseModel, Field, HttpUrl, SecretStr, TypeAdapter, ValidationError, model_validator
@@ -10,9 +10,10 @@ from pydantic_settings import CliPositionalArg
 from training.errors import InputError, RefusedError, ResourceError
 from training.gate.decision import report
 from training.gate.promote import promote
-from training.gate.promotion import LiveRules, Promotion, Rules, Verification
+from training.gate.promotion import LiveRules, NamedData, Promotion, Rules, Verification
 from training.metrics.catalog import METRIC_NAMES, metric_of
-from training.settings import Alias, Seed, Settings
+from training.scoring.served_model import ModelOptions, WorkerSettings
+from training.settings import Alias, Seed
 from training.tracking import registered
 from training.tracking.mlflow_errors import mlflow_at
 
@@ -32,8 +33,11 @@ def _prometheus_address(given: str) -> str:
 LiveAddress = Annotated[str, AfterValidator(_prometheus_address)]
 
 
-class Options(Settings):
-    """Move the alias to a version that is better than the champion on the same held-out rows."""
+class Options(WorkerSettings):
+    """Move the alias to a version that is better than the champion on the same held-out rows.
+
+    With --data, any two versions are compared, of any flavor and however they were trained.
+    """
 
     uri: CliPositionalArg[str] = Field(
         default="", description="models:/<name>/<version>, as an alternative to --candidate."
@@ -99,6 +103,22 @@ class Options(Settings):
         description="Smallest mean gain on live labels: the champion's squared error (of a number or a score) or share "
         "of wrong classes, minus the version's. A negative gain accepts a worse model. Empty needs no labels.",
     )
+    data: str = Field(
+        default="",
+        description="Data set on which both versions are compared: a CSV or Parquet file, or a folder of either, as a "
+        "local path or s3://. A file may also be at http(s)://. Empty takes the held-out rows of the training.",
+    )
+    target: str = Field(default="", description="Column of --data with the true values.")
+    group: str = Field(default="", description="Column of --data with the query of a ranking.")
+    rows: int = Field(
+        default=1_000_000, ge=1, le=100_000_000, description="Maximum number of rows of --data, from the first on."
+    )
+    model_flavor: Literal["xgboost", "pyfunc"] = Field(
+        default="xgboost",
+        description="pyfunc runs a version without the flavor xgboost, and so code that came with it, in its own "
+        "Python.",
+    )
+    champion_python: Path | None = Field(default=None, description="The same as --model-python, for the champion.")
     dry_run: bool = Field(default=False, description="Show the decision without changing anything.")
     once: bool = Field(
         default=False,
@@ -117,6 +137,10 @@ class Options(Settings):
         given = self.model_fields_set
         if not self.live and (unused := sorted(name for name in given if name.startswith("live_"))):
             raise ValueError(f"{unused[0]} requires --live, the address of a Prometheus")
+        if bool(self.data) != bool(self.target):
+            raise ValueError("--data and --target belong together; give both, or neither for the rows of the training")
+        if self.data and self.max_group_loss is not None:
+            raise ValueError("--max-group-loss needs the groups of a training; leave it out with --data")
         for name in filter(None, (self.metric, *self.limits)):
             metric_of(name)
         return self
@@ -156,6 +180,7 @@ def run(options: Options) -> dict[str, Any]:
         live=_live(options) if options.live else None,
         dry_run=options.dry_run,
         once=options.once,
+        data=_named_data(options) if options.data else None,
     )
     with mlflow_at(options.mlflow_tracking_uri):
         decision = promote(mlflow.MlflowClient(), promotion)
@@ -181,6 +206,19 @@ def _live(options: Options) -> LiveRules:
         confidence=options.confidence,
         token=options.live_token.get_secret_value(),
     )
+
+
+def _named_data(options: Options) -> NamedData:
+    def run(uri: str, champion: bool) -> ModelOptions:
+        return ModelOptions.model_construct(  # of values that are valid, and without the environment's
+            mlflow_tracking_uri=options.mlflow_tracking_uri,
+            model_uri=uri,
+            model_flavor=options.model_flavor,
+            model_python=options.champion_python if champion else options.model_python,
+            allow_source=options.allow_source,
+        )
+
+    return NamedData(options.data, options.target, options.group, options.rows, options.csv_format, run)
 
 
 def _write(path: Path, sentence: str) -> None:

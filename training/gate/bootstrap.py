@@ -30,6 +30,16 @@ class Comparison:
     low: float
     high: float
 
+    def evidence(self) -> dict[str, str]:
+        """The measurements as tags of the version."""
+        return {
+            "metric": self.metric,
+            "value": f"{self.candidate:.9g}",
+            "compared_value": f"{self.champion:.9g}",
+            "gain": f"{self.gain:.9g}",
+            "gain_low": f"{self.low:.9g}",
+        }
+
 
 def compare(
     metric: str,

@@ -107,12 +107,13 @@ def reload(client: MlflowClient, run_id: str) -> Holdout:
         mlflow.exceptions.MlflowException, OSError: MLflow is unreachable or refuses.
     """
     if not run_id:
-        raise HoldoutError("it has no run, and therefore no record of its held-out rows")
+        raise HoldoutError("it has no run, and therefore no record of its held-out rows: name a data set with --data")
     try:
         known = manifest.read(client, run_id)
         loaded = _alone(known) if known.world_size == 1 else _sharded(known)
     except InputError as error:
-        raise HoldoutError(f"its held-out rows cannot be reloaded: {str(error).rstrip('.')}") from None
+        why = str(error).rstrip(".")
+        raise HoldoutError(f"its held-out rows cannot be reloaded: {why}; --data can name others") from None
     if loaded.sha256 != known.data.sha256:
         now = f"{known.data.spec.source} now has the digest {loaded.sha256[:12]}"
         raise HoldoutError(f"its data have changed: it was trained on {known.data.sha256[:12]}, {now}")

@@ -63,9 +63,9 @@ def judge(
         champion_rule: How the champion's run chose the rows that it was not trained on. None if it is unknown.
     """
     rules = promotion.rules
-    checks = [_verified(candidate, promotion.verification)]
+    checks = [verified(candidate.sha256, promotion.verification)]
     answers = candidate.predict(holdout.frame)
-    checks += _limits(holdout.truth, answers, rules.limits)
+    checks += limits(holdout.truth, answers, rules.limits)
     if champion is None:
         checks.append(Check("champion", True, "there is no champion to compare with"))
         return Verdict(tuple(checks), None)
@@ -93,21 +93,22 @@ def judge(
     except ValueError as error:
         checks.append(Check("better", False, str(error)))
         return Verdict(tuple(checks), None)
-    checks.append(_better(found, champion, holdout, rules))
+    checks.append(better(found, champion.version, f"{len(holdout.frame)} held-out rows", rules))
     checks += _groups(holdout, theirs, answers, rules)
     return Verdict(tuple(checks), found)
 
 
-def _verified(candidate: "Registered", verification: Verification | None) -> Check:
+def verified(sha256: str, verification: Verification | None) -> Check:
+    """Check that the verification passed, and that it belongs to the candidate with this digest."""
     if verification is None:
         remedy = "run python -m app.tools.verify and pass its result with --verification"
         return Check("verified", False, f"it is not verified: {remedy}")
     if not verification.passed:
         failed = "; ".join(f"{check.name}: {check.detail}" for check in verification.checks if not check.passed)
         return Check("verified", False, f"its verification failed: {failed}")
-    if verification.model.sha256 != candidate.sha256:
+    if verification.model.sha256 != sha256:
         other = f"the verification belongs to a model with sha256 {verification.model.sha256}"
-        return Check("verified", False, f"{other}, but the candidate has {candidate.sha256}")
+        return Check("verified", False, f"{other}, but the candidate has {sha256}")
     return Check("verified", True, f"verified by service {verification.service.get('version', '')}")
 
 
@@ -120,8 +121,9 @@ def _unfair(champion: "Registered", rule: "Rule", champion_rule: "Rule | None") 
     )
 
 
-def _limits(truth: Truth, answers: Any, limits: dict[str, float]) -> Iterator[Check]:
-    for name, limit in limits.items():
+def limits(truth: Truth, answers: Any, allowed: dict[str, float]) -> Iterator[Check]:
+    """Check that each metric of the candidate's answers reaches its limit."""
+    for name, limit in allowed.items():
         metric = metric_of(name)
         value = metric.value(truth, answers)
         passed = metric.sign * value >= metric.sign * limit
@@ -129,10 +131,11 @@ def _limits(truth: Truth, answers: Any, limits: dict[str, float]) -> Iterator[Ch
         yield Check(f"limit of {name}", passed, f"{name} is {value:.6g}, {bound} {limit:g} is required")
 
 
-def _better(found: Comparison, champion: "Registered", holdout: "Holdout", rules: Rules) -> Check:
+def better(found: Comparison, champion_version: str, rows: str, rules: Rules) -> Check:
+    """Check that the gain exceeds the margin. `rows` is the number of rows in words."""
     passed = found.low > rules.margin
     detail = (
-        f"{found.metric} is {found.candidate:.6g} on {len(holdout.frame)} held-out rows, version {champion.version} "
+        f"{found.metric} is {found.candidate:.6g} on {rows}, version {champion_version} "
         f"has {found.champion:.6g}: a gain of {found.gain:+.6g}, at least {found.low:+.6g} with {rules.confidence:.0%} "
         f"confidence; more than {rules.margin:+g} is required"
     )

@@ -9,14 +9,14 @@ import math
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Any
 from urllib.parse import urlencode
 
 from training.errors import TrainingError
-from training.gate.judge import Check
-from training.gate.promotion import LiveRules
+from training.gate.judge import Check, Verdict
+from training.gate.promotion import LiveRules, Promotion
 
 TIMEOUT_SECONDS = 30
 _MOST_BYTES = 1_000_000
@@ -37,6 +37,24 @@ class Live:
     def evidence(self) -> str:
         """The queries and their values as JSON."""
         return json.dumps(self.queries)
+
+
+def with_live(promotion: Promotion, verdict: Verdict, champion: str, sha256: str) -> tuple[Verdict, dict[str, str]]:
+    """Return the verdict with the checks of what pods measured, and their evidence, if the promotion requires them.
+
+    Args:
+        promotion: Its rules for live requests, if any.
+        verdict: Result of all other checks.
+        champion: Version that pods serve; empty for the first promotion, which has nothing to compare with.
+        sha256: Digest of the candidate.
+
+    Raises:
+        LiveError: Prometheus is unreachable or does not answer.
+    """
+    if not promotion.live or not champion:
+        return verdict, {}
+    live = judge_live(promotion.live, promotion.name, champion, promotion.version, sha256)
+    return replace(verdict, checks=(*verdict.checks, *live.checks)), {"live": live.evidence}
 
 
 def judge_live(rules: LiveRules, name: str, champion: str, candidate: str, sha256: str) -> Live:

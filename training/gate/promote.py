@@ -9,15 +9,17 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from training.gate import holdout
+from training.gate import holdout, named_data
 from training.gate.decision import Decision, earlier, write
 from training.gate.holdout import HoldoutError
 from training.gate.judge import Verdict, judge
 from training.gate.ledger import Entry, Ledger
-from training.gate.live import judge_live
+from training.gate.live import with_live
 from training.gate.promotion import Promotion
 from training.tracking import registered
 from training.tracking.registered import UnusableError
+
+_DEFAULT_EXPERIMENT = "0"  # MLflow's own, for a version without a run
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,10 @@ def promote(client: MlflowClient, promotion: Promotion) -> Decision:
     start = Start(ledger, entries, registered.alias_version(client, promotion.name, promotion.alias))
     if promotion.once and start.champion and (made := earlier(client, promotion)):
         return Decision("unchanged", made, promotion.name, promotion.alias, start.champion, "")
-    decision = _decide(client, promotion, start.champion)
+    if promotion.data:
+        decision = named_data.decide(client, promotion, promotion.data, start.champion)
+    else:
+        decision = _decide(client, promotion, start.champion)
     if decision.outcome == "promoted":
         return replace(decision, outcome="would be promoted") if promotion.dry_run else _move(client, start, decision)
     if decision.outcome == "refused" and not promotion.dry_run:
@@ -80,11 +85,8 @@ def _decide(client: MlflowClient, promotion: Promotion, champion_version: str) -
         return replace(refused, reason=str(error))
     champion_rule = holdout.rule(client, champion.run_id) if champion else None
     verdict = judge(promotion, candidate, champion, rows, champion_rule)
-    evidence = {**refused.evidence, "holdout_sha256": rows.rule.sha256, **_measured(promotion, verdict)}
-    if promotion.live and champion:
-        live = judge_live(promotion.live, name, champion.version, version, candidate.sha256)
-        verdict = replace(verdict, checks=(*verdict.checks, *live.checks))
-        evidence["live"] = live.evidence
+    verdict, live = with_live(promotion, verdict, champion_version, candidate.sha256)
+    evidence = {**refused.evidence, "holdout_sha256": rows.rule.sha256, **_measured(promotion, verdict), **live}
     judged = replace(refused, reason=verdict.reason, checks=verdict.checks, evidence=evidence)
     return replace(judged, outcome="promoted", version=version, sha256=candidate.sha256) if verdict.passed else judged
 
@@ -92,8 +94,9 @@ def _decide(client: MlflowClient, promotion: Promotion, champion_version: str) -
 def _move(client: MlflowClient, start: Start, decision: Decision) -> Decision:
     """Move the alias, unless another process has moved it since the start."""
     name, alias, version = decision.name, decision.alias, decision.version
-    run_id = str(client.get_model_version(name, version).run_id)
-    ledger = start.ledger or Ledger.open(client, name, alias, client.get_run(run_id).info.experiment_id)
+    run_id = client.get_model_version(name, version).run_id
+    experiment = client.get_run(run_id).info.experiment_id if run_id else _DEFAULT_EXPERIMENT
+    ledger = start.ledger or Ledger.open(client, name, alias, experiment)
     entry = Entry("promote", version, decision.sha256, start.champion, decision.evidence.get("compared_sha256", ""))
     if registered.alias_version(client, name, alias) == start.champion and ledger.append(start.entries, entry):
         write(client, decision, version)
@@ -112,12 +115,4 @@ def _move(client: MlflowClient, start: Start, decision: Decision) -> Decision:
 def _measured(promotion: Promotion, verdict: Verdict) -> dict[str, str]:
     """Return the verification and the measurements of the comparison, as tags."""
     evidence = {"verified_by": promotion.verification.verified_by} if promotion.verification else {}
-    if found := verdict.comparison:
-        evidence |= {
-            "metric": found.metric,
-            "value": f"{found.candidate:.9g}",
-            "compared_value": f"{found.champion:.9g}",
-            "gain": f"{found.gain:.9g}",
-            "gain_low": f"{found.low:.9g}",
-        }
-    return evidence
+    return evidence | (verdict.comparison.evidence() if verdict.comparison else {})

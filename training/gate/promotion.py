@@ -1,13 +1,18 @@
 """A promotion: the version that is to become the champion, and the rules that it has to pass."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from app.model.contract import Contract
+from app.model.contract import Contract, Task
+from training.data.csv_format import CsvFormat
 from training.errors import InputError
 from training.metrics.catalog import DEFAULT_METRIC, metric_of, names_for
+
+if TYPE_CHECKING:  # it loads models
+    from training.scoring.served_model import ModelOptions
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,19 @@ class Rules:
         Raises:
             InputError: A metric does not apply to the task.
         """
-        task = candidate.task
-        rules = replace(self, metric=self.metric or candidate.metric or DEFAULT_METRIC[task])
+        return self.for_task(candidate.task, candidate.metric)
+
+    def for_task(self, task: Task, metric: str = "") -> Self:
+        """Return the rules with the metric of a comparison of two models of this task.
+
+        Args:
+            task: Task of the models.
+            metric: Metric by which the candidate was trained, if any.
+
+        Raises:
+            InputError: A metric does not apply to the task.
+        """
+        rules = replace(self, metric=self.metric or metric or DEFAULT_METRIC[task])
         for name in (rules.metric, *rules.limits):
             if task not in metric_of(name).tasks:
                 raise InputError(f"{name} is not a metric of a {task} model. Use one of {names_for(task)}.")
@@ -115,6 +131,27 @@ class Verification(BaseModel):
 
 
 @dataclass(frozen=True)
+class NamedData:
+    """A data set on which any two versions are compared, and how they run.
+
+    Args:
+        source: File or folder, as the user names it.
+        target: Column with the true values.
+        group: Column with the query of a ranking.
+        rows: Maximum number of rows, from the first on.
+        csv: Format of CSV files.
+        run: Returns the options of a version, given its URI and whether it is the champion.
+    """
+
+    source: str
+    target: str
+    group: str
+    rows: int
+    csv: CsvFormat
+    run: "Callable[[str, bool], ModelOptions]"
+
+
+@dataclass(frozen=True)
 class Promotion:
     """A request to move an alias of a registered model to a version, the candidate.
 
@@ -127,6 +164,7 @@ class Promotion:
         dry_run: Decide, and change nothing.
         live: Thresholds for what pods measured with the candidate as their challenger; None checks nothing.
         once: Keep an earlier decision about the candidate, unless there is no champion.
+        data: Data set of the comparison. None: the held-out rows of the candidate's training.
     """
 
     name: str
@@ -137,3 +175,4 @@ class Promotion:
     live: LiveRules | None = None
     dry_run: bool = False
     once: bool = False
+    data: NamedData | None = None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from app.model.digest import coverage
+from app.model.digest import coverage, digest_of
 from training.gate.decision import Decision, write
 from training.gate.ledger import Entry, Ledger, earlier
 from training.tracking import registered
@@ -33,17 +33,18 @@ def rollback(client: MlflowClient, name: str, alias: str, *, dry_run: bool) -> D
     version, sha256 = stack[-1]
     with tempfile.TemporaryDirectory() as folder:
         try:
-            found = registered.read(client, name, version, Path(folder))
+            files, model_file = registered.digests_of(name, version, Path(folder))
         except UnusableError as error:
             return replace(refused, reason=f"version {version} {error}")
-    if not coverage(found.files, found.model_file, sha256):
-        changed = f"version {version} was the champion with sha256 {sha256}, but MLflow now returns {found.sha256}"
+    now_sha256 = digest_of(files)
+    if not coverage(files, model_file, sha256):
+        changed = f"version {version} was the champion with sha256 {sha256}, but MLflow now returns {now_sha256}"
         return replace(refused, reason=f"{changed}: find out who changed its files")
     back = f"from version {now}" if now else "as there is no champion"
-    done = Decision("rolled back", f"to version {version}, {back}", name, alias, version, found.sha256)
+    done = Decision("rolled back", f"to version {version}, {back}", name, alias, version, now_sha256)
     if dry_run:
         return replace(done, outcome="would be rolled back")
-    if not ledger.append(len(entries), Entry("rollback", version, found.sha256, now, "")):
+    if not ledger.append(len(entries), Entry("rollback", version, now_sha256, now, "")):
         return replace(refused, reason="another promotion or rollback was faster; check the champion and try again")
     for each in {version, now} - {""}:
         write(client, done, each)

@@ -16,9 +16,10 @@ from mlflow.exceptions import MlflowException
 from app.errors import LoadError
 from app.model.contract import CONTRACT_FILE, Contract, ContractColumn
 from app.model.digest import digest_of
-from app.model.files import ModelFiles, mlmodel_of, model_file_of, xgboost_flavor
+from app.model.files import ModelFiles, flavor_of, mlmodel_of, model_file_of, xgboost_flavor
 from training.metrics.truth import Numbers
 
+_NAMED = "--data and --target to compare it on a data set that you name"
 _URI = re.compile(r"models:/(?P<name>[^/@:]+)/(?P<version>[1-9][0-9]*)")
 
 
@@ -99,6 +100,8 @@ def read(client: MlflowClient, name: str, version: str, folder: Path) -> Registe
     try:
         path = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=str(folder)))
         files = ModelFiles(path)
+        if flavor_of(mlmodel_of(files), "xgboost") is None:
+            raise UnusableError(f"is not an XGBoost model: use {_NAMED}")
         content = files[model_file_of(xgboost_flavor(mlmodel_of(files)))]
     except LoadError as error:
         raise UnusableError(f"cannot be read: {error}") from None
@@ -106,7 +109,8 @@ def read(client: MlflowClient, name: str, version: str, folder: Path) -> Registe
         contract = read_contract(path)
         booster = xgb.Booster(model_file=bytearray(content))
     except FileNotFoundError as error:
-        raise UnusableError(f"has no {Path(str(error.filename)).name}: train it with python -m training") from None
+        name = Path(str(error.filename)).name
+        raise UnusableError(f"has no {name}: train it with python -m training, or use {_NAMED}") from None
     except (ValueError, xgb.core.XGBoostError) as error:
         raise UnusableError(f"cannot be read: {' '.join(str(error).split())[:300]}") from None
     columns = [column.name for column in contract.columns]
@@ -115,6 +119,21 @@ def read(client: MlflowClient, name: str, version: str, folder: Path) -> Registe
             "has columns that differ from the features of its booster: log it with the signature of the features"
         )
     return Registered(name, version, str(known.run_id or ""), files.digests(), files.model_file, contract, booster)
+
+
+def digests_of(name: str, version: str, folder: Path) -> tuple[dict[str, str], str]:
+    """Download a version of any flavor, and return the digest of each deciding file, and the name of its model file.
+
+    Raises:
+        UnusableError: A file cannot be read.
+        mlflow.exceptions.MlflowException, OSError: The version does not exist, or MLflow is unreachable or refuses.
+    """
+    path = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}", dst_path=str(folder)))
+    try:
+        files = ModelFiles(path, to_load=False)
+        return files.digests() if files.model_file else files.all_digests(), files.model_file
+    except LoadError as error:
+        raise UnusableError(f"cannot be read: {error}") from None
 
 
 def read_contract(folder: Path) -> Contract:

@@ -1,18 +1,23 @@
 """The contract tests of a model, with a service that they start."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xgboost as xgb
+import yaml
+from mlflow.models import infer_signature
 
 from app.model.booster import Matrix
 from app.model.digest import digest_of
 from app.model.files import ModelFiles
 from app.tools import verify
 from tests.app.harness import COLUMNS, MODEL, write_contract
+from tests.app.model.test_pyfunc import save_code
 
 
 @pytest.fixture
@@ -149,3 +154,47 @@ def test_invalid_arguments_are_reported_in_one_sentence(
 
     assert ended.value.code == 2
     assert problem in capsys.readouterr().err
+
+
+DOUBLE = """
+import mlflow.pyfunc
+
+class Double(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return model_input["x"] * 2
+
+mlflow.models.set_model(Double())
+"""
+
+
+def test_model_of_another_flavor_is_verified_with_its_own_python(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = pd.DataFrame({"x": [1.0, 2.0]})
+    folder = save_code(tmp_path / "model", DOUBLE, signature=infer_signature(frame, frame["x"]), input_example=frame)
+    python = f"--python={sys.executable}"
+
+    code, result = run(capsys, folder.as_uri(), python, "--start-seconds=600")
+
+    assert code == 0, failed(result)
+    assert result["model"]["sha256"] == digest_of(ModelFiles(folder, to_load=False).all_digests())
+    (detail,) = [each["detail"] for each in result["checks"] if each["name"] == "loads"]
+    assert ", pyfunc, 1 columns" in detail
+
+    (folder / "MLmodel").write_text("flavors: {sklearn: {}}\n")
+    code, result = run(capsys, folder.as_uri(), python)
+    assert code == verify.REFUSED
+    assert "MLmodel has no flavor python_function" in failed(result)["loads"]
+
+
+def test_interpreter_that_does_not_exist_is_named(
+    copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mlmodel = yaml.safe_load((copied / "MLmodel").read_text())
+    mlmodel["flavors"]["python_function"] = {"loader_module": "mlflow.xgboost"}
+    (copied / "MLmodel").write_text(yaml.safe_dump(mlmodel))
+
+    code = verify.main([copied.as_uri(), f"--python={tmp_path}/nowhere"])
+
+    assert code == 1
+    assert f"--python: {tmp_path}/nowhere cannot be started" in capsys.readouterr().err

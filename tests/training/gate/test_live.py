@@ -194,6 +194,30 @@ def test_command_refuses_then_promotes_and_writes_the_queries(
     compared.server.client.set_registered_model_alias(NAME, "champion", compared.champion["version"])
 
 
+def test_named_data_need_what_the_pods_measured_too(
+    compared: Compared, command: Callable[..., Result], tmp_path: Path
+) -> None:
+    verification, table = tmp_path / "verified.json", tmp_path / "table.csv"
+    verification.write_text(verified(compared.candidate["sha256"]).model_dump_json())
+    contract = compared.server.model_folder(NAME, compared.candidate["version"]) / "contract.json"
+    classes = json.loads(contract.read_text())["classes"]
+    data = load_breast_cancer(as_frame=True)
+    names = data.target_names if isinstance(classes[0], str) else range(len(classes))
+    data.data.assign(diagnosis=[names[number] for number in data.target]).to_csv(table, index=False)
+    given = [
+        *("promote", compared.candidate["uri"], f"--mlflow-tracking-uri={compared.server.uri}", "--dry-run"),
+        *(f"--verification={verification}", f"--data={table}", "--target=diagnosis", "--metric=logloss"),
+        *(f"--live={compared.prometheus}", "--live-window=10m"),
+    ]
+
+    refused, promoted = (command(*given, f"--live-min-rows={rows}") for rows in (100_000, 500))
+
+    assert (refused.code, promoted.code) == (3, 0), (refused.messages, promoted.messages)
+    assert "at least 100000 are required: set challenger.uri to it, and wait." in refused.messages[-1]
+    assert promoted.published["outcome"] == "would be promoted"
+    assert "live rows were predicted by both versions" in promoted.published["reason"]
+
+
 def test_first_promotion_has_nothing_to_compare_with(
     compared: Compared, command: Callable[..., Result], tmp_path: Path
 ) -> None:
