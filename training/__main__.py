@@ -26,6 +26,8 @@ COMMANDS = {
     "rollback": "move the alias back to the previous champion",
     "score": "score a data set to Parquet files with a registered model",
     "describe": "write the contract.json of a model that was logged elsewhere",
+    "lock": "write a lock with hashes of a model's requirements",
+    "image": "write a Dockerfile for a model's Python and packages",
     "reproduce": "retrain a version and compare the model files",
     "upload": "upload a finished run that could not be published",
 }

@@ -1,12 +1,16 @@
 """The containers of a model of another flavor: what each one gets, and what it does not get."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from app.model.pyfunc import check
 from tests.charts.harness import kinds, only, rendered
 from tools.charts import HelmError, Object
+from training.__main__ import main
 
 BASE: dict[str, Any] = {
     "model": {"uri": "models:/churn/7", "flavor": "pyfunc"},
@@ -136,6 +140,26 @@ def test_network_policy_opens_the_index_only_for_pods_that_install(environment: 
 def test_values_that_cannot_work_are_refused(environment: dict[str, Any], message: str) -> None:
     with pytest.raises(HelmError, match=message):
         release(environment)
+
+
+def test_values_of_an_image_serve_without_an_installation(tmp_path: Path) -> None:
+    """The folder that `python -m training image` writes has values for this chart."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "MLmodel").write_text("flavors: {python_function: {loader_module: mlflow.sklearn}}\n")
+    (folder / "python_env.yaml").write_text("python: 3.11.7\n")
+    (folder / "requirements.txt").write_text("mlflow==2.22.5\npandas==2.2.3\n")
+    options = ["--image=registry.example/team/churn-python:7", f"--output={tmp_path}/image"]
+    assert main(["image", folder.as_uri(), *options]) == 0
+    values = yaml.safe_load((tmp_path / "image" / "values.yaml").read_text())
+
+    found = containers(only(rendered(values), "Deployment")["spec"]["template"]["spec"])
+
+    assert list(found) == ["stage", "model-service", "model"]
+    assert found["model"]["image"] == "registry.example/team/churn-python:7"
+    assert found["model"]["command"][0] == "python3"
+    pinned = {"name": "MODEL_SERVICE_MODEL_SHA256", "value": check(folder).sha256}
+    assert pinned in found["stage"]["env"]
 
 
 BATCH: dict[str, Any] = {"batch": {"enabled": True, "data": "s3://lake/in.parquet", "output": "s3://lake/scores"}}

@@ -58,5 +58,5 @@ def test_cli_page_has_exit_codes_and_options() -> None:
 
     assert "| `--holdout-share` | `TRAINING_HOLDOUT_SHARE` | number, > 0, < 0.9 | `0.2` |" in page
     assert "| `<target>` |" in page
-    assert page.count("Exit codes: 0") == 2
+    assert page.count("Exit codes: 0") == 4
     assert "usage: python -m app.tools.verify" in page
