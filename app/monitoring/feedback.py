@@ -29,6 +29,9 @@ REMEMBERED_TOKENS = 200_000  # about 20 MB
 Scored = OrderedDict[bytes, None]  # identities of the tokens whose labels were scored, oldest first
 
 REASONS = ("bad_token", "expired", "duplicate", "bad_label")
+# Predictions are 32-bit numbers too. The fourth power, of which model_challenger_squared_gain_total is a sum, stays finite: a
+# counter that became infinite would stay so until the pod ends.
+GREATEST_LABEL = float(np.finfo(np.float32).max)
 DELAY_BUCKETS_SECONDS = (60, 600, 3600, 21_600, 86_400, 259_200, 604_800, 1_209_600, 2_592_000)
 
 _MODEL = ("model_name", "model_version")
@@ -157,8 +160,10 @@ class Feedback:
         """Count a label, and return the loss: the squared error of a number or score, and 0 or 1 for a class."""
         classes = self._output.classes
         if self._output.form == "number":
-            if isinstance(label, bool) or not isinstance(label, int | float) or not abs(label) < 1e300:
+            if isinstance(label, bool) or not isinstance(label, int | float):
                 raise RejectedError("bad_label", "must be a number")
+            if not abs(label) <= GREATEST_LABEL:
+                raise RejectedError("bad_label", f"must be between -{GREATEST_LABEL:.2g} and {GREATEST_LABEL:.2g}")
             error = answer.number - float(label)
             SQUARED_ERROR.labels(*labels).inc(error * error)
             ABSOLUTE_ERROR.labels(*labels, "over" if error > 0 else "under").inc(abs(error))

@@ -131,6 +131,24 @@ def test_number_is_compared_with_the_prediction(keys: Path, tmp_path: Path) -> N
             assert "must be a number" in send(client, (given_tokens[2], wrong)).json()["errors"][0]["problem"]
 
 
+def test_label_whose_error_would_overflow_is_rejected(keys: Path, tmp_path: Path) -> None:
+    uri = folder_of("regression", tmp_path)
+    with serving(settings_for(uri, tmp_path, feedback_keys_dir=keys)) as client:
+        _, given_tokens = predicted(client, "regression")
+        for wrong in (1e200, -1e200, 3.5e38, 10**400):
+            answer = send(client, (given_tokens[0], wrong))
+            assert answer.status_code == 422
+            assert answer.json()["errors"] == [
+                {"row": 0, "column": "label", "problem": "must be between -3.4e+38 and 3.4e+38"}
+            ]
+        before = totals(client, "model_feedback_squared_error_total")[()]
+        assert send(client, (given_tokens[0], 3.4e38), (given_tokens[1], -3.4e38)).status_code == 200
+        after = totals(client, "model_feedback_squared_error_total")[()]
+
+    assert after - before == pytest.approx(2 * 3.4e38**2)
+    assert np.isfinite((after - before) ** 2), "the square of a gain, which is a difference of squared errors"
+
+
 @pytest.mark.parametrize("number_of_labels", [1, 3])
 def test_token_counts_once(binary: TestClient, number_of_labels: int) -> None:
     _, given_tokens = predicted(binary)
