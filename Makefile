@@ -19,17 +19,25 @@ down: ## Remove the cluster, but keep the build cache
 status: ## Show what runs, and the cause of what does not
 	@$(PYTHON) -m tools.cluster status
 
-# What needs no cluster runs side by side, each line with its name. Tests on the cluster measure load and run alone.
+# Tests run side by side, each line with its name, and then those that need a cluster which nothing else loads.
 # The last lines repeat the name of each failed test, because thousands of lines separate it from the end.
 RESULTS := build/test
 kept = 2>&1 | tee $(RESULTS)/$(1).log
 named = $(call kept,$(1)) | while IFS= read -r line; do printf '%-6s | %s\n' $(1) "$$line"; done
-test: lint types up ## Run all tests
-	@rm -rf $(RESULTS); mkdir -p $(RESULTS); failed=0; \
+E2E := $(RUN) python -m pytest tests/e2e
+shared = $(E2E) --numprocesses=3 --dist=loadgroup -m "not long and not alone"
+alone = $(E2E) -m "alone and not long"
+test: ## Run all tests
+	@rm -rf $(RESULTS); mkdir -p $(RESULTS); $(PYTHON) -c ""; \
+	$(MAKE) --no-print-directory --keep-going lint types $(call named,lint) & lint=$$!; \
+	$(MAKE) --no-print-directory up && wait $$lint || { wait; exit 1; }; \
+	failed=0; \
 	$(MAKE) --no-print-directory unit $(call named,unit) & unit=$$!; \
-	$(MAKE) --no-print-directory --keep-going charts delivery $(call named,charts) || failed=1; \
+	$(MAKE) --no-print-directory --keep-going charts delivery $(call named,charts) & charts=$$!; \
+	$(shared) $(call named,e2e) || failed=1; \
 	wait $$unit || failed=1; \
-	$(RUN) python -m pytest -m "not long" tests/e2e $(call kept,e2e) || failed=1; \
+	wait $$charts || failed=1; \
+	$(alone) $(call kept,alone) || failed=1; \
 	grep --no-filename --extended-regexp '^(FAILED|ERROR) ' $(RESULTS)/*.log; \
 	exit $$failed
 
@@ -62,7 +70,7 @@ charts: ## Test the charts without a cluster
 	@$(RUN) python -m pytest -m "not long" tests/charts
 
 e2e: up ## Test the releases on the cluster
-	@$(RUN) python -m pytest -m "not long" tests/e2e
+	@failed=0; $(shared) || failed=1; $(alone) || failed=1; exit $$failed
 
 docs: ## Build the documentation site into build/site
 	@NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --site-dir build/site

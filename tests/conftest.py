@@ -4,11 +4,12 @@ What needs the real kube-prometheus-stack is left out where its package is not t
 """
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.left_out import leave_out, lines
+from tests.left_out import leave_out, lines, receive, send
 from tools.cluster.umbrella import stack_package
 
 # A test must not fail because of chance or of a busy machine. Long tests choose random examples themselves.
@@ -26,6 +27,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for name in NEED_STACK:
             why = "they need the package of kube-prometheus-stack, which KPS_CHART names"
             leave_out(config, items, Path(__file__).parent / name, why)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send what a worker of pytest-xdist left out to the process that reports it."""
+    send(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Receive what a worker left out."""
+    receive(node.config, getattr(node, "workeroutput", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -1,10 +1,13 @@
 """Tests that cannot run here: taken out and counted in pytest's last lines. A skip would look green."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 _LINES = pytest.StashKey[list[str]]()
+_OUTPUT = "left_out"
 
 
 def leave_out(config: pytest.Config, items: list[pytest.Item], path: Path, why: str) -> None:
@@ -26,3 +29,15 @@ def leave_out(config: pytest.Config, items: list[pytest.Item], path: Path, why: 
 def lines(config: pytest.Config) -> list[str]:
     """Return a line for each file whose tests were left out."""
     return config.stash.get(_LINES, [])
+
+
+def send(config: pytest.Config) -> None:
+    """Send the lines of a worker of pytest-xdist to the process that prints the summary."""
+    if hasattr(config, "workeroutput"):
+        config.workeroutput[_OUTPUT] = lines(config)
+
+
+def receive(config: pytest.Config, output: Mapping[str, Any]) -> None:
+    """Add the lines of a worker. Each worker collects all tests, so that all send the same lines."""
+    known = config.stash.setdefault(_LINES, [])
+    known.extend(line for line in output.get(_OUTPUT, []) if line not in known)

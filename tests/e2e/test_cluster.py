@@ -18,6 +18,8 @@ from tools.cluster.cache import ROOT
 from tools.cluster.console import wait_for
 from tools.cluster.main_job import NAMESPACE, SERVICE, complaints
 
+pytestmark = pytest.mark.alone
+
 CLUSTER = [sys.executable, "-m", "tools.cluster"]
 
 

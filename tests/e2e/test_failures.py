@@ -75,6 +75,7 @@ def test_unknown_model_is_named_in_the_termination_message(access: Access) -> No
         wait_for("the back-off event", backed_off, timeout_seconds=60, remedy="")
 
 
+@pytest.mark.alone
 def test_service_recovers_when_mlflow_comes_back(access: Access, service: str) -> None:
     mlflow = ["deployment", f"{OBSERVABILITY}-mlflow", "--namespace", MONITORING]
     example = http(f"{service}/model")["input_example"]

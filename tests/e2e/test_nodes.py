@@ -13,6 +13,8 @@ from tools.cluster.console import run, wait_for
 from tools.cluster.main_job import MONITORING, NAMESPACE, RELEASE
 from tools.cluster.programs import find
 
+pytestmark = pytest.mark.alone
+
 
 def _nodes(access: Access, selector: str, namespace: str) -> set[str]:
     """Return the names of the nodes of the selected pods."""

@@ -20,6 +20,8 @@ from tools.cluster.main_job import (
     install,
 )
 
+pytestmark = pytest.mark.alone
+
 POLICED = "policed"
 POLICED_SERVICE = (f"{POLICED}-model-service", "80")
 OPEN_SERVICE = (FULLNAME, "80")

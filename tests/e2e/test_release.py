@@ -1,8 +1,6 @@
 """Tests of the whole chain on a real cluster: a model is trained, served, monitored and upgraded."""
 
-import json
 import os
-import subprocess
 import sys
 import urllib.request
 from pathlib import Path
@@ -30,13 +28,12 @@ from tools.cluster.main_job import (
     RELEASE,
     TRACKING_URI,
     champion,
-    image_values,
     install_model,
 )
-from tools.cluster.programs import clients
+
+pytestmark = pytest.mark.xdist_group(RELEASE)
 
 FULLNAME = f"{RELEASE}-model-service"
-CHART = ROOT / "charts" / "model-service"
 
 
 @pytest.fixture(scope="module")
@@ -172,44 +169,3 @@ def test_upgrade_serves_the_second_version(access: Access, prometheus: str, tmp_
     info = f'model_info{{namespace="{NAMESPACE}",model_name="{MODEL}"}}'
     wait_for_series(prometheus, f'count({info[:-1]},model_version="{trained["version"]}"}}) >= 2', timeout_seconds=60)
     install_model(access, f"models:/{MODEL}@{ALIAS}")
-
-
-@pytest.mark.parametrize("case", sorted(CHART.glob("ci/*-values.yaml")), ids=lambda path: path.stem)
-def test_case_is_accepted_under_restricted_pod_security(access: Access, case: Path) -> None:
-    labels = {"pod-security.kubernetes.io/enforce": "restricted", "pod-security.kubernetes.io/warn": "restricted"}
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "restricted", "labels": labels}}
-    access.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(namespace))
-    rendered = access.helm("template", "restricted", str(CHART), "--namespace=restricted", f"--values={case}")
-
-    accepted = access.kubectl(
-        "apply", "--dry-run=server", "--warnings-as-errors", "--namespace=restricted", "-f", "-", stdin=rendered
-    )
-
-    assert "deployment.apps/" in accepted
-    assert accepted.count("(server dry run)") == rendered.count("\nkind: ")
-
-
-def test_ci_values_install_with_ct() -> None:
-    values = " ".join(image_values(APP))
-    command = ["ct", "install", "--charts", "charts/model-service", "--helm-extra-set-args", values]
-
-    done = subprocess.run(
-        [*command, "--helm-extra-args", "--timeout 120s"],
-        cwd=ROOT, capture_output=True, text=True, timeout=400, check=False,
-    )  # fmt: skip
-
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
-    assert done.stdout.count("Phase:") >= 2
-
-
-def test_example_installs_with_helm_3(access: Access) -> None:
-    helm3 = [clients() / "helm3", "--kubeconfig", access.kubeconfig, "--namespace=helm3"]
-    case = CHART / "ci" / "default-values.yaml"
-    install = ["install", "example", CHART, f"--values={case}", *image_values(APP), "--create-namespace", "--wait"]
-    try:
-        run([*helm3, *install, "--timeout=120s"])
-        tested = run([*helm3, "test", "example", "--timeout=120s"])
-    finally:
-        access.kubectl("delete", "namespace", "helm3", "--ignore-not-found")
-
-    assert "Phase:          Succeeded" in tested

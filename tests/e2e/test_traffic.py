@@ -16,6 +16,8 @@ from tools.cluster.console import Failure, wait_for
 from tools.cluster.images import APP
 from tools.cluster.main_job import ALIAS, MODEL, NAMESPACE, RELEASE, TRACKING_URI, image_values, install, install_model
 
+pytestmark = pytest.mark.alone
+
 FULLNAME = f"{RELEASE}-model-service"
 SCRIPT = Path(__file__).parent / "load.py"
 

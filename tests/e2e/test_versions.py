@@ -106,6 +106,7 @@ def test_pods_serve_one_version_until_a_rollout(access: Access, mlflow_url: str,
     assert [pod["version"] for pod in found] == [release] * 4
 
 
+@pytest.mark.alone
 def test_pods_start_while_mlflow_is_down(access: Access, release: str) -> None:
     with without_mlflow(access):
         access.kubectl("delete", "pod", pods(access)[0], f"--namespace={NAMESPACE}")
