@@ -25,7 +25,7 @@ RESULTS := build/test
 kept = 2>&1 | tee $(RESULTS)/$(1).log
 named = $(call kept,$(1)) | while IFS= read -r line; do printf '%-6s | %s\n' $(1) "$$line"; done
 E2E := $(RUN) python -m pytest tests/e2e
-shared = $(E2E) --numprocesses=3 --dist=loadgroup -m "not long and not alone"
+shared = $(E2E) --numprocesses=3 --dist=loadfile --verbose -m "not long and not alone"
 alone = $(E2E) -m "alone and not long"
 test: ## Run all tests
 	@rm -rf $(RESULTS); mkdir -p $(RESULTS); $(PYTHON) -c ""; \

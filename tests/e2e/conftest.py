@@ -17,10 +17,8 @@ BUILDAH = "they use buildah, which builds the images only where no Docker engine
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the tests in this folder as e2e. Files run side by side (pytest-xdist), tests of a file in order."""
+    """Mark the tests in this folder as e2e. Files run side by side, the tests of a file in order (loadfile)."""
     item.add_marker(pytest.mark.e2e)
-    if not item.get_closest_marker("xdist_group"):
-        item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.hookimpl(trylast=True)  # after the selection by -m and -k, because the reasons cost time

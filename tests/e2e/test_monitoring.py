@@ -16,8 +16,6 @@ from tools.cluster.console import Failure, wait_for
 from tools.cluster.main_job import NAMESPACE, RELEASE
 from tools.generate.drift_report import main as report
 
-pytestmark = pytest.mark.xdist_group(RELEASE)
-
 FULLNAME = f"{RELEASE}-model-service"
 DASHBOARDS = sorted((MODEL_SERVICE / "files" / "dashboards").glob("*.json"))
 # Values of the Grafana variables: all namespaces and pods, and a rate over four scrapes.

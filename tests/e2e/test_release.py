@@ -31,8 +31,6 @@ from tools.cluster.main_job import (
     install_model,
 )
 
-pytestmark = pytest.mark.xdist_group(RELEASE)
-
 FULLNAME = f"{RELEASE}-model-service"
 
 
@@ -153,6 +151,7 @@ def train_and_promote(mlflow_url: str, seed: int, folder: Path) -> dict[str, Any
     return trained
 
 
+@pytest.mark.alone
 def test_upgrade_serves_the_second_version(access: Access, prometheus: str, tmp_path: Path) -> None:
     before = champion(access)
     with access.forward(f"service/{OBSERVABILITY}-mlflow", 5000, MONITORING) as mlflow_url:
