@@ -13,7 +13,8 @@ from starlette.responses import Response
 from app.http import codings
 
 METRICS = "/metrics"
-REST = 20  # a pause after each build, as a multiple of its duration: scrapes take at most a twentieth of a CPU
+REST = 20  # a pause after each build, as a multiple of its CPU time: scrapes take at most a twentieth of a CPU
+MOST_REST_SECONDS = 2.0  # far below the 10 s after which Prometheus gives a scrape up
 
 
 class Metrics:
@@ -46,10 +47,9 @@ class Metrics:
         while (left := self._due - time.monotonic()) > 0:
             await asyncio.sleep(left)
         del self._next[key]  # a later request needs a later build
-        begin = time.monotonic()
+        begin = time.thread_time()  # not the time of day, which includes waits for a busy or limited CPU
         content = encoded()
         if key[1]:
             content = gzip.compress(content, compresslevel=1)
-        end = time.monotonic()
-        self._due = end + REST * (end - begin)
+        self._due = time.monotonic() + min(REST * (time.thread_time() - begin), MOST_REST_SECONDS)
         return content

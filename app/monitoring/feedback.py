@@ -29,8 +29,8 @@ REMEMBERED_TOKENS = 200_000  # about 20 MB
 Scored = OrderedDict[bytes, None]  # identities of the tokens whose labels were scored, oldest first
 
 REASONS = ("bad_token", "expired", "duplicate", "bad_label")
-# Predictions are 32-bit numbers too. The fourth power, of which model_challenger_squared_gain_total is a sum, stays finite: a
-# counter that became infinite would stay so until the pod ends.
+# Predictions are 32-bit numbers too. The fourth power, of which model_challenger_squared_gain_total is a sum, stays
+# finite: a counter that became infinite would stay so until the pod ends.
 GREATEST_LABEL = float(np.finfo(np.float32).max)
 DELAY_BUCKETS_SECONDS = (60, 600, 3600, 21_600, 86_400, 259_200, 604_800, 1_209_600, 2_592_000)
 

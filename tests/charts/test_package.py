@@ -9,7 +9,7 @@ import yaml
 
 from tools.charts import CHARTS, MODEL_SERVICE, program
 
-LARGEST_PACKAGE_BYTES = 84 * 1024
+LARGEST_PACKAGE_BYTES = 100 * 1024
 # https://artifacthub.io/docs/topics/annotations/helm/
 KINDS_OF_CHANGE = {"added", "changed", "deprecated", "removed", "fixed", "security"}
 METADATA = yaml.safe_load((MODEL_SERVICE / "Chart.yaml").read_text())
@@ -31,7 +31,7 @@ def test_package_contains_only_what_helm_reads(package: Path) -> None:
     others = {name for name in names if not name.startswith(("templates/", "files/"))}
     assert {name for name in names if name.startswith("files/")} == {
         *(f"files/dashboards/{name}.json" for name in ("fleet", "model", "service")),
-        *(f"files/rules/{name}.yaml" for name in ("drift", "quality", "service")),
+        *(f"files/rules/{name}.yaml" for name in ("challenger", "drift", "quality", "service")),
     }
     profiles = {"values-openshift.yaml", "values-small.yaml"}
     assert others == {"Chart.yaml", "README.md", "values.schema.json", "values.yaml", *profiles}
