@@ -21,8 +21,10 @@ from app.monitoring.observations import tally
 from app.quota_file import Policy, Quota, Quotas
 
 REFRESH_SECONDS = 1.0
-MOST_ADDRESSES = 10_000  # with an account of their own; the one that was idle for longest is forgotten
-UNKNOWN = "unknown"  # label of all callers without an API key
+MOST_ADDRESSES = 10_000  # with an account of their own, and as many subjects; the one idle for longest is forgotten
+MOST_SUBJECTS = 100  # of access tokens, with metrics of their own
+UNKNOWN = "unknown"  # label of all callers without a name
+OTHERS = "others"  # label of the subjects beyond MOST_SUBJECTS
 UNITS = ("requests", "rows")
 
 REQUESTS = Counter("model_caller_requests_total", "POST requests by caller.", ["model_name", "caller"])
@@ -181,7 +183,7 @@ def _kept(bucket: Bucket | None, policy: Policy | None) -> Bucket | None:
 
 
 class Accounts:
-    """The accounts of all callers: one for each API key that was used, or for each of the last client addresses.
+    """The accounts of all callers: one for each API key that was used, and for each of the last subjects and addresses.
 
     Args:
         model: Name of the model, a label of the metrics.
@@ -196,6 +198,8 @@ class Accounts:
         self._problem = ""
         self._usage = cache(partial(Usage, model))
         self._owners: dict[str, Account] = {}
+        self._subjects: OrderedDict[str, Account] = OrderedDict()
+        self._shown: set[str] = set()
         self._addresses: OrderedDict[str, Account] = OrderedDict()
 
     def owner(self, name: str) -> Account:
@@ -204,14 +208,35 @@ class Accounts:
             account = self._owners[name] = Account(name, self._usage(name), self._quotas.of(name), self._audit)
         return account
 
+    def subject(self, name: str) -> Account:
+        """Return the account of the subject of an access token.
+
+        An issuer may name any number of subjects. Those in the quotas and the first `MOST_SUBJECTS` others have metrics
+        of their own.
+        """
+        if name in self._owners or name in self._quotas.owners:
+            return self.owner(name)
+        if account := self._subjects.get(name):
+            self._subjects.move_to_end(name)
+            return account
+        if len(self._shown) < MOST_SUBJECTS:
+            self._shown.add(name)
+        usage = self._usage(name if name in self._shown else OTHERS)
+        return self._kept(self._subjects, name, Account(name, usage, self._quotas.default, self._audit))
+
     def address(self, address: str) -> Account:
-        """Return the account of a client without an API key."""
+        """Return the account of a client without a name."""
         if account := self._addresses.get(address):
             self._addresses.move_to_end(address)
             return account
-        account = self._addresses[address] = Account(address, self._usage(UNKNOWN), self._quotas.default, self._audit)
-        if len(self._addresses) > MOST_ADDRESSES:
-            self._addresses.popitem(last=False)
+        account = Account(address, self._usage(UNKNOWN), self._quotas.default, self._audit)
+        return self._kept(self._addresses, address, account)
+
+    @staticmethod
+    def _kept(accounts: OrderedDict[str, Account], name: str, account: Account) -> Account:
+        accounts[name] = account
+        if len(accounts) > MOST_ADDRESSES:
+            accounts.popitem(last=False)
         return account
 
     def refresh(self, now: float) -> None:
@@ -231,6 +256,6 @@ class Accounts:
             self._quotas = found
             for name, account in self._owners.items():
                 account.assign(found.of(name))
-            for account in self._addresses.values():
+            for account in (*self._addresses.values(), *self._subjects.values()):
                 account.assign(found.default)
             log.info("quotas read", extra={"callers": list(found.owners)})

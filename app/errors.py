@@ -4,11 +4,14 @@ ServiceError
 ├── LoadError             no HTTP status: the process exits if the model cannot be loaded
 │   └── UnknownError      (app.registry.artifacts) the source does not have the model, version or alias
 ├── ClientGoneError       the client closed the connection; counted as 499, nothing is sent
+├── InvalidTokenError     why an access token is not valid, for the log
+├── UnknownKeyError       the keys of the issuer must be read again before a token can be verified
 └── ProblemError          an error response in the form of RFC 9457
     ├── NotJsonError      400
     ├── NotArrowError     400
     ├── DamagedBodyError  400   not what its Content-Encoding says
     ├── UnauthorizedError 401   does not reveal what was wrong with the key
+    ├── ForbiddenError    403   names the scopes that the token lacks
     ├── UnknownModelError 404   raised by app.endpoints.protocols
     ├── SlowBodyError     408   closes the connection
     ├── TooLargeError     413
@@ -20,6 +23,7 @@ ServiceError
     ├── NotExplainableError 501 the model does not support explanations
     ├── NotReadyError     503   with Retry-After
     ├── ModelUnavailableError 503 with Retry-After
+    ├── IssuerAwayError   503   with Retry-After
     ├── OverloadedError   503   with Retry-After
     └── TimedOutError     504   with Retry-After
 """
@@ -58,6 +62,14 @@ class LoadError(ServiceError):
     def __init__(self, cause: str, remedy: str, *, retryable: bool = False) -> None:
         super().__init__(f"{cause}; {remedy}")
         self.retryable = retryable
+
+
+class InvalidTokenError(ServiceError):
+    """An access token is not valid. The message is a reason for the log, without a word of the token."""
+
+
+class UnknownKeyError(ServiceError):
+    """An access token names a key that is not known. Reading the keys of its issuer again may find it."""
 
 
 @dataclass(frozen=True)
@@ -130,17 +142,40 @@ class DamagedBodyError(ProblemError):
 
 
 class UnauthorizedError(ProblemError):
-    """The request has no valid API key.
+    """The request has no valid API key and no valid access token.
 
-    Remedy: Send one of the keys in the Secret as `Authorization: Bearer <key>`.
+    Args:
+        wanted: What this service accepts.
+
+    Remedy: Send one of the keys in the Secret, or a token of the issuer, as `Authorization: Bearer <key>`. The log of
+    the pod has the reason why a token is refused.
     """
 
     status = HTTPStatus.UNAUTHORIZED
     slug = "unauthorized"
     headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
-    def __init__(self) -> None:
-        super().__init__("A valid API key is required; send it as Authorization: Bearer <key>.")
+    def __init__(self, wanted: str = "API key") -> None:
+        placeholder = "key" if wanted == "API key" else "token"
+        super().__init__(f"A valid {wanted} is required; send it as Authorization: Bearer <{placeholder}>.")
+
+
+class ForbiddenError(ProblemError):
+    """The access token is valid, but lacks a scope.
+
+    Args:
+        missing: Required scopes that the token does not have.
+        required: All required scopes.
+
+    Remedy: Ask the issuer for a token with these scopes.
+    """
+
+    status = HTTPStatus.FORBIDDEN
+    slug = "forbidden"
+
+    def __init__(self, missing: Sequence[str], required: Sequence[str]) -> None:
+        super().__init__(f"The token lacks the scopes: {', '.join(missing)}.")
+        self.headers = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{" ".join(required)}"'}
 
 
 class UnknownModelError(ProblemError):
@@ -280,6 +315,20 @@ class NotReadyError(ProblemError):
 
     def __init__(self) -> None:
         super().__init__("No model is loaded yet; GET /health returns the reasons.")
+
+
+class IssuerAwayError(ProblemError):
+    """The keys of the issuer of access tokens could not be read since the start of the pod.
+
+    Remedy: Retry after the seconds in `Retry-After`. The log of the pod names the cause. API keys work meanwhile.
+    """
+
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    slug = "issuer-away"
+    headers: Mapping[str, str] = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+
+    def __init__(self) -> None:
+        super().__init__("The keys of the issuer of access tokens cannot be read.")
 
 
 class ModelUnavailableError(ProblemError):

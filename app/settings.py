@@ -242,6 +242,30 @@ class Settings(BaseSettings):
         default=None,
         description="Folder with one API key per file, one of which every client must send; empty: no key is required.",
     )
+    jwt_issuer: str = Field(
+        default="",
+        description="Issuer whose access tokens (JWT) are accepted, like API keys: its address, exactly as in the "
+        "tokens; empty: none.",
+    )
+    jwt_audience: str = Field(default="", description="Audience that a token must name; required with an issuer.")
+    jwt_jwks_uri: str = Field(
+        default="", description="Address of the issuer's keys (JWKS); empty: as its discovery document says."
+    )
+    jwt_jwks_file: Path | None = Field(
+        default=None, description="File with the issuer's keys (JWKS), instead of an address."
+    )
+    jwt_owner_claim: str = Field(
+        default="sub", min_length=1, description="Claim of a token with the name of the caller."
+    )
+    jwt_required_scopes: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Scopes that a token must have, as a JSON list."
+    )
+    jwt_leeway_seconds: int = Field(
+        default=30,
+        ge=0,
+        le=300,
+        description="Tolerated difference between the issuer's clock and this one, in seconds.",
+    )
     quotas_file: Path | None = Field(
         default=None,
         description="JSON file with the quotas of callers, which is read again when it changes; empty: no quotas.",
@@ -324,7 +348,16 @@ class Settings(BaseSettings):
             raise ValueError('each must be "*" or an origin without a path, such as https://shop.example.com')
         return value
 
-    @field_validator("payload_redact", "model_categories", "cors_origins", "trusted_proxies", mode="before")
+    @field_validator("jwt_issuer", "jwt_jwks_uri")
+    @classmethod
+    def _issuer_is_an_address(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", value):
+            raise ValueError("must be an http:// or https:// address without credentials")
+        return value
+
+    @field_validator(
+        "payload_redact", "model_categories", "cors_origins", "trusted_proxies", "jwt_required_scopes", mode="before"
+    )
     @classmethod
     def _read_json(cls, value: Any) -> Any:
         return json.loads(value) if isinstance(value, str) else value
@@ -351,6 +384,17 @@ class Settings(BaseSettings):
             raise ValueError("MODEL_SERVICE_MODEL_CATEGORIES requires MODEL_SERVICE_MODEL_FLAVOR=xgboost")
         if self.model_unknown_category and self.model_flavor != "xgboost":
             raise ValueError("MODEL_SERVICE_MODEL_UNKNOWN_CATEGORY requires MODEL_SERVICE_MODEL_FLAVOR=xgboost")
+        return self
+
+    @model_validator(mode="after")
+    def _issuer_is_complete(self) -> Self:
+        if self.jwt_issuer and not self.jwt_audience:
+            raise ValueError(
+                "MODEL_SERVICE_JWT_ISSUER requires MODEL_SERVICE_JWT_AUDIENCE, because the issuer's tokens for other "
+                "services must not be accepted"
+            )
+        if self.jwt_audience and not self.jwt_issuer:
+            raise ValueError("MODEL_SERVICE_JWT_AUDIENCE requires MODEL_SERVICE_JWT_ISSUER")
         return self
 
     @model_validator(mode="after")
@@ -462,6 +506,11 @@ class Settings(BaseSettings):
     def source_address(self) -> str:
         """Address of the MLflow server that the model comes from, without credentials; empty if there is none."""
         return self.tracking_address if isinstance(self.source, OnServer) else ""
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether requests need an API key or an access token."""
+        return bool(self.api_keys_dir or self.jwt_issuer)
 
     @property
     def served_name(self) -> str:

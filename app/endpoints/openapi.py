@@ -20,6 +20,7 @@ from app.http import codings
 from app.http.auth import OPEN_PATHS
 from app.model.base import Model
 from app.service import Service
+from app.settings import Settings
 
 _DOCUMENTATION = "https://github.com/model-service/model-service"
 # Not among the media types, which have a schema each.
@@ -95,7 +96,7 @@ def document(app: FastAPI, service: Service) -> Json:
     openapi["tags"] = _tags(openapi["paths"])
     if settings.quotas_file:
         _limit(openapi)
-    return _secured(openapi) if settings.api_keys_dir else openapi
+    return _secured(openapi, settings) if settings.authenticates else openapi
 
 
 def _description(service: Service) -> str:
@@ -128,15 +129,25 @@ def problem(description: str) -> Json:
     return {"description": description, "content": {"application/problem+json": {"schema": ref("ProblemDetails")}}}
 
 
-def _secured(openapi: Json) -> Json:
-    """Add the security scheme to the operations that require an API key."""
-    text = "One of the API keys in the Secret of this service."
-    openapi["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer", "description": text}}
+def _secured(openapi: Json, settings: Settings) -> Json:
+    """Add the security schemes to the operations that require an API key or an access token."""
+    schemes: Json = {}
+    if settings.api_keys_dir:
+        text = "One of the API keys in the Secret of this service."
+        schemes["key"] = {"type": "http", "scheme": "bearer", "description": text}
+    if settings.jwt_issuer:
+        text = f"An access token of {settings.jwt_issuer} for the audience {settings.jwt_audience}."
+        if settings.jwt_required_scopes:
+            text += f" Scopes: {', '.join(settings.jwt_required_scopes)}."
+        schemes["token"] = {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": text}
+    openapi["components"]["securitySchemes"] = schemes
     for path, methods in openapi["paths"].items():
         for operation in methods.values():
-            operation["security"] = [] if path in OPEN_PATHS else [{"key": []}]
+            operation["security"] = [] if path in OPEN_PATHS else [{name: []} for name in schemes]
             if path not in OPEN_PATHS:
-                operation["responses"].setdefault("401", problem("No valid API key."))
+                operation["responses"].setdefault("401", problem(f"No valid {' or '.join(schemes)}."))
+                if settings.jwt_required_scopes:
+                    operation["responses"].setdefault("403", problem("The token lacks a scope."))
     return openapi
 
 

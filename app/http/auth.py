@@ -1,10 +1,10 @@
-"""The layer in front of all paths that lets in a request if its caller has an API key and has not used up its quota."""
+"""The layer in front of all paths that lets in a request if its caller is known and has not used up its quota."""
 
 import time
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import ProblemError, problem_response
+from app.errors import ProblemError, UnknownKeyError, problem_response
 from app.http import pages
 from app.http.callers import Callers
 from app.settings import Settings
@@ -34,9 +34,14 @@ class Guard:
             await self._app(scope, receive, send)
             return
         try:
-            account = scope["account"] = self._callers.identify(scope, now := time.monotonic())
+            try:
+                account = self._callers.identify(scope, time.monotonic())
+            except UnknownKeyError:
+                await self._callers.learn()
+                account = self._callers.identify(scope, time.monotonic(), learned=True)
+            scope["account"] = account
             if scope["method"] == "POST":
-                account.request(now)
+                account.request(time.monotonic())
         except ProblemError as problem:
             await problem_response(problem.document(), problem.headers)(scope, receive, send)
             return

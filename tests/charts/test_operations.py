@@ -14,8 +14,8 @@ from tools.charts import HelmError, Object, Values
 KEYS = "/etc/model-service/api-keys"
 COLLECTOR = "http://collector.observability.svc:4318"
 VARIABLES = (
-    *("MODEL_SERVICE_API_KEYS_DIR", "MODEL_SERVICE_FEEDBACK_", "MODEL_SERVICE_PAYLOAD_", "MODEL_SERVICE_QUOTAS_"),
-    "OTEL_",
+    *("MODEL_SERVICE_API_KEYS_DIR", "MODEL_SERVICE_JWT_", "MODEL_SERVICE_FEEDBACK_"),
+    *("MODEL_SERVICE_PAYLOAD_", "MODEL_SERVICE_QUOTAS_", "OTEL_"),
 )
 
 
@@ -71,6 +71,43 @@ def test_quotas_are_mounted_in_the_form_that_the_service_reads(tmp_path: Path) -
     found = quota_file.read(tmp_path / "quotas.json")
     assert found.of("somebody") == Quota(Policy("requests", 0.5, 5), None)
     assert found.of("web") == Quota(Policy("requests", 0.5, 1), Policy("rows", 100, 200))
+
+
+ISSUER = "https://login.example.com:8443/realms/shop"
+
+
+def jwt(**others: Any) -> Values:
+    """Return values that accept the tokens of ISSUER and keys."""
+    return {"api": {"auth": {"existingSecret": "churn-keys", "jwt": {"issuer": ISSUER, "audience": "churn", **others}}}}
+
+
+def test_issuer_of_tokens_is_passed_on_and_reachable() -> None:
+    values = jwt(requiredScopes=["predict"])
+
+    assert operations(values) == {
+        "MODEL_SERVICE_API_KEYS_DIR": KEYS,
+        "MODEL_SERVICE_JWT_ISSUER": ISSUER,
+        "MODEL_SERVICE_JWT_AUDIENCE": "churn",
+        "MODEL_SERVICE_JWT_JWKS_URI": "",
+        "MODEL_SERVICE_JWT_OWNER_CLAIM": "sub",
+        "MODEL_SERVICE_JWT_REQUIRED_SCOPES": '["predict"]',
+        "MODEL_SERVICE_JWT_LEEWAY_SECONDS": "30",
+    }
+    [rule] = egress(values)
+    assert rule["ports"] == [{"port": 8443}]
+    [rule] = egress(jwt(jwksUri="http://dex.login.svc.cluster.local:5556/keys"))
+    assert rule["ports"] == [{"port": 5556}]
+
+
+def test_keys_of_an_issuer_in_a_config_map_are_mounted_and_need_no_way_out() -> None:
+    values = jwt(existingConfigMap="cluster-keys")
+    objects = rendered(values)
+
+    assert operations(values)["MODEL_SERVICE_JWT_JWKS_FILE"] == "/etc/model-service/jwks/jwks.json"
+    mount = {"name": "jwks", "mountPath": "/etc/model-service/jwks", "readOnly": True}
+    assert mount in container(objects)["volumeMounts"]
+    assert {"name": "jwks", "configMap": {"name": "cluster-keys"}} in pod_template(objects)["spec"]["volumes"]
+    assert egress(values) == []
 
 
 def test_changed_quota_changes_only_the_config_map() -> None:

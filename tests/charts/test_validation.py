@@ -44,7 +44,28 @@ def budget(replicas: int = 2, **rule: Any) -> Values:
         (
             MODEL_SERVICE,
             {**MINIMAL, "api": {"quotas": {"owners": {"web": {"rowsPerSecond": 5}, "batch": {}}}}},
-            "api.quotas.owners names batch, web, but api.auth.existingSecret is empty, so no caller has a name: set",
+            "api.quotas.owners names batch, web, but api.auth.existingSecret and api.auth.jwt.issuer are empty, so no",
+        ),
+        *(
+            (MODEL_SERVICE, {**MINIMAL, "api": {"auth": {"jwt": jwt, "existingSecret": secret}}}, text)
+            for jwt, secret, text in [
+                ({"issuer": "https://a.example.com"}, "keys", "api.auth.jwt.audience is empty: set it to the audience"),
+                ({"audience": "churn"}, "keys", "api.auth.jwt.audience is set, but api.auth.jwt.issuer is empty, so"),
+                ({"requiredScopes": ["a"]}, "", "api.auth.jwt.requiredScopes is set, but api.auth.jwt.issuer is empty"),
+                (
+                    {"issuer": "https://a.example.com", "audience": "churn"},
+                    "",
+                    "api.auth.jwt.issuer without api.auth.existingSecret leaves helm test without a key: set",
+                ),
+                (
+                    {
+                        **{"issuer": "https://a.example.com", "audience": "churn"},
+                        **{"jwksUri": "https://b.example.com", "existingConfigMap": "keys"},
+                    },
+                    "keys",
+                    "api.auth.jwt.jwksUri and api.auth.jwt.existingConfigMap both say where the keys of the issuer are",
+                ),
+            ]
         ),
         *(
             (MODEL_SERVICE, {**MINIMAL, "api": {"trustedProxies": ["10.0.0.0/8", network]}}, text)
@@ -431,6 +452,8 @@ def test_valid_values_render(values: Values) -> None:
         ({**MINIMAL, "image": {"tag": "v1:2"}}, "tag"),
         ({"model": {**MINIMAL["model"], "sha256": "ABC"}}, "sha256"),
         ({**MINIMAL, "commonAnnotations": {"owner": 1}}, "owner"),
+        ({**MINIMAL, "api": {"auth": {"jwt": {"issuer": "login.example.com", "audience": "a"}}}}, "issuer"),
+        ({**MINIMAL, "api": {"auth": {"jwt": {"scopes": ["a"]}}}}, "scopes"),
         ({**MINIMAL, "api": {"quotas": {"default": {"requestsPerSecond": -1}}}}, "requestsPerSecond"),
         ({**MINIMAL, "api": {"quotas": {"default": {"burstSeconds": 0}}}}, "burstSeconds"),
         ({**MINIMAL, "api": {"quotas": {"owners": {"web": {"requestsPerMinute": 1}}}}}, "requestsPerMinute"),

@@ -1,4 +1,4 @@
-"""Tests of API keys and traces: keys are required and rotate without a restart, and spans reach a collector."""
+"""Tests of API keys, tokens of service accounts and traces: keys rotate without a restart, spans reach a collector."""
 
 import json
 import urllib.error
@@ -26,6 +26,17 @@ SECRET, FIRST, SECOND, THIRD = "example-keys", "only-an-example-0001", "only-an-
 BODY = {"columns": ["mean radius", "mean texture", "mean perimeter", "mean area"], "data": [[18, 10, 123, 1001]]}
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SYNC_SECONDS = 60  # for the kubelet to update a changed Secret in the pod
+AUDIENCE = "guarded"
+# A client that finds the token of its service account in a file, as the kubelet mounts it.
+CLIENT = f"""
+import json, urllib.request
+request = urllib.request.Request(
+    "http://{RELEASE}-model-service/predict",
+    {json.dumps(BODY).encode()!r},
+    {{"Content-Type": "application/json", "Authorization": "Bearer " + open("/token/token").read()}},
+)
+print(len(json.load(urllib.request.urlopen(request, timeout=10))["predictions"]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +49,18 @@ def release(access: Access) -> Iterator[Access]:
             "--command", "--", "python3", "-c", COLLECTOR.read_text(),
         )  # fmt: skip
         access.kubectl("wait", "pod/collector", f"--namespace={NAMESPACE}", "--for=condition=Ready", "--timeout=60s")
+        keys = access.kubectl("get", "--raw", "/openid/v1/jwks")
+        access.kubectl(
+            "create", "configmap", "cluster-keys", f"--namespace={NAMESPACE}", f"--from-literal=jwks.json={keys}"
+        )
+        issuer = json.loads(access.kubectl("get", "--raw", "/.well-known/openid-configuration"))["issuer"]
         address = f"http://collector.{NAMESPACE}.svc.cluster.local:{PORT}"
         install(
             access, RELEASE, CHART, NAMESPACE, f"--values={CHART / 'ci' / 'guarded-values.yaml'}", *image_values(APP),
             f"--set-string=monitoring.tracing.otlpEndpoint={address}", "--set=monitoring.tracing.sampleRatio=1",
+            f"--set-string=api.auth.jwt.issuer={issuer}", f"--set-string=api.auth.jwt.audience={AUDIENCE}",
+            "--set-string=api.auth.jwt.existingConfigMap=cluster-keys",
+            '--set-json=networkPolicy.ingressFrom=[{"podSelector":{}}]',
             "--set=replicaCount=1", "--set=podDisruptionBudget.enabled=false", "--set=resources.requests.cpu=50m",
         )  # fmt: skip
         yield access
@@ -82,6 +101,33 @@ def test_predictions_require_a_valid_key(release: Access) -> None:
     assert _status(release, THIRD) == HTTPStatus.UNAUTHORIZED
     assert _status(release, FIRST) == HTTPStatus.OK
     assert _status(release, SECOND) == HTTPStatus.OK
+
+
+def test_token_of_a_service_account_is_a_key_for_its_audience_only(access: Access, release: Access) -> None:
+    ours, other = (
+        access.kubectl("create", "token", "default", f"--namespace={NAMESPACE}", f"--audience={audience}").strip()
+        for audience in (AUDIENCE, "other")
+    )
+
+    assert _status(release, ours) == HTTPStatus.OK
+    assert _status(release, other) == HTTPStatus.UNAUTHORIZED
+
+
+@pytest.mark.usefixtures("release")
+def test_pod_calls_with_the_token_of_its_service_account(access: Access) -> None:
+    token = {"serviceAccountToken": {"path": "token", "audience": AUDIENCE}}
+    caller = {"name": "caller", "image": APP.reference, "command": ["python3", "-c", CLIENT]}
+    pod = {
+        "containers": [{**caller, "volumeMounts": [{"name": "token", "mountPath": "/token"}]}],
+        "volumes": [{"name": "token", "projected": {"sources": [token]}}],
+        "restartPolicy": "Never",
+    }
+    made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "caller", "namespace": NAMESPACE}, "spec": pod}
+    access.kubectl("apply", "--filename=-", stdin=json.dumps(made))
+    ended = "--for=jsonpath={.status.phase}=Succeeded"
+    access.kubectl("wait", "pod/caller", f"--namespace={NAMESPACE}", ended, "--timeout=90s")
+
+    assert access.kubectl("logs", "pod/caller", f"--namespace={NAMESPACE}").strip() == "1"
 
 
 @pytest.mark.usefixtures("release")

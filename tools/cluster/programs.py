@@ -32,6 +32,7 @@ VERSITYGW = ROOT / "tools" / "cluster" / "versitygw"
 KIND = ROOT / "tools" / "cluster" / "kindtools"
 CONTAINERD = ROOT / "tools" / "cluster" / "containerd"
 REGISTRY = ROOT / "tools" / "cluster" / "registry"
+OIDC = ROOT / "tools" / "cluster" / "oidc"
 COSIGN = ROOT / "tools" / "release" / "cosign"
 # The programs of the two binaries of tools/cluster/kubernetes.
 ENTRY_POINTS = (
@@ -223,6 +224,11 @@ def keda() -> Path:
 def versitygw() -> Path:
     """Return the folder with versitygw, an S3 server; build it when needed (a minute)."""
     return _build(VERSITYGW)
+
+
+def openid_provider() -> Path:
+    """Return the folder with an OpenID provider; build it when needed (a minute)."""
+    return _build(OIDC, (".",))
 
 
 def node_programs() -> Path:

@@ -30,7 +30,7 @@ def paths(settings: Settings, loaded: Loaded | None) -> Json:
     for path, operations in found.items():
         error = _error(error=_TEXT) if path.startswith("/v2") else _error(error_code=_TEXT, message=_TEXT)
         for method, operation in operations.items():
-            if settings.api_keys_dir:
+            if settings.authenticates:
                 operation["responses"] |= _refused(error, 401)
             if settings.quotas_file and method == "post":
                 operation["responses"] |= _refused(error, 429)

@@ -44,7 +44,7 @@ export async function ask(path, body) {
 // Shows the form for the API key with the reason, and calls `again` once a key is entered.
 export function askForKey(form, again) {
   const [field, problem] = [form.querySelector("input"), form.querySelector(".problem")];
-  problem.textContent = "key" in form.dataset ? "This API key is not valid." : "This model requires an API key.";
+  problem.textContent = "key" in form.dataset ? "This key or token is not valid." : "This model requires an API key or an access token.";
   form.hidden = false;
   field.focus();
   form.onsubmit = (event) => {

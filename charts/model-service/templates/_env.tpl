@@ -34,6 +34,12 @@ in: root context   out: YAML list
 {{- end -}}
 {{- range $key, $value := omit $api "auth" "feedback" "pages" "quotas" }}{{ $_ := set $settings (snakecase $key | upper) $value }}{{ end -}}
 {{- if ($api.auth).existingSecret }}{{ $_ := set $settings "API_KEYS_DIR" "/etc/model-service/api-keys" }}{{ end -}}
+{{- with ($api.auth).jwt -}}
+{{- if .issuer -}}
+{{- range $key, $value := omit . "existingConfigMap" }}{{ $_ := set $settings (printf "JWT_%s" (snakecase $key | upper)) $value }}{{ end -}}
+{{- if .existingConfigMap }}{{ $_ := set $settings "JWT_JWKS_FILE" "/etc/model-service/jwks/jwks.json" }}{{ end -}}
+{{- end -}}
+{{- end -}}
 {{- if include "model-service.quotas" . }}{{ $_ := set $settings "QUOTAS_FILE" "/etc/model-service/quotas/quotas.json" }}{{ end -}}
 {{- if ($api.feedback).existingSecret -}}
 {{- $settings = merge $settings (dict "FEEDBACK_KEYS_DIR" "/etc/model-service/feedback-keys" "FEEDBACK_MAX_AGE_SECONDS" $api.feedback.maxAgeSeconds) -}}
