@@ -65,7 +65,8 @@ def render(
     for file in files:
         arguments += ["--values", str(file)]
     text = template(tuple(arguments), json.dumps(values or {}, ensure_ascii=False))
-    return [document for document in yaml.safe_load_all(text) if document]
+    # libyaml's loader takes a tenth of the time, and a release has hundreds of KiB of dashboards.
+    return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
 
 
 @functools.cache

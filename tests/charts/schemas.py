@@ -5,6 +5,7 @@ of Kubernetes and the CustomResourceDefinitions of the others. Nothing is copied
 strict: an unknown key is an error, as with `kubectl --validate=strict`.
 """
 
+import collections
 import functools
 import json
 import re
@@ -33,11 +34,18 @@ type Schema = dict[str, Any]
 # Types that the definitions declare as a string, although the API also accepts a number.
 NUMBERS_TOO = ("io.k8s.apimachinery.pkg.util.intstr.IntOrString", "io.k8s.apimachinery.pkg.api.resource.Quantity")
 REFERENCE = "#/definitions/"
+# Objects that were found valid, by version of Kubernetes. Most objects are the same in hundreds of renders.
+_VALID: dict[str, set[str]] = collections.defaultdict(set)
 
 
 def problems(objects: Sequence[Object], kubernetes: str = KUBERNETES_VERSION) -> list[str]:
     """Return the errors of kubeconform, each with its kind. An unknown kind is an error."""
-    return problems_of_text("\n---\n".join(json.dumps(item, ensure_ascii=False) for item in objects), kubernetes)
+    texts = {json.dumps(item, ensure_ascii=False, sort_keys=True) for item in objects}
+    unknown = texts - _VALID[kubernetes]
+    found = problems_of_text("\n---\n".join(unknown), kubernetes) if unknown else []
+    if not found:
+        _VALID[kubernetes] |= unknown
+    return found
 
 
 def problems_of_text(manifests: str, kubernetes: str = KUBERNETES_VERSION) -> list[str]:
