@@ -36,8 +36,8 @@ def test_ci_values_install_with_ct() -> None:
     command = ["ct", "install", "--charts", "charts/model-service", "--helm-extra-set-args", values]
 
     done = subprocess.run(
-        [*command, "--helm-extra-args", "--timeout 120s"],
-        cwd=ROOT, capture_output=True, text=True, timeout=400, check=False,
+        [*command, "--helm-extra-args", "--timeout 300s"],
+        cwd=ROOT, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
