@@ -5,7 +5,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from app.model.contract import Task, UnknownCategory
+from app.model.contract import DatePart, Task, UnknownCategory
+from app.model.dates import PARTS
 from training.csv_settings import CsvSettings
 from training.data.dataset import DataSpec, SplitSpec
 from training.data.null_words import NULL_WORDS
@@ -53,6 +54,16 @@ class TrainOptions(CsvSettings):
         ge=1,
         description="Number of rows that a category needs. Rarer ones are missing values, in training and, with "
         "--unknown-category=missing, which it requires, in the service.",
+    )
+    dates: tuple[str, ...] = Field(
+        default=(),
+        description="Columns of dates or times, in ISO 8601 if they are text. Their parts are features, and requests "
+        "contain the date.",
+    )
+    date_parts: tuple[DatePart, ...] = Field(
+        default=PARTS,
+        min_length=1,
+        description="Parts of --dates: year, month, day, weekday (0 is Monday), hour, and days (since 1970-01-01).",
     )
     skip_unlabelled: bool = Field(default=False, description="Leave out rows without a target, instead of failing.")
     null_words: tuple[str, ...] = Field(
@@ -153,6 +164,13 @@ class TrainOptions(CsvSettings):
             metric_of(metric)
         return metric
 
+    @field_validator("date_parts")
+    @classmethod
+    def _parts_are_different(cls, parts: tuple[DatePart, ...]) -> tuple[DatePart, ...]:
+        if len(set(parts)) != len(parts):
+            raise ValueError("a part is named twice")
+        return parts
+
     @field_validator("params")
     @classmethod
     def _params_are_free(cls, params: dict[str, Any]) -> dict[str, Any]:
@@ -202,7 +220,7 @@ class TrainOptions(CsvSettings):
     def data_spec(self) -> DataSpec:
         """The data to load."""
         names = {"target", "task", "group", "positive", "drop", "categorical", "min_category_count", "skip_unlabelled"}
-        names |= {"null_words", "holdout_key", "time_column", "weight_column", "group_metrics"}
+        names |= {"null_words", "holdout_key", "time_column", "weight_column", "group_metrics", "dates", "date_parts"}
         return DataSpec(source=self.data, csv=self.csv_format, **self.model_dump(include=names))
 
     @property

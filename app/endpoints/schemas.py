@@ -34,7 +34,8 @@ def explanations(model: Model | None) -> Json:
     added: Json = {"type": "object", "additionalProperties": number}
     known: Json = {}
     if model:
-        added = _object("Contributions", "Contribution of each column.", **dict.fromkeys(model.signature.names, number))
+        names = [feature.name for feature in model.signature.features]
+        added = _object("Contributions", "Contribution of each feature.", **dict.fromkeys(names, number))
         if classes := model.output.margins(0):
             known = {"class": {"enum": [each["class"] for each in classes], "description": "Class of the margin."}}
     base = number | {"description": "Margin without any contribution: the expected value of the model."}
@@ -147,6 +148,10 @@ def _cell(column: Column) -> Json:
     if (schema := _OTHER_TYPES.get(column.type)) is None:
         low, high = column.bounds or (-column.largest, column.largest)
         schema = {"type": "integer" if column.bounds else "number", "minimum": low, "maximum": high}
+    if column.parts:
+        schema = {"type": "string", "anyOf": [{"format": "date"}, {"format": "date-time"}]}
+        text = "Date, or date and time; without an offset in UTC. The model sees its parts: "
+        schema["description"] = text + ", ".join(column.parts) + "."
     if "type" not in schema:
         return schema
     return schema | ({"type": [schema["type"], "null"]} if column.nullable else {})

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from app.model.booster import Category
-from app.model.contract import UnknownCategory
+from app.model.contract import DatePart, UnknownCategory
+from app.model.dates import feature_names
 from app.model.json_values import binary_problem, datetime_problem, moment
 
 REALS = frozenset({"double", "float"})
@@ -40,6 +41,7 @@ class Column:
         dtype: NumPy's name of a tensor's type; empty for a column of a data frame.
         missing: Whether real numbers and categories may be missing.
         unknown: How to take a category that is not in `categories`: refuse it, or as a missing value.
+        parts: Features that are made from a date.
     """
 
     name: str
@@ -51,11 +53,17 @@ class Column:
     dtype: str = ""
     missing: bool = True
     unknown: UnknownCategory = "error"
+    parts: tuple[DatePart, ...] = ()
 
     @property
     def nullable(self) -> bool:
-        """Whether null is accepted; for real numbers and categories it is XGBoost's missing value."""
-        return self.missing and (not self.required or self.type in REALS or bool(self.categories))
+        """Whether null is accepted; for real numbers, categories and parts of dates it is XGBoost's missing value."""
+        return self.missing and (not self.required or self.type in REALS or bool(self.categories) or bool(self.parts))
+
+    @property
+    def features(self) -> "tuple[Column, ...]":
+        """The features that are made from the column: a number for each part of a date, or the column itself."""
+        return tuple(Column(name, "double") for name in feature_names(self.name, self.parts)) if self.parts else (self,)
 
     @property
     def bounds(self) -> tuple[int, int] | None:
@@ -141,6 +149,7 @@ class Column:
             known
             | ({"categories": list(self.categories)} if self.categories else {})
             | ({"unknown_category": self.unknown} if self.categories and self.unknown != "error" else {})
+            | ({"parts": list(self.parts)} if self.parts else {})
             | ({"shape": list(self.shape)} if self.shape else {})
             | ({"dtype": self.dtype} if self.dtype else {})
         )

@@ -19,6 +19,7 @@ SCORE_BINS = 20  # of scores with labels: AUC is 0.004 too low with ten bins, an
 
 Task = Literal["binary", "multiclass", "regression", "ranking"]
 UnknownCategory = Literal["error", "missing"]
+DatePart = Literal["year", "month", "day", "weekday", "hour", "days"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -40,6 +41,17 @@ class ContractColumn(BaseModel):
     categories: tuple[StrictStr | StrictInt, ...] = Field(
         default=(), description="Categories of a categorical feature, in the order of the booster's codes."
     )
+    parts: tuple[DatePart, ...] = Field(
+        default=(), description="Features that are made from a date, in the order of the booster's features."
+    )
+
+    @model_validator(mode="after")
+    def _only_dates_have_parts(self) -> Self:
+        if self.parts and self.type != "datetime":
+            raise ValueError(f"{self.name} has parts of a date, but the type {self.type}")
+        if len(set(self.parts)) != len(self.parts):
+            raise ValueError(f"a part of {self.name} appears twice")
+        return self
 
 
 class Variable(BaseModel):

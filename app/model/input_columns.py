@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
@@ -47,22 +48,25 @@ def columns_of(
     Raises:
         LoadError: The columns are unknown, do not fit the booster, or cannot be checked.
     """
-    columns = tuple(_named(mlmodel, contract, features))
+    columns = tuple(_with_parts(_named(mlmodel, contract, features), contract))
     for column in columns:
-        if column.type not in _TYPES or column.shape:
+        if (column.type not in _TYPES and not column.parts) or column.shape:
             raise LoadError(f"input {column.name} has type {column.type}, which is not supported", _REMEDY)
     names = tuple(column.name for column in columns)
     if len(set(names)) != len(names):
         raise LoadError("two inputs have the same name", _REMEDY)
     known = tuple(feature.name for feature in features)
-    if len(names) != len(known) or (None not in known and names != known):
+    made = tuple(feature.name for column in columns for feature in column.features)
+    if len(made) != len(known) or (None not in known and made != known):
         raise LoadError(
-            f"the {len(known)} features of the booster differ from the {len(names)} columns of the signature in "
+            f"the {len(known)} features of the booster differ from the {len(made)} columns of the signature in "
             "number, name or order",
             "log the model with the signature of its training data",
         )
     rule = unknown or (contract.unknown_category if contract else "error")
-    found = _with_categories(columns, contract, features, categories)
+    places = accumulate((len(column.features) for column in columns[:-1]), initial=0)
+    firsts = tuple(features[place] for place in places)
+    found = _with_categories(columns, contract, firsts, categories)
     return tuple(replace(column, unknown=rule) if column.categories else column for column in found)
 
 
@@ -143,6 +147,19 @@ def _named(mlmodel: Mapping[str, Any], contract: Contract | None, features: tupl
     else:
         for name, feature in zip(known, features, strict=True):
             yield Column(name, _FEATURE_TYPES[feature.type])
+
+
+def _with_parts(columns: Iterator[Column], contract: Contract | None) -> Iterator[Column]:
+    """Add the parts of dates, which are the features of the booster."""
+    parts = {column.name: column.parts for column in contract.columns} if contract else {}
+    for column in columns:
+        found = parts.get(column.name, ())
+        if found and column.type != "datetime":
+            raise LoadError(
+                f"input {column.name} has type {column.type}, but {CONTRACT_FILE} has parts of a date for it",
+                "log the model with a datetime column in its signature",
+            )
+        yield replace(column, parts=found) if found else column
 
 
 def _with_categories(

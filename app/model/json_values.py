@@ -8,8 +8,8 @@ import numpy as np
 YEARS = (1678, 2261)  # the range of 64-bit nanoseconds, which pandas and MLflow use
 
 
-def moment(text: str) -> np.datetime64:
-    """Parse an ISO 8601 date and time; without an offset it is in UTC.
+def utc_moment(text: str) -> datetime:
+    """Parse an ISO 8601 date, or date and time; without an offset it is in UTC.
 
     Raises:
         ValueError: The text is malformed, or outside the supported years.
@@ -17,7 +17,12 @@ def moment(text: str) -> np.datetime64:
     found = datetime.fromisoformat(text)
     if not YEARS[0] <= found.year <= YEARS[1]:
         raise ValueError("outside the years")
-    return np.datetime64(found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found, "ns")
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def moment(text: str) -> np.datetime64:
+    """Return what `utc_moment` returns as NumPy's type; raises its error."""
+    return np.datetime64(utc_moment(text).replace(tzinfo=None), "ns")
 
 
 def octets(text: str) -> bytes:

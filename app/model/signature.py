@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from app.errors import LISTED_ERRORS, CellError, InvalidInputError
 from app.model.columns import FLOAT32_MAX, INTEGER_BITS, REALS, WIDE, Column, column_name, kind
+from app.model.dates import parts_of, seconds
 from app.model.parameters import NO_PARAMETERS, Parameter, Parameters
 
 # Input of a model, shape (rows, columns): float32 for XGBoost, Python objects for pyfunc models.
@@ -24,7 +25,10 @@ _NUMBERS_OR_NULL = _NUMBERS | {type(None)}
 
 
 class Signature:
-    """The columns of a model, in the order of its features, and its parameters."""
+    """The columns of a model, in the order of its features, and its parameters.
+
+    Each part of a date is a feature of its own; every other column is one feature.
+    """
 
     parameters: tuple[Parameter, ...] = ()  # XGBoost models have none
     defaults: Parameters = NO_PARAMETERS
@@ -32,24 +36,27 @@ class Signature:
     def __init__(self, columns: Sequence[Column]) -> None:
         self.columns = tuple(columns)
         self.names = tuple(column.name for column in columns)
+        self.features = tuple(feature for column in columns for feature in column.features)
         self._in_order = list(self.names)
         self._known = frozenset(self.names)
         self._required = frozenset(column.name for column in columns if column.required)
         self._codes = {i: column.codes for i, column in enumerate(columns) if column.categories}
-        numbers = [(i, column) for i, column in enumerate(columns) if not column.categories]
+        self._dates = {i: column.parts for i, column in enumerate(columns) if column.parts}
+        self._first = np.cumsum([0, *(len(column.features) for column in columns)])  # feature of each column
+        numbers = [(i, column) for i, column in enumerate(columns) if not column.categories and not column.parts]
         self._integers = [i for i, column in numbers if column.type in INTEGER_BITS]
         # A boolean, a narrow tensor or an optional integer requires a check of every cell.
         self._fast = all(
             c.type in REALS or (c.type in INTEGER_BITS and c.required) for _, c in numbers
         ) and WIDE.issuperset(c.dtype for _, c in numbers)
-        self.numeric = self._fast and not self._codes  # every value is a number or null
+        self.numeric = self._fast and not self._codes and not self._dates  # every value is a number or null
 
     def document(self) -> list[dict[str, Any]]:
         """Return the columns as JSON, in MLflow's terms."""
         return [column.document() for column in self.columns]
 
     def from_records(self, records: Sequence[Any], unseen: list[str] | None = None) -> Cells:
-        """Return the rows of `[{column: value}]`, shape (rows, columns). Missing values are NaN.
+        """Return the rows of `[{column: value}]`, shape (rows, features). Missing values are NaN.
 
         Args:
             records: Rows.
@@ -107,20 +114,22 @@ class Signature:
         return self._matrix([[None if i is None else row[i] for i in order] for row in data], unseen)
 
     def from_numbers(self, wide: NDArray[np.float64]) -> NDArray[np.float32] | None:
-        """Return rows of numbers as float32, shape (rows, columns), or None if one may not fit its column.
+        """Return rows of numbers as float32, shape (rows, features), or None if one may not fit its column.
 
         Args:
-            wide: Numbers and codes in the order of the columns; NaN is null, where that is allowed.
+            wide: Numbers, codes, and dates in seconds since 1970, in the order of the columns; NaN is null, where that
+                is allowed.
         """
         infinite = np.abs(wide) > FLOAT32_MAX  # false for NaN, which is null
-        return None if infinite.any() or not self._whole(wide) else wide.astype(np.float32)
+        return None if infinite.any() or not self._whole(wide) else self._narrow(wide)
 
     def _matrix(self, rows: Sequence[list[Any]], unseen: list[str] | None) -> Cells:
         """Convert rows of the right length, by blocks: a call that converts all would hold the interpreter."""
         height = max(1, _BLOCK_CELLS // len(self.names))
         blocks = [rows[start : start + height] for start in range(0, len(rows), height)] or [rows]
         strangers: list[str] = [] if unseen is None else unseen
-        encoded = [self._encoded(block, strangers) if self._codes else block for block in blocks]
+        coded = self._codes or self._dates
+        encoded = [self._encoded(block, strangers) if coded else block for block in blocks]
         found: list[Cells] = []
         for cells in encoded:
             if (narrow := self._typed(cells)) is None:
@@ -143,11 +152,22 @@ class Signature:
 
     def _exact(self, cells: Sequence[list[Any]], rows: Sequence[list[Any]]) -> NDArray[np.float32]:
         """Return checked cells, and the rows from which they were encoded."""
-        found = np.array(cells, dtype=np.float64).astype(np.float32)
+        found = self._narrow(np.array(cells, dtype=np.float64))
         for place in self._integers:  # directly, because a large integer would be rounded twice through float64
             known = [number for number, row in enumerate(rows) if row[place] is not None]
             whole = np.array([int(rows[number][place]) for number in known], dtype=np.int64)
-            found[known, place] = whole.astype(np.float32)
+            found[known, self._first[place]] = whole.astype(np.float32)
+        return found
+
+    def _narrow(self, wide: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return the features of the columns as float32."""
+        if not self._dates:
+            return wide.astype(np.float32)
+        found = np.empty((len(wide), len(self.features)), dtype=np.float32)
+        others = [i for i in range(len(self.columns)) if i not in self._dates]
+        found[:, self._first[others]] = wide[:, others]
+        for i, parts in self._dates.items():
+            found[:, self._first[i] : self._first[i + 1]] = parts_of(wide[:, i], parts)
         return found
 
     def _check(self, rows: Sequence[list[Any]]) -> None:
@@ -164,7 +184,10 @@ class Signature:
         errors.raise_if_any()
 
     def _encoded(self, rows: Sequence[list[Any]], unseen: list[str]) -> Sequence[list[Any]]:
-        """Return the rows with the booster's codes instead of categories, or an empty list if a category is refused."""
+        """Return the rows with the booster's codes instead of categories, and seconds since 1970 instead of dates.
+
+        The list is empty if a category or a date is refused.
+        """
         encoded = [row.copy() for row in rows]
         try:
             for i, codes in self._codes.items():
@@ -172,7 +195,10 @@ class Signature:
                     _without_strangers(self.columns[i], i, encoded, unseen)
                 for row in encoded:
                     row[i] = codes[type(row[i]), row[i]]
-        except (KeyError, TypeError):  # TypeError: a list or an object
+            for i in self._dates:
+                for row in encoded:
+                    row[i] = None if row[i] is None else seconds(row[i])
+        except (KeyError, TypeError, ValueError):  # TypeError: a list or an object
             return []
         return encoded
 

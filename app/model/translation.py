@@ -23,21 +23,23 @@ class Translation:
     """
 
     def __init__(self, source: BoosterModel, target: BoosterModel) -> None:
-        place = {name: i for i, name in enumerate(source.signature.names)}
-        if unknown := [name for name in target.signature.names if name not in place]:
+        known_features, features = source.signature.features, target.signature.features
+        place = {feature.name: i for i, feature in enumerate(known_features)}
+        names = [feature.name for feature in features]
+        if unknown := [name for name in names if name not in place]:
             raise LoadError(f"it has the column {unknown[0]}, which the served model does not have", INSTALL)
         if source.output.classes != target.output.classes:
             raise LoadError("its classes are in a different order than those of the served model", INSTALL)
-        order = [place[name] for name in target.signature.names]
+        order = [place[name] for name in names]
         self._order = None if order == list(range(len(place))) else order
         self._codes: list[tuple[int, NDArray[np.float32]]] = []
-        for i, column in enumerate(target.signature.columns):
-            known = source.signature.columns[order[i]]
+        for i, column in enumerate(features):
+            known = known_features[order[i]]
             if known.categories and known.categories != column.categories:
                 self._codes.append((i, _table(known, column)))
 
     def __call__(self, rows: Matrix) -> Matrix:
-        """Return the rows for the target, shape (rows, columns). The given rows are not changed."""
+        """Return the rows for the target, shape (rows, features). The given rows are not changed."""
         if self._order is not None:
             rows = rows[:, self._order]
         elif self._codes:

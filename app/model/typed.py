@@ -8,7 +8,7 @@ app.model.signature then checks each cell and reports the problems.
 import math
 import re
 import threading
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from operator import itemgetter
 from typing import Any, cast
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from app.model import pieces
 from app.model.booster import Matrix
 from app.model.columns import INTEGER_BITS, REALS, WIDE, Column
+from app.model.dates import seconds
 from app.model.signature import Signature
 
 SPLIT = (["columns", "data"], ["columns", "data", "index"])  # pandas writes its index, too
@@ -48,7 +49,7 @@ class Typed:
         self._most = most
         self._names = list(signature.names)
         self._known = frozenset(self._names)
-        self._codes = [_codes(column) for column in signature.columns]
+        self._numbers_of = [_conversion(column) for column in signature.columns]
         self._parsers = threading.local()
         self._decoders: dict[tuple[str, str, bool], msgspec.json.Decoder[Any]] = {}
         # Subclasses have matrices of Python objects.
@@ -219,8 +220,8 @@ class Typed:
         if self._signature.numeric:
             return self._signature.from_numbers(np.array(rows, np.float64))  # None becomes NaN
         columns = [
-            np.array([codes[value] for value in values] if codes else values, np.float64)
-            for codes, values in zip(self._codes, zip(*rows, strict=True), strict=True)
+            np.array(list(map(number, values)) if number else values, np.float64)
+            for number, values in zip(self._numbers_of, zip(*rows, strict=True), strict=True)
         ]
         return self._signature.from_numbers(np.column_stack(columns))
 
@@ -269,18 +270,22 @@ def _kind(column: Column, missing: bool = True) -> Any:
         kind = float
     elif column.type == "boolean":
         kind = bool
+    elif column.parts:
+        kind = str
     nullable = missing and column.nullable
     return kind | None if kind and nullable else kind
 
 
-def _codes(column: Column) -> dict[Any, float]:
-    """Return the codes of a column's categories by their values, and that of a missing value."""
+def _conversion(column: Column) -> Callable[[Any], float] | None:
+    """Return the function that makes a number of a category or of a date, or None for numbers."""
+    if column.parts:
+        return lambda text: math.nan if text is None else seconds(text)
     if not column.categories:
-        return {}
+        return None
     codes: dict[Any, float] = {
         float(each) if isinstance(each, int) else each: code for code, each in enumerate(column.categories)
     }
-    return codes | {None: math.nan}
+    return (codes | {None: math.nan}).__getitem__
 
 
 def _numbers(rows: Any, width: int, lists: int) -> NDArray[np.float64] | None:

@@ -198,7 +198,7 @@ def _compare(found: Matrix, contract: Contract) -> None:
 
 def _example_rows(signature: Signature, example: dict[str, Any] | None) -> Matrix:
     if example is None:
-        return np.full((1, len(signature.names)), np.nan, dtype=np.float32)
+        return np.full((1, len(signature.features)), np.nan, dtype=np.float32)
     columns: Sequence[Any] = example["columns"]
     return signature.from_split(columns, example["data"])
 

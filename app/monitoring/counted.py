@@ -37,7 +37,7 @@ def drift_of(model: Model, most_features: int) -> Drift | None:
         return None
     labels = (model.provenance.name, model.provenance.version)
     kind = PyfuncDrift if isinstance(model, PyfuncModel) else Drift
-    drift = kind(profile, model.signature.columns, model.output, labels, most_features)
+    drift = kind(profile, model.signature.features, model.output, labels, most_features)
     bins = [len(each.bins) for each in drift.bins.variables]
     log.info("drift is counted", extra={"variables": len(bins), "bins": sum(bins)})
     return drift

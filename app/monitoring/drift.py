@@ -27,7 +27,7 @@ class Drift:
 
     Args:
         profile: Reference profile.
-        columns: Columns of the model, in the order of its features.
+        columns: Features of the model, as columns.
         output: Form of the model's predictions.
         labels: Name and version of the model.
         most_features: Maximum number of features to count; the most important ones are selected.

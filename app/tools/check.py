@@ -70,7 +70,7 @@ def request_of(described: dict[str, Any]) -> dict[str, Any]:
 
 def row_of(signature: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a valid request for a model without an input example: the first category of a column, else a zero."""
-    zeros: dict[str, Any] = {"boolean": False, "string": ""}
+    zeros: dict[str, Any] = {"boolean": False, "string": "", "datetime": "2026-01-31"}
     cells = [each["categories"][0] if each.get("categories") else zeros.get(each["type"], 0) for each in signature]
     return {"columns": [each["name"] for each in signature], "data": [cells]}
 

@@ -5,16 +5,18 @@ MLflow's data set digest has 8 characters of an md5 over the first 10,000 rows, 
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.model.contract import ContractColumn, Task
-from training.data import preprocessing, row_hash, row_slices, row_times, row_weights, training_table
+from app.model.contract import ContractColumn, DatePart, Task
+from app.model.dates import PARTS
+from training.data import date_columns, preprocessing, row_hash, row_slices, row_times, row_weights, training_table
 from training.data.column_names import check_names, check_present, index_names, listed, matching
 from training.data.csv_format import CsvFormat, check_notation
 from training.errors import InputError
@@ -36,6 +38,8 @@ class DataSpec(BaseModel):
     drop: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     min_category_count: int = 1
+    dates: tuple[str, ...] = ()
+    date_parts: tuple[DatePart, ...] = PARTS
     skip_unlabelled: bool = False
     null_words: tuple[str, ...] | None = None
     holdout_key: tuple[str, ...] = ()
@@ -52,8 +56,8 @@ class Data:
     Args:
         name: Name of the data set.
         spec: Specification from which the data were loaded.
-        frame: Features as XGBoost takes them, shape (rows, columns): float32 with NaN for missing, or `category`.
-        columns: Descriptions of the features.
+        frame: Features as XGBoost takes them, shape (rows, features): float32 with NaN for missing, or `category`.
+        columns: Descriptions of the columns. Each part of a date is a feature, any other column is one feature.
         target: Values to predict, shape (rows,). A class is its number.
         target_name: Column of the target.
         task: Task of the model.
@@ -65,6 +69,7 @@ class Data:
         times: Time of each row. None without a time column.
         weights: Weight of each row, shape (rows,). None without a weight column.
         slices: Groups of each row for `--group-metrics`, shape (rows, columns). None without such columns.
+        moments: Seconds since 1970 of each row, shape (rows,), by column of dates.
     """
 
     name: str
@@ -82,14 +87,15 @@ class Data:
     times: row_times.RowTimes | None = None
     weights: row_weights.Weights | None = None
     slices: pd.DataFrame | None = None
+    moments: Mapping[str, date_columns.Moments] = field(default_factory=dict)
 
     @property
     def features(self) -> Matrix:
-        """The matrix that XGBoost sees, shape (rows, columns). A category is its number, and NaN is missing."""
+        """The matrix that XGBoost sees, shape (rows, features). A category is its number, and NaN is missing."""
         return self.features_of(np.arange(len(self.frame)))
 
     def features_of(self, rows: NDArray[np.int64]) -> Matrix:
-        """Return these rows of `features`, shape (rows, columns), in column-major order."""
+        """Return these rows of `features`, shape (rows, features), in column-major order."""
         matrix = np.empty((len(rows), self.frame.shape[1]), dtype=np.float32, order="F")
         for i, name in enumerate(self.frame.columns):
             matrix[:, i] = preprocessing.numbers(self.frame[name])[rows]
@@ -102,7 +108,10 @@ class Data:
         The digest of the file is not enough: the preparation, and with it the model, can differ between processors.
         """
         digest = hashlib.sha256()
-        names = [[column.name, column.type, list(column.categories)] for column in self.columns]
+        names = [
+            [column.name, column.type, list(column.categories), *([list(column.parts)] if column.parts else [])]
+            for column in self.columns
+        ]
         digest.update(json.dumps([names, self.target_name, self.task, self.classes]).encode())
         digest.update(str(self.frame.shape).encode() + b"\0")
         columns = [preprocessing.numbers(self.frame[name]) for name in self.frame.columns]
@@ -146,7 +155,7 @@ def load(spec: DataSpec | None = None) -> Data:
     if raw.csv:
         check_notation(raw.table, raw.csv, {*spec.categorical, *dropped})
     index = index_names(known.column_names) if spec.csv else ()
-    asked |= {"categorical": spec.categorical, "group-metrics": spec.group_metrics}
+    asked |= {"categorical": spec.categorical, "group-metrics": spec.group_metrics, "dates": spec.dates}
     for option, names in asked.items():
         check_present(known.column_names, names, f"--{option} (TRAINING_{option.upper().replace('-', '_')})")
     if spec.task == "ranking" and not spec.group:
@@ -173,13 +182,19 @@ def load(spec: DataSpec | None = None) -> Data:
         raise InputError(
             f"{spec.source} has no feature: all columns are the target, the group, the time, the weight or dropped."
         )
-    columns, series = zip(
-        *(preprocessing.feature(known, name, name in spec.categorical, spec.min_category_count) for name in features),
-        strict=True,
-    )
-    frame = pd.DataFrame(dict(zip(features, series, strict=True)))
-    facts = (target, target_name, task, classes, groups, raw.sha256, key, hashes, times, weights, slices)
-    return Data(raw.name, spec, frame, columns, *facts)
+    date_columns.check_dates(spec.dates, features, spec.date_parts)
+    columns: list[ContractColumn] = []
+    series: dict[str, pd.Series[Any]] = {}
+    moments: dict[str, date_columns.Moments] = {}
+    for name in features:
+        if name in spec.dates:
+            column, parts, moments[name] = date_columns.feature(known, name, spec.date_parts)
+            series |= parts
+        else:
+            column, series[name] = preprocessing.feature(known, name, name in spec.categorical, spec.min_category_count)
+        columns.append(column)
+    facts = (target, target_name, task, classes, groups, raw.sha256, key, hashes, times, weights, slices, moments)
+    return Data(raw.name, spec, pd.DataFrame(series), tuple(columns), *facts)
 
 
 class SplitSpec(BaseModel):

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 
 from app.model.booster import Matrix
 from app.model.columns import FLOAT32_MAX, INTEGER_BITS, Column
+from app.model.dates import parts_of
+from training.data.date_columns import moments_of
 from training.data.null_words import without_words
 
 Mask = NDArray[np.bool_]
@@ -51,7 +54,9 @@ def encode(
     """
     unseen = Counter() if unseen is None else unseen
     table = without_words(table, null_words, {column.name for column in columns})
-    matrix = np.full((table.num_rows, len(columns)), np.nan, dtype=np.float32)
+    widths = [len(column.features) for column in columns]
+    firsts = np.cumsum([0, *widths])
+    matrix = np.full((table.num_rows, sum(widths)), np.nan, dtype=np.float32)
     bad = np.zeros(table.num_rows, dtype=np.bool_)
     places: list[tuple[Column, pa.Array, Mask]] = []
     for i, column in enumerate(columns):
@@ -59,8 +64,13 @@ def encode(
             continue  # optional, therefore missing in every row
         cells = one_array(table.column(column.name))
         as_text = text and pa.types.is_string(cells.type)
-        values, wrong = (_from_text if as_text else _values)(cells, column, unseen)
-        matrix[:, i] = values
+        if column.parts:
+            moments, wrong = moments_of(cells)
+            values = parts_of(moments, column.parts)
+        else:
+            values, wrong = (_from_text if as_text else _values)(cells, column, unseen)
+            values = values[:, None]
+        matrix[:, firsts[i] : firsts[i + 1]] = values
         if wrong.any():
             bad |= wrong
             places.append((column, cells, wrong))
@@ -73,6 +83,8 @@ def _reasons(places: list[tuple[Column, pa.Array, Mask]], text: bool) -> Iterato
             value = cells[row].as_py()
             if text and isinstance(value, str):
                 value = value_of(value, column)
+            if isinstance(value, date):  # outside the years that a request may contain
+                value = value.isoformat()
             yield Bad(row, column.name, column.problem(value) or "cannot be read")
 
 

@@ -13,6 +13,7 @@ from app.model.contract import ContractColumn, Task
 from training.data.categories import numbered
 from training.data.column_names import listed
 from training.data.column_warnings import warn_of_lost_digits, warn_of_text_numbers
+from training.data.date_columns import are_dates
 from training.errors import InputError
 
 INFERRED_CLASSES = 10  # a target with more distinct whole numbers is a quantity, unless the task is set
@@ -126,6 +127,12 @@ def feature(table: pa.Table, name: str, categorical: bool, fewest: int = 1) -> t
         if not categorical:
             _unmixed(column, name)
             encoded = column.dictionary_encode()
+            if are_dates(encoded.dictionary.to_pylist()):
+                log.warning(
+                    "column %s contains dates as text, and each date is a category; make their parts features with "
+                    "--dates=%s, leave it out with --drop, or confirm the categories with --categorical",
+                    name, name,
+                )  # fmt: skip
             indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
             warn_of_text_numbers(name, encoded.dictionary.to_pylist(), indices)
         return numbered(column, name, "string", fewest)
@@ -186,8 +193,8 @@ def _plain(table: pa.Table, name: str) -> Any:
         )
     if pa.types.is_temporal(kind):
         raise InputError(
-            f"Column {name} contains dates or times ({kind}); replace it by numbers such as year and weekday, which "
-            "clients then send, too, make it the --time-column, or leave it out with --drop."
+            f"Column {name} contains dates or times ({kind}); make its parts features with --dates={name}, make it the "
+            "--time-column, or leave it out with --drop."
         )
     raise InputError(f"Column {name} has the type {kind}; convert it to numbers or text, or leave it out with --drop.")
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from app.model.dates import feature_names
 from training.data.column_names import listed
 from training.data.dataset import Data, Matrix
 from training.data.preprocessing import numbers
@@ -19,6 +20,8 @@ SUSPICIOUS_CORRELATION = 0.999  # of a feature and the target of a regression
 SUSPICIOUS_COPIES = 0.05  # share of the held-out rows; rows of few values coincide by chance
 _MOST_ROWS = 100_000  # looked at, because a leak shows in a part of the rows
 _FEWEST_ROWS = 100  # with fewer rows, distinct numbers or a perfect order can be a coincidence
+_CONSTANT = "has the same value in each training row: leave it out with --drop"
+_IDENTIFIER = "has a different whole number in each training row; if it is an identifier, leave it out with --drop"
 
 log = logging.getLogger("training")
 
@@ -26,10 +29,12 @@ log = logging.getLogger("training")
 def warn_of_leaks(data: Data, parts: Split) -> None:
     """Log what is suspicious in the data, and the option that changes it."""
     rest = parts.rest[:_MOST_ROWS]
+    dated = {name for column in data.columns if column.parts for name in feature_names(column.name, column.parts)}
     for name in data.frame.columns:
         column = data.frame[name].iloc[rest]
         values = numbers(column)
-        if problem := _problem(data, values, data.target[rest], categorical=column.dtype == "category"):
+        problem = _problem(data, values, data.target[rest], categorical=column.dtype == "category")
+        if problem and not (name in dated and problem in (_CONSTANT, _IDENTIFIER)):  # as parts of dates often are
             log.warning("column %s %s", name, problem)
     for sentence in (*_strangers(data, parts), *_copies(data, parts)):
         log.warning("%s", sentence)
@@ -40,12 +45,12 @@ def _problem(data: Data, values: Matrix, target: Matrix, *, categorical: bool) -
     known = ~np.isnan(values)
     distinct = len(np.unique(values[known]))
     if distinct <= 1 and known.all():
-        return "has the same value in each training row: leave it out with --drop"
+        return _CONSTANT
     if len(values) < _FEWEST_ROWS:
         return ""
     whole = bool((values[known] == np.trunc(values[known])).all())
     if distinct == len(values) and whole:
-        return "has a different whole number in each training row; if it is an identifier, leave it out with --drop"
+        return _IDENTIFIER
     remedy = "if it is not known when the model predicts, leave it out with --drop"
     if _is_target(data, values, target):
         return f"equals the target {data.target_name}: {remedy}"

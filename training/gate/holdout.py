@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 from mlflow import MlflowClient
 
+from app.model.dates import PARTS
 from training.data import dataset as data
 from training.data import split
 from training.data.row_hash import Hashes, fractions
@@ -136,8 +137,8 @@ def _alone(known: Manifest) -> _Loaded:
     spec = known.data.spec
     loaded = data.load(spec)
     frame = loaded.frame
-    if spec.min_category_count > 1:  # the other model may know the categories that are rare for this one
-        frame = data.load(spec.model_copy(update={"min_category_count": 1})).frame
+    if spec.min_category_count > 1 or spec.dates:  # the other model may know rare categories, and other parts of dates
+        frame = data.load(spec.model_copy(update={"min_category_count": 1, "date_parts": PARTS})).frame
     rows = split.split(loaded, known.split.spec).holdout
     truth = Truth.of(loaded.target, loaded.groups, loaded.weights).rows(rows)
     hashes = None if loaded.key_hashes is None else loaded.key_hashes[rows]

@@ -125,7 +125,7 @@ def _booster_profile(
     output, numbers = answers.output, cast(Numbers, answers.numbers)
     scored = output.form == "probabilities"
     return profile_of(
-        [Feature(column.name, column.categories) for column in running.model.signature.columns],
+        [Feature(feature.name, feature.categories) for feature in running.model.signature.features],
         rows,
         importance(_booster(running.folder)),
         predictions_of(contract.task, output.classes, numbers, truth if scored else None),

@@ -103,6 +103,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
     row, example = _example(data, split)
     answer = fitted.booster.predict(matrix(data, row, 1))
     truth = data.target[split.holdout] if data.task == "binary" else None
+    categories = {column.name: column.categories for column in data.columns}
     contract = Contract(
         task=data.task,
         target=data.target_name,
@@ -114,7 +115,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
         example_output=tuple(tuple(map(float, np.atleast_1d(each))) for each in answer),
         metrics={name.removeprefix("holdout_"): value for name, value in measured.items()},
         profile=profile_of(
-            [Feature(column.name, column.categories) for column in data.columns],
+            [Feature(name, categories.get(name, ())) for name in data.frame.columns],
             data.features_of(split.rest),
             evaluate.importance(fitted.booster),
             predictions_of(data.task, data.classes, output, truth),
@@ -151,9 +152,11 @@ def _example(data: Data, split: Split) -> tuple[Any, dict[str, Any]]:
     row = int(rows[data.frame.iloc[rows].isna().sum(axis=1).to_numpy().argmin()])
     values: dict[str, Any] = {}
     for column in data.columns:
-        value = data.frame[column.name].iloc[row]
+        value = data.moments[column.name][row] if column.parts else data.frame[column.name].iloc[row]
         if value is None or value != value:
             values[column.name] = None
+        elif column.parts:
+            values[column.name] = str(np.datetime64(int(value), "s"))
         elif column.categories:
             values[column.name] = value if isinstance(value, str) else int(value)
         elif column.type == "boolean":

@@ -215,9 +215,18 @@ def _logged(folder: Path) -> dict[str, Any]:
         "xgb_model": xgb.Booster(model_file=bytearray((folder / MODEL_FILE).read_bytes())),
         "model_format": MODEL_FILE.removeprefix("model."),
         "signature": _signature(contract),
-        "input_example": pd.DataFrame([record.example]),
+        "input_example": _example(record, contract),
         "pip_requirements": [f"{name}=={installed(name)}" for name in MODEL_REQUIREMENTS],
     }
+
+
+def _example(record: Record, contract: Contract) -> pd.DataFrame:
+    """Return the input example with the types of the signature, against which MLflow checks it."""
+    frame = pd.DataFrame([record.example])
+    for column in contract.columns:
+        if column.parts:
+            frame[column.name] = pd.to_datetime(frame[column.name])
+    return frame
 
 
 def _signature(contract: Contract) -> ModelSignature:

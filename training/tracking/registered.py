@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from app.errors import LoadError
 from app.model.contract import CONTRACT_FILE, Contract, ContractColumn
+from app.model.dates import feature_names
 from app.model.digest import digest_of
 from app.model.files import ModelFiles, flavor_of, mlmodel_of, model_file_of, xgboost_flavor
 from training.metrics.truth import Numbers
@@ -60,17 +61,19 @@ class Registered:
         return f"models:/{self.name}/{self.version}"
 
     def predict(self, frame: pd.DataFrame, nthread: int = 1) -> Numbers:
-        """Return predictions for rows with this model's columns, shape (rows,) or (rows, outputs).
+        """Return predictions for rows with this model's features, shape (rows,) or (rows, outputs).
 
         A category that this model does not know becomes a missing value, because the rows may belong to another model.
         """
-        matrix = np.full((len(frame), len(self.contract.columns)), np.nan, dtype=np.float32)
-        for i, column in enumerate(self.contract.columns):
-            if column.name not in frame:
+        categories = {column.name: column.categories for column in self.contract.columns}
+        features = _features(self.contract)
+        matrix = np.full((len(frame), len(features)), np.nan, dtype=np.float32)
+        for i, name in enumerate(features):
+            if name not in frame:
                 continue  # an optional column
-            values = frame[column.name]
-            if column.categories:
-                known = {category: code for code, category in enumerate(column.categories)}
+            values = frame[name]
+            if categories.get(name):
+                known = {category: code for code, category in enumerate(categories[name])}
                 values = values.astype(object).map(known)
             matrix[:, i] = pd.to_numeric(values).to_numpy(dtype=np.float32, na_value=np.nan)
         names, types = self.booster.feature_names, self.booster.feature_types
@@ -113,12 +116,17 @@ def read(client: MlflowClient, name: str, version: str, folder: Path) -> Registe
         raise UnusableError(f"has no {name}: train it with python -m training, or use {_NAMED}") from None
     except (ValueError, xgb.core.XGBoostError) as error:
         raise UnusableError(f"cannot be read: {' '.join(str(error).split())[:300]}") from None
-    columns = [column.name for column in contract.columns]
-    if (booster.feature_names or columns) != columns:
+    features = _features(contract)
+    if (booster.feature_names or features) != features:
         raise UnusableError(
             "has columns that differ from the features of its booster: log it with the signature of the features"
         )
     return Registered(name, version, str(known.run_id or ""), files.digests(), files.model_file, contract, booster)
+
+
+def _features(contract: Contract) -> list[str]:
+    """Return the names of the features that are made from the columns."""
+    return [name for column in contract.columns for name in feature_names(column.name, column.parts)]
 
 
 def digests_of(name: str, version: str, folder: Path) -> tuple[dict[str, str], str]:

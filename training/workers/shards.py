@@ -102,6 +102,8 @@ def read_labels(spec: DataSpec) -> Labels:
         raise InputError("--group (TRAINING_GROUP): several workers would split groups; train with one worker.")
     if spec.group_metrics:
         raise InputError("--group-metrics (TRAINING_GROUP_METRICS): no worker has all rows; train with one worker.")
+    if spec.dates:
+        raise InputError("--dates (TRAINING_DATES): several workers do not make features of dates; train with one.")
     if spec.min_category_count > 1:
         raise InputError(
             "--min-category-count (TRAINING_MIN_CATEGORY_COUNT): no worker has all rows; train with one worker."

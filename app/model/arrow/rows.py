@@ -101,7 +101,7 @@ def _matrix(given: Mapping[str, ArrowColumn], signature: Signature) -> Matrix | 
 
 def _numbers(column: Column, found: ArrowColumn) -> NDArray[np.float64] | None:
     """Return the numbers of a column, with codes of categories and NaN for null; None if each cell needs a check."""
-    if column.dtype not in WIDE or column.shape:
+    if column.dtype not in WIDE or column.shape or column.parts:
         return None
     if column.categories:
         codes = {each: code for code, each in enumerate(column.categories)} | {None: np.nan}
