@@ -1,7 +1,8 @@
 """Publication of a finished training: upload to MLflow, registration and verification.
 
-The registered file is downloaded and compared with the trained one before the version gets its tags. No alias moves:
-only the gate (`training.gate`) moves aliases.
+The logged files are downloaded and compared with the trained ones. Then one request creates the version with all of its
+tags, so that a process that is killed at any moment leaves either no version or a complete one. No alias moves: only
+the gate (`training.gate`) moves aliases.
 """
 
 import hashlib
@@ -9,7 +10,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from itertools import islice
@@ -101,10 +102,10 @@ def publish(folder: Path, run_id: str, where: str, *, retry_seconds: float) -> P
 
 
 def verify(uri: str, folder: Path) -> dict[str, str]:
-    """Compare the registered files with the trained ones, because MLflow does not check digests.
+    """Compare the logged files with the trained ones, because MLflow does not check digests.
 
     Args:
-        uri: The registered version.
+        uri: The logged model, or the registered version.
         folder: Folder that `bundle.write` wrote.
 
     Returns:
@@ -144,17 +145,13 @@ def _attempt(folder: Path, record: Record, run_id: str) -> Published:
         client.log_artifacts(run_id, str(folder / PICTURES), PICTURES)
         client.log_artifact(run_id, str(folder / MANIFEST_FILE))
         progress.advance()
-        version = _registered(client, record, run_id) or _register(client, folder, record, run_id)
+        version = _registered(client, record, run_id)
+        logged = f"models:/{record.model_name}/{version}" if version else _log(client, folder)
         progress.advance()
-        uri = f"models:/{record.model_name}/{version}"
-        files = verify(uri, folder)
+        files = verify(logged, folder)
         sha256 = digest_of(files)
-        for key, value in (record.version_tags | {DIGEST_TAG: sha256, FILES_TAG: lines_of(files)}).items():
-            client.set_model_version_tag(record.model_name, version, key, value)
-        for key in ("task", "target"):
-            client.set_registered_model_tag(record.model_name, key, record.tags[key])
-        if record.key:  # last, because it declares the version complete
-            client.set_model_version_tag(record.model_name, version, KEY_TAG, record.key)
+        version = version or _register(client, record, run_id, logged, files)
+        uri = f"models:/{record.model_name}/{version}"
         progress.advance()
     log.info("registered %s (sha256 %s)", uri, sha256)
     return Published(record.model_name, version, uri, run_id, sha256, files[MODEL_FILE], record.metrics)
@@ -179,19 +176,28 @@ def _registered(client: mlflow.MlflowClient, record: Record, run_id: str) -> str
     return str(found[0].version) if found else ""
 
 
-def _register(client: mlflow.MlflowClient, folder: Path, record: Record, run_id: str) -> str:
-    """Log the booster as UBJSON with its contract in the same folder, and return the number of the new version."""
+def _log(client: mlflow.MlflowClient, folder: Path) -> str:
+    """Log the booster as UBJSON with its contract in the same folder, and return the URI of the logged model."""
     info = mlflow.xgboost.log_model(name="model", **_logged(folder))
     with tempfile.TemporaryDirectory() as work:
         (Path(work) / CONTRACT_FILE).write_bytes((folder / CONTRACT_FILE).read_bytes())
         client.log_model_artifacts(info.model_id, work)
+    return f"models:/{info.model_id}"
+
+
+def _register(client: mlflow.MlflowClient, record: Record, run_id: str, logged: str, files: Mapping[str, str]) -> str:
+    """Create a version of the logged model with all of its tags, and return its number."""
     try:
         client.create_registered_model(record.model_name)
     except MlflowException as error:  # a concurrent first run created it
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    source = f"models:/{info.model_id}"
-    made = client.create_model_version(record.model_name, source=source, run_id=run_id, model_id=info.model_id)
+    for key in ("task", "target"):
+        client.set_registered_model_tag(record.model_name, key, record.tags[key])
+    tags = record.version_tags | {DIGEST_TAG: digest_of(files), FILES_TAG: lines_of(files)}
+    tags |= {KEY_TAG: record.key} if record.key else {}
+    model_id = logged.removeprefix("models:/")
+    made = client.create_model_version(record.model_name, source=logged, run_id=run_id, model_id=model_id, tags=tags)
     return str(made.version)
 
 

@@ -9,10 +9,11 @@ from mlflow import MlflowClient
 from app.model.digest import DIGEST_TAG
 from training.tracking import manifest
 from training.tracking.publish import KEY_TAG, Published
+from training.tracking.runs import end_published
 
 
 def published(client: MlflowClient, name: str, key: str) -> Published | None:
-    """Return the latest version with the key, or None. A version has its key only when it is complete.
+    """Return the latest version with the key, or None. If its process was killed after that, its run is ended.
 
     Raises:
         mlflow.exceptions.MlflowException, OSError: MLflow is unreachable or refuses.
@@ -22,6 +23,7 @@ def published(client: MlflowClient, name: str, key: str) -> Published | None:
         return None
     latest = max(found, key=lambda each: int(each.version))
     record = manifest.read(client, str(latest.run_id))
+    end_published(client, str(latest.run_id))
     return Published(
         name=name,
         version=str(latest.version),
