@@ -116,6 +116,11 @@ class TrainOptions(CsvSettings):
         description="Metric of early stopping, of the search and, by default, of the gate. The default is that of the "
         f"objective. The names are {', '.join(METRIC_NAMES)}.",
     )
+    calibration: Literal["", "platt", "isotonic"] = Field(
+        default="",
+        description="Calibration of a binary model's probability by the validation rows: platt (a line through the log "
+        "odds) or isotonic (a rising curve, for thousands of validation rows). Empty: none.",
+    )
     rounds: int = Field(default=300, ge=1, description="Number of boosting rounds, or its limit with early stopping.")
     early_stopping_rounds: int = Field(
         default=20,

@@ -54,6 +54,34 @@ class ContractColumn(BaseModel):
         return self
 
 
+class Platt(BaseModel):
+    """A line through the log odds of the booster's probability, which keeps the order of the rows."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    method: Literal["platt"] = "platt"
+    slope: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    intercept: Finite
+
+
+class Isotonic(BaseModel):
+    """A rising curve through points. Between two points it is a line, and beyond the last ones it is constant."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    method: Literal["isotonic"] = "isotonic"
+    scores: Annotated[tuple[Share, ...], AfterValidator(_ascending)] = Field(
+        min_length=1, description="The booster's probabilities of the points."
+    )
+    values: tuple[Share, ...] = Field(description="The calibrated probabilities of the points.")
+
+    @model_validator(mode="after")
+    def _values_rise(self) -> Self:
+        if len(self.scores) != len(self.values) or any(a > b for a, b in pairwise(self.values)):
+            raise ValueError("an isotonic calibration needs a value for each score, and the values must not fall")
+        return self
+
+
 class Variable(BaseModel):
     """Reference distribution of a feature or a prediction, as the share of rows per bin.
 
@@ -125,7 +153,7 @@ class Contract(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = Field(default=1, description="2 for a model with a calibration.")
     task: Task
     target: str = Field(min_length=1, description="Name of the predicted column.")
     classes: tuple[str, ...] = Field(
@@ -144,11 +172,21 @@ class Contract(BaseModel):
     metric: str = Field(
         default="", description="Metric by which the model is compared with others. Empty for the default of its task."
     )
+    calibration: Annotated[Platt | Isotonic, Field(discriminator="method")] | None = Field(
+        default=None,
+        description="Map from the booster's probability of the second class to the calibrated one, which is predicted.",
+    )
     example_output: tuple[tuple[float, ...], ...] = Field(
         default=(), description="The booster's predictions for the input example after training, as numbers per row."
     )
     metrics: dict[str, float] = Field(default={}, description="Metrics on the holdout rows, such as auc or rmse.")
     profile: Profile | None = Field(default=None, description="Reference distributions, required to detect drift.")
+
+    @model_validator(mode="after")
+    def _older_services_refuse_a_calibration(self) -> Self:
+        if self.calibration and (self.task, self.schema_version) != ("binary", 2):
+            raise ValueError("a calibration needs the task binary and schema_version 2")
+        return self
 
     @model_validator(mode="after")
     def _classes_fit_the_task(self) -> Self:

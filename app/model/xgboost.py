@@ -20,6 +20,7 @@ from app.errors import InvalidInputError, LoadError
 from app.model import booster as xgboost
 from app.model.base import Model
 from app.model.booster import Booster, BoosterError, Category, Matrix
+from app.model.calibration import calibrated
 from app.model.compatibility import Mode, booster_mismatches, enforce
 from app.model.contract import CONTRACT_FILE, Contract, UnknownCategory
 from app.model.digest import coverage, digest_of, refusal
@@ -76,8 +77,18 @@ class BoosterModel(Model):
         return self.output.values(self.answer(rows))
 
     def answer(self, rows: Matrix) -> Matrix:
-        """Return the booster's numbers, shape (rows, outputs); raises the errors of `predict`."""
-        return _finite(self.booster.predict(rows))
+        """Return the model's numbers, shape (rows, outputs); raises the errors of `predict`."""
+        return _finite(self.numbers(rows))
+
+    def numbers(self, rows: Matrix) -> Matrix:
+        """Return the booster's numbers, calibrated if the contract says so, shape (rows, outputs).
+
+        Raises:
+            BoosterError: The booster failed.
+        """
+        found = self.booster.predict(rows)
+        calibration = self.contract.calibration if self.contract else None
+        return calibrated(found, calibration) if calibration else found
 
 
 def load(
@@ -137,6 +148,11 @@ def load(
     if contract and contract.example_output:
         _compare(found, contract)
     output = output_of(booster, found.shape[1], contract)
+    if contract and contract.calibration and output.form != "probabilities":
+        raise LoadError(
+            f"{CONTRACT_FILE} has a calibration, but the objective {booster.objective} predicts no probability",
+            "correct what training writes",
+        )
     rows_of = "the input example" if example else "missing values, because the model has no input example"
     seconds = round(time.monotonic() - begin, 3)
     log.info("warmed up", extra={"rows": len(rows), "rows_of": rows_of, "seconds": seconds})

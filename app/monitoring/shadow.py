@@ -75,7 +75,7 @@ class Comparison:
         """
         begin = time.perf_counter()
         try:
-            numbers = self.challenger.booster.predict(self._translate(rows))
+            numbers = self.challenger.numbers(self._translate(rows))
         except BoosterError:
             return None  # the comparison in the background counts it
         taken = time.perf_counter() - begin
@@ -85,7 +85,7 @@ class Comparison:
     def values(self, rows: Matrix) -> list[Any]:
         """Return one JSON value per row, None where the challenger fails."""
         try:
-            numbers = self.challenger.booster.predict(self._translate(rows))
+            numbers = self.challenger.numbers(self._translate(rows))
         except BoosterError:
             return [None] * len(rows)
         finite = np.isfinite(numbers).all(axis=1).tolist()
@@ -120,7 +120,7 @@ class Comparison:
             return
         begin = time.perf_counter()
         try:
-            answers = self.challenger.booster.predict(self._translate(rows))
+            answers = self.challenger.numbers(self._translate(rows))
         except BoosterError as error:
             log.warning("the challenger failed: %s", error)
             good = np.zeros(len(rows), dtype=bool)

@@ -5,11 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from app.model.contract import Isotonic, Platt
 from training.data import dataset, split
 from training.data.dataset import Data
 from training.data.split import Identity, Split
 from training.errors import InputError
 from training.fitting import fit, resumable_fit
+from training.fitting.calibrate import calibrate, check_calibration
 from training.fitting.checkpoints import Checkpoints, checkpoints_of
 from training.fitting.fit import Fitted
 from training.fitting.leak_warnings import warn_of_leaks
@@ -37,6 +39,7 @@ class Trained(NamedTuple):
         chosen: Metrics of the choice of the rounds.
         metric: Metric by which the model is judged. Empty for the defaults of the task.
         kept: Checkpoints, to be cleared after the registration.
+        calibration: Calibration of the probability, if any.
     """
 
     data: Data
@@ -47,6 +50,7 @@ class Trained(NamedTuple):
     chosen: dict[str, float]
     metric: str = ""
     kept: Checkpoints | None = None
+    calibration: Platt | Isotonic | None = None
 
 
 def train(options: TrainOptions, group: Group, run_id: str = "") -> Trained:
@@ -67,6 +71,7 @@ def train(options: TrainOptions, group: Group, run_id: str = "") -> Trained:
     if alone:
         warn_of_leaks(data, parts)
     check_objective(data.task, options.params)
+    check_calibration(options.calibration, data.task, options.params, group.size)
     metric = metric_name(data.task, options.params, options.metric)
     params, rounds = fit.parameters(data, options.booster_params, metric), options.rounds
     own = fit.own_metric(data, params, metric)
@@ -96,9 +101,11 @@ def train(options: TrainOptions, group: Group, run_id: str = "") -> Trained:
     else:
         kept = checkpoints_of(options, whole.identity, params, rounds, group)
         fitted = resumable_fit.fit(data, parts.rest, params, rounds, options.nthread, group, kept)
+    calibration = calibrate(data, parts, params, rounds, options.nthread, options.calibration)
     if not alone:
         whole = sharded_data.gather(whole, group)
-    return Trained(whole.data, whole.parts, whole.identity, fitted, history | fitted.history, chosen, metric, kept)
+    facts = whole.data, whole.parts, whole.identity, fitted, history | fitted.history, chosen, metric, kept
+    return Trained(*facts, calibration)
 
 
 def _loaded(options: TrainOptions, group: Group) -> ShardedData:

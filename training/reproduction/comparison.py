@@ -27,10 +27,12 @@ def compare(record: Run, recorded: Manifest, known: Registered, again: Retrained
     """
     differences = tuple(_differences(record, recorded, known, again))
     held_out = again.data.frame.iloc[again.split.holdout]
-    here = replace(known, booster=again.fitted.booster)
+    contract = known.contract.model_copy(update={"calibration": again.calibration})
+    here = replace(known, booster=again.fitted.booster, contract=contract)
     predictions = change(known.predict(held_out), here.predict(held_out))
     sha256 = hashlib.sha256(again.fitted.ubj).hexdigest()
-    finding = judge(same_bytes=sha256 == known.file_sha256, differences=differences, predictions=predictions)
+    same = sha256 == known.file_sha256 and contract == known.contract
+    finding = judge(same_bytes=same, differences=differences, predictions=predictions)
     return {
         "outcome": finding.outcome,
         "reason": finding.sentence,

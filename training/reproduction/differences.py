@@ -69,7 +69,7 @@ def judge(*, same_bytes: bool, differences: Sequence[Difference], predictions: C
     """Explain a repetition, with the remedy.
 
     Args:
-        same_bytes: The model files are identical.
+        same_bytes: The model files are identical, and so are the calibrations.
         differences: Facts that differ.
         predictions: The difference between the predictions.
     """

@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 
+from app.model.calibration import calibrated
+from app.model.contract import Isotonic, Platt
 from training.data import dataset
 from training.data.dataset import Data
 from training.data.split import Split, split
 from training.environment import Environment, environment
 from training.errors import InputError
+from training.fitting.calibrate import calibrate
 from training.fitting.evaluate import measure
 from training.fitting.fit import Fitted, fit, matrix
 from training.tracking.manifest import Manifest
@@ -19,6 +22,7 @@ class Retrained:
     data: Data
     split: Split
     fitted: Fitted
+    calibration: Platt | Isotonic | None
     metrics: dict[str, float]
     environment: Environment
 
@@ -34,6 +38,9 @@ def retrain(recorded: Manifest, moved_data: str, nthread: int, git_commit: str) 
     loaded = dataset.load(spec.model_copy(update={"source": moved_data}) if moved_data else spec)
     parts = split(loaded, recorded.split.spec)
     fitted = fit(loaded, parts.rest, recorded.params, recorded.rounds, nthread)
+    calibration = calibrate(loaded, parts, recorded.params, recorded.rounds, nthread, recorded.calibration)
     output = fitted.booster.predict(matrix(loaded, parts.holdout, nthread))
+    if calibration:
+        output = calibrated(output, calibration)
     metrics = measure(loaded, parts.holdout, output, recorded.metric)
-    return Retrained(loaded, parts, fitted, metrics, environment(git_commit, nthread))
+    return Retrained(loaded, parts, fitted, calibration, metrics, environment(git_commit, nthread))

@@ -71,7 +71,7 @@ def answers_of(model: Model, rows: Cells) -> Answers:
         ProblemError: The process of the model ended, or it rejects the rows.
     """
     if isinstance(model, BoosterModel):
-        found = model.booster.predict(rows)
+        found = model.numbers(rows)
         if not np.isfinite(found).all():
             raise BoosterError("its output is not finite")
         return Answers(model.output, found)

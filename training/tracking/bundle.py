@@ -11,6 +11,7 @@ import numpy as np
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 from pydantic import BaseModel, ConfigDict
 
+from app.model.calibration import calibrated
 from app.model.contract import CONTRACT_FILE, MODEL_FILE, Contract
 from training.data.dataset import Data
 from training.data.split import Split
@@ -66,6 +67,8 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
     content = fitted.ubj
     sha256 = hashlib.sha256(content).hexdigest()
     output = fitted.booster.predict(matrix(data, split.holdout, options.nthread))
+    if trained.calibration:
+        output = calibrated(output, trained.calibration)
     measured = evaluate.measure(data, split.holdout, output, trained.metric)
     by_group = measure_groups(data, split.holdout, output, trained.metric)
     metrics = measured | by_group | finite(trained.chosen) | {"rounds": fitted.rounds}
@@ -94,6 +97,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
         params=fitted.params,
         rounds=fitted.rounds,
         metric=trained.metric,
+        calibration=options.calibration,
         world_size=identity.workers,
         shard_rule=identity.shard_rule,
         model_sha256=sha256,
@@ -105,6 +109,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
     truth = data.target[split.holdout] if data.task == "binary" else None
     categories = {column.name: column.categories for column in data.columns}
     contract = Contract(
+        schema_version=2 if trained.calibration else 1,
         task=data.task,
         target=data.target_name,
         classes=data.classes,
@@ -112,6 +117,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
         null_words=data.spec.null_words,
         unknown_category=options.unknown_category,
         metric=trained.metric,
+        calibration=trained.calibration,
         example_output=tuple(tuple(map(float, np.atleast_1d(each))) for each in answer),
         metrics={name.removeprefix("holdout_"): value for name, value in measured.items()},
         profile=profile_of(

@@ -60,6 +60,9 @@ class Manifest(BaseModel):
     params: dict[str, Any]
     rounds: int
     metric: str = Field(default="", description="Metric by which the model is judged. Empty for those of the task.")
+    calibration: Literal["", "platt", "isotonic"] = Field(
+        default="", description="Method that calibrates the probability. Empty: it is not calibrated."
+    )
     world_size: int = Field(default=1, description="Number of workers that trained the model.")
     shard_rule: str = Field(default="", description="Rule that assigns rows to workers, which changes the model.")
     model_sha256: str

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from app.errors import LoadError
+from app.model.calibration import calibrated
 from app.model.contract import CONTRACT_FILE, Contract, ContractColumn
 from app.model.dates import feature_names
 from app.model.digest import digest_of
@@ -78,7 +79,10 @@ class Registered:
             matrix[:, i] = pd.to_numeric(values).to_numpy(dtype=np.float32, na_value=np.nan)
         names, types = self.booster.feature_names, self.booster.feature_types
         rows = xgb.DMatrix(matrix, feature_names=names, feature_types=types, nthread=nthread, enable_categorical=True)
-        return np.asarray(self.booster.predict(rows), dtype=np.float64)
+        found = self.booster.predict(rows)
+        if self.contract.calibration:
+            found = calibrated(found, self.contract.calibration)
+        return np.asarray(found, dtype=np.float64)
 
 
 def parse(uri: str) -> tuple[str, str]:
