@@ -70,6 +70,7 @@ class Data:
         weights: Weight of each row, shape (rows,). None without a weight column.
         slices: Groups of each row for `--group-metrics`, shape (rows, columns). None without such columns.
         moments: Seconds since 1970 of each row, shape (rows,), by column of dates.
+        files: Digest of each file by its path in a folder. Empty for a single file.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Data:
     weights: row_weights.Weights | None = None
     slices: pd.DataFrame | None = None
     moments: Mapping[str, date_columns.Moments] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def features(self) -> Matrix:
@@ -100,6 +102,18 @@ class Data:
         for i, name in enumerate(self.frame.columns):
             matrix[:, i] = preprocessing.numbers(self.frame[name])[rows]
         return matrix
+
+    @property
+    def column_sha256(self) -> dict[str, str]:
+        """Digest of each feature and of the target, as float32 with the categories, which names a changed column."""
+        known = {column.name: column.categories for column in self.columns} | {self.target_name: self.classes}
+        features = {name: preprocessing.numbers(self.frame[name]) for name in self.frame.columns}
+        found = {}
+        for name, values in {**features, self.target_name: self.target}.items():
+            digest = hashlib.sha256(json.dumps(known.get(name, ())).encode() + b"\0")
+            digest.update(np.ascontiguousarray(values, dtype="<f4").data)
+            found[name] = digest.hexdigest()
+        return found
 
     @property
     def sha256(self) -> str:
@@ -194,7 +208,7 @@ def load(spec: DataSpec | None = None) -> Data:
             column, series[name] = preprocessing.feature(known, name, name in spec.categorical, spec.min_category_count)
         columns.append(column)
     facts = (target, target_name, task, classes, groups, raw.sha256, key, hashes, times, weights, slices, moments)
-    return Data(raw.name, spec, pd.DataFrame(series), tuple(columns), *facts)
+    return Data(raw.name, spec, pd.DataFrame(series), tuple(columns), *facts, raw.files)
 
 
 class SplitSpec(BaseModel):

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 
 import pyarrow as pa
 from pyarrow.parquet import ParquetFile
@@ -31,23 +32,28 @@ class ParquetTable:
         self.groups = 0
         self.schema = self._common_schema()
 
-    @property
-    def sha256(self) -> str:
-        """Digest of the file. For a folder, the digest of the lines that `sha256sum` prints for its files, in order.
+    @cached_property
+    def file_sha256(self) -> dict[str, str]:
+        """Digest of each file by its path in the folder, in order. The path of a single file is empty.
 
         Raises:
             TrainingError: A file cannot be read.
         """
+        found = {}
         with bar("read", sum(each.size for each in self._files), "B") as progress:
-            lines = []
             for file in self._files:
                 try:
-                    digest = file.sha256(progress.advance)
+                    found[file.path[len(self.place.path) + 1 :]] = file.sha256(progress.advance)
                 except OSError as error:
                     raise failure(file.path, "read", error) from None
-                if file.path == self.place.path:
-                    return digest
-                lines.append(f"{digest}  {file.path[len(self.place.path) + 1 :]}\n")
+        return found
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the file. For a folder, the digest of the lines that `sha256sum` prints for its files, in order."""
+        if digest := self.file_sha256.get(""):
+            return digest
+        lines = (f"{digest}  {path}\n" for path, digest in self.file_sha256.items())
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def tables(self, names: Sequence[str], chosen: Callable[[int], bool]) -> Iterator[tuple[int, pa.Table]]:

@@ -9,9 +9,9 @@ import importlib.resources
 import logging
 import tempfile
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,10 @@ log = logging.getLogger("training")
 
 @dataclass(frozen=True)
 class Raw:
-    """A table without preprocessing. Only built-in data sets have a `target` and `classes`, only CSV files a format."""
+    """A table without preprocessing, with the digest of each file of a folder.
+
+    Only built-in data sets have a `target` and `classes`, only CSV files a format.
+    """
 
     name: str
     table: pa.Table
@@ -46,6 +49,7 @@ class Raw:
     target: str = ""
     classes: tuple[str, ...] = ()
     csv: CsvFormat | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(uri: str, null_words: tuple[str, ...] | None = None, wanted: CsvFormat | None = None) -> Raw:
@@ -73,7 +77,8 @@ def read(uri: str, null_words: tuple[str, ...] | None = None, wanted: CsvFormat 
         source = ParquetTable(where)
         tables = [each for _, each in source.tables(source.schema.names, lambda _: True)]
         table = pa.concat_tables([source.schema.empty_table(), *tables])
-        return Raw(name, without_words(table, null_words or (), table.column_names), source.sha256)
+        table = without_words(table, null_words or (), table.column_names)
+        return Raw(name, table, source.sha256, files=source.file_sha256)
     with _local(uri, parts.scheme) as path:
         file = TableFile.by_content(place(str(path)))
         table, known = _table(file, uri, null_words, wanted)

@@ -72,8 +72,16 @@ def _differences(record: Run, recorded: Manifest, known: Registered, again: Retr
             "holdout_sha256": again.split.holdout_sha256,
         },
     )
+    parts = (("file", facts.file_sha256, again.data.files), ("column", facts.column_sha256, again.data.column_sha256))
+    for kind, before, now in parts:
+        if before:  # an earlier release did not record them
+            yield from differing("data", _named(kind, before), _named(kind, now))
     yield from differing("code", _code(recorded.environment), _code(again.environment))
     yield from differing("environment", _machine(recorded.environment), _machine(again.environment))
+
+
+def _named(kind: str, digests: Mapping[str, str]) -> dict[str, str]:
+    return {f"{kind} {name}": digest[:12] for name, digest in digests.items()}
 
 
 def changed_settings(logged: Mapping[str, str], recorded: Mapping[str, Any]) -> Iterator[Difference]:

@@ -80,6 +80,8 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
             name=data.name,
             raw_sha256=identity.raw_sha256,
             sha256=identity.sha256,
+            file_sha256=dict(data.files),
+            column_sha256=data.column_sha256 if identity.workers == 1 else {},
             rows=identity.rows,
             columns=tuple(data.frame.columns),
             target=data.target_name,

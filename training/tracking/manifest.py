@@ -25,6 +25,11 @@ class DataFacts(BaseModel):
         description="Digest of the file, or of the output of `sha256sum` for the files of a folder."
     )
     sha256: str = Field(description="Digest of the prepared float32 matrix with its columns, categories and target.")
+    file_sha256: dict[str, str] = Field(default={}, description="Digest of each file of a folder, by its path in it.")
+    column_sha256: dict[str, str] = Field(
+        default={},
+        description="Digest of each feature and of the target, as float32 with categories. Empty for several workers.",
+    )
     rows: int
     columns: tuple[str, ...]
     target: str

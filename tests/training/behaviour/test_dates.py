@@ -221,7 +221,7 @@ def test_part_that_is_named_twice_is_refused() -> None:
         TrainOptions.load("train", ["--mlflow-tracking-uri=http://unused", "--date-parts=day,day"])
 
 
-def test_registered_model_with_dates_is_promoted_and_reproduced(
+def test_gate_shows_each_model_its_own_parts_of_dates(
     server: Server, command: Callable[..., Result], trained: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     path = as_csv(table(), tmp_path / "table.csv")

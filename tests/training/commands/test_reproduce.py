@@ -96,6 +96,24 @@ def test_changed_row_is_named(version: dict[str, Any], reproduce: Reproduce) -> 
     assert "because of the data: reproduce with the original data" in messages[-1]
 
 
+def test_changed_cell_names_its_file_and_its_column(
+    server: Server, trained: Callable[..., dict[str, Any]], table: Path, reproduce: Reproduce, tmp_path: Path
+) -> None:
+    frame = pd.read_csv(table)
+    folder = tmp_path / "churn"
+    folder.mkdir()
+    frame[:150].to_parquet(folder / "a.parquet")
+    frame[150:].to_parquet(folder / "b.parquet")
+    made = trained(server, NAME, f"--data={folder}", "--target=left", "--rounds=2", "--early-stopping-rounds=0")
+
+    frame.loc[200, "height"] += 1
+    frame[150:].to_parquet(folder / "b.parquet")
+    _, answer, _ = reproduce(made["uri"])
+
+    changed = {("data", name) for name in ("raw_sha256", "sha256", "file b.parquet", "column height")}
+    assert named(answer) == changed
+
+
 def test_moved_data_are_read_from_their_new_place(version: dict[str, Any], reproduce: Reproduce) -> None:
     moved = version["data"].rename(version["data"].with_name("moved.csv"))
 
