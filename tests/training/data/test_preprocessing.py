@@ -135,7 +135,11 @@ def test_groups_stay_together(table: Callable[..., Data]) -> None:
         ("x,y,churn\n1,,a\n2,,b\n", {}, "Column y has no value in any row"),
         ("x,churn\n1,a\n2,b\nx,a\n4,b\n", {}, "Row 3, column x: 'x' is text in a column of numbers"),
         ("x,churn\n1,a\n1e39,b\n", {}, "Row 2, column x: the value is infinite"),
-        ("x,churn\n2026-01-01,a\n2026-01-02,b\n", {}, "Column x contains dates or times (date32[day]); make its parts features"),
+        (
+            "x,churn\n2026-01-01,a\n2026-01-02,b\n",
+            {},
+            "Column x contains dates or times (date32[day]); make its parts features",
+        ),
         ("x,churn\n1,a\n2.5,b\n", {"categorical": ["x"]}, "Row 2, column x: categories must be whole numbers"),
         (
             "x,churn\n1,a\n1e19,b\n",
