@@ -14,7 +14,7 @@ import yaml
 from prometheus_client import Counter, Gauge, Histogram
 
 from app import accounts
-from app.monitoring import feedback, model_metrics
+from app.monitoring import challenger, feedback, following, model_metrics
 from app.monitoring.drift import Distributions
 from tests.charts.harness import only, rendered
 from tools.charts import MLFLOW, MODEL_SERVICE, Object, render
@@ -25,7 +25,7 @@ VARIABLES = {"namespace": "Namespace", "job": "Job", "instance": "Instance"}
 
 _METRICS = [
     each
-    for module in (accounts, model_metrics, feedback)
+    for module in (accounts, model_metrics, feedback, following, challenger)
     for each in vars(module).values()
     if isinstance(each, Counter | Gauge | Histogram)
 ]
@@ -186,7 +186,8 @@ def test_service_and_model_dashboards_have_the_expected_rows() -> None:
 
     assert rows == [
         "Overview", "Traffic", "Callers", "Latency", "Resources",
-        "Overview", "Predictions", "Features", "Quality by feedback labels", "Service level objectives",
+        "Overview", "Predictions", "Features", "Quality by feedback labels", "Alias", "Challenger", "Canary",
+        "Service level objectives",
     ]  # fmt: skip
 
 

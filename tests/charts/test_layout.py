@@ -12,8 +12,8 @@ from tools.charts import CHARTS, MLFLOW, MODEL_SERVICE, OBSERVABILITY, program, 
 from tools.generate.charts import CASES, MLFLOW_CASES
 
 TEMPLATED = [MODEL_SERVICE, MLFLOW]
-# Extra objects and validation do not have a kind of their own, and a job is a CronJob if it has a schedule.
-WITHOUT_KIND = {"extraobjects.yaml", "validate.yaml", "job.yaml"}
+# Extra objects, validation and the canary do not have a kind of their own, and a job is a CronJob if it has a schedule.
+WITHOUT_KIND = {"canary.yaml", "extraobjects.yaml", "validate.yaml", "job.yaml"}
 # What only the MLflow server has. Every other key has the name and place that it has in charts/model-service.
 SECTIONS_OF_MLFLOW = ("mlflow.", "s3", "prepare", "server", "auth", "storage", "garbageCollection")
 KEYS_OF_MLFLOW = {

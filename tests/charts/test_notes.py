@@ -46,6 +46,15 @@ def test_commands_use_the_namespace_override(chart: Path) -> None:
     assert "helm -n models test demo" in text, "Helm stores the release in its own namespace"
 
 
+def test_canary_has_its_weight_and_both_ways_out(chart: Path) -> None:
+    text = notes(chart, {"canary": {"enabled": True, "model": {"uri": "models:/churn/8"}}})
+
+    assert "The canary models:/churn/8 answers 10 % of the requests" in text
+    assert "set only canary.enabled=false" in text
+    assert "kubectl -n models rollout status deployment/demo-model-service-canary" in text
+    assert "canary" not in notes(chart, {})
+
+
 def test_missing_service_monitor_is_reported(chart: Path) -> None:
     text = notes(chart, {})
 

@@ -23,6 +23,7 @@ MESSAGES = (
     "execution error at (model-service/templates/validate.yaml",
     "execution error at (model-service/templates/environment/validate.yaml",
     "execution error at (model-service/templates/challenger/validate.yaml",
+    "execution error at (model-service/templates/canary/validate.yaml",
 )
 ERRORS_OF_GO = ("nil pointer", "wrong type", "can't evaluate", "error calling", "parse error", "error converting")
 ODD: list[Any] = [None, {}, [], "", 0, -1, True, 1.5, "Ünïcode ✓", "a" * 300, "{{ .Values }}"]
@@ -32,6 +33,9 @@ REQUIRED = {
     "image", "image.repository", "model", "model.uri", "model.environment.python",
     "model.environment.image.repository", "model.environment.index.caBundle.key", "mlflow", "mlflow.trackingUri",
     "mlflow.caBundle.key", "service", "service.port", "httpRoute.canary.port", "httpRoute.canary.weight",
+    "canary.replicaCount", "canary.weight", "canary.analysis", "canary.analysis.window", "canary.analysis.minSamples",
+    "canary.analysis.maxErrorIncrease", "canary.analysis.maxLatencyRatio", "canary.analysis.maxPsiIncrease",
+    "canary.analysis.maxAucDecrease",
     "autoscaling.minReplicas", "autoscaling.maxReplicas", "monitoring.slo", "monitoring.slo.availability",
     "monitoring.slo.latency",
     "monitoring.slo.latency.thresholdSeconds", "monitoring.slo.latency.ratio", "monitoring.drift",

@@ -15,12 +15,23 @@ from tools.charts import MLFLOW, Values, program, render
 UNIT_TESTS = Path(__file__).parent / "rules"
 RUNBOOKS = (Path(__file__).parents[2] / "docs" / "runbooks.md").read_text()
 SELECTOR = 'namespace="models",job="demo-model-service"'
+CANARY: Values = {
+    "httpRoute": {"enabled": True, "parentRefs": [{"name": "public"}]},
+    "canary": {"enabled": True, "model": {"uri": "file:///models/next"}},
+}
 
 
 def rule_spec(values: Values | None = None, **settings: Any) -> dict[str, Any]:
     """Return the spec of the PrometheusRule that a release `demo` in namespace `models` renders."""
     monitoring = {**(values or {}), "prometheusRule": {"enabled": True, **settings}}
     rule = only(rendered({"monitoring": monitoring}), "PrometheusRule")
+    spec: dict[str, Any] = rule["spec"]
+    return spec
+
+
+def canary_spec() -> dict[str, Any]:
+    """Return the same of a release with a canary."""
+    rule = only(rendered({"monitoring": {"prometheusRule": {"enabled": True}}, **CANARY}), "PrometheusRule")
     spec: dict[str, Any] = rule["spec"]
     return spec
 
@@ -68,7 +79,7 @@ def test_absent_by_default() -> None:
 
 @pytest.mark.parametrize("path", sorted(UNIT_TESTS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_alerts_fire_and_stay_silent(promtool: Promtool, path: Path, tmp_path: Path) -> None:
-    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule_spec()))
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(canary_spec() if path.stem == "canary" else rule_spec()))
     shutil.copy(path, tmp_path)
 
     assert "SUCCESS" in promtool(tmp_path, "test", "rules", path.name)
@@ -82,7 +93,7 @@ def test_each_alert_is_tested_firing_and_silent() -> None:
         for case in test.get("alert_rule_test", [])
     ]
 
-    names = alerts(rule_spec()).keys()
+    names = alerts(canary_spec()).keys()
     assert {case["alertname"] for case in cases if case["exp_alerts"]} == names
     assert {case["alertname"] for case in cases if not case["exp_alerts"]} == names
 
@@ -96,21 +107,44 @@ def test_latency_objective_selects_a_bucket_of_the_service(promtool: Promtool, s
     assert set(re.findall(r',le="([^"]+)"', str(spec))) == {str(float(seconds))}
 
 
-def test_every_selector_names_the_release() -> None:
-    for rule in rules(rule_spec()):
+@pytest.mark.parametrize("canary", [False, True])
+def test_every_selector_names_the_release(canary: bool) -> None:
+    names = [SELECTOR]
+    if canary:
+        names += [
+            SELECTOR.replace("-service", "-service-canary"),
+            SELECTOR.replace('="demo-model-service', '=~"demo-model-service(-canary)?'),
+        ]
+    for rule in rules(canary_spec() if canary else rule_spec()):
         selectors = re.findall(r"\{(.*?)\}", rule["expr"])
         assert selectors or (rule["labels"]["namespace"], rule["labels"]["job"]) == ("models", "demo-model-service"), (
             rule
         )
-        assert all(selector.startswith(SELECTOR) for selector in selectors), rule["expr"]
+        assert all(selector.startswith(tuple(names)) for selector in selectors), rule["expr"]
 
 
 def test_every_placeholder_is_replaced() -> None:
-    assert "$(" not in str(rule_spec())
+    assert "$(" not in str(canary_spec())
+
+
+def test_canary_gets_every_rule_of_the_release_and_a_comparison() -> None:
+    """A canary is a job of its own, so its series and alerts do not mix with those of the served model."""
+    without, with_canary = rule_spec(), canary_spec()
+    both = 'job=~"demo-model-service(-canary)?"'
+    own = [rule for rule in rules(with_canary) if rule.get("alert", "") != "ModelServiceDown"]
+
+    assert [group["name"] for group in with_canary["groups"] if group not in without["groups"]][:2] == [
+        "model-service.canary",
+        "model-service.canary.alerts",
+    ]
+    assert "canary" not in str(without)
+    for name in ("ModelServiceErrorBudgetBurn", "ModelPredictionDrift", "ModelVersionSkew"):
+        assert both in next(rule for rule in own if rule.get("alert") == name)["expr"]
+    assert "canary" not in alerts(with_canary)["ModelServiceDown"]["expr"], "a canary alone is not the service"
 
 
 def test_every_alert_has_severity_annotations_and_runbook() -> None:
-    for rule in alerts(rule_spec()).values():
+    for rule in alerts(canary_spec()).values():
         assert rule["labels"]["severity"] in ("critical", "warning", "info")
         assert {"summary", "description", "runbook_url"} == rule["annotations"].keys()
         assert rule["annotations"]["runbook_url"].endswith(f"/docs/runbooks.md#{rule['alert'].lower()}")
@@ -119,7 +153,7 @@ def test_every_alert_has_severity_annotations_and_runbook() -> None:
 def test_every_alert_has_a_complete_runbook() -> None:
     mlflow = only(render(MLFLOW, {"monitoring": {"prometheusRule": {"enabled": True}}}), "PrometheusRule")["spec"]
 
-    assert runbooks().keys() == alerts(rule_spec()).keys() | alerts(mlflow).keys()
+    assert runbooks().keys() == alerts(canary_spec()).keys() | alerts(mlflow).keys()
     for alert, text in runbooks().items():
         assert re.findall(r"\*\*(Meaning|Look at|Do)\*\*", text) == ["Meaning", "Look at", "Do"], alert
 

@@ -188,11 +188,19 @@ PLATFORM: Values = {
 }
 
 
+CANARY: Values = merged(
+    EVERYTHING,
+    {
+        "canary": {"enabled": True, "model": {"uri": "models:/churn/8"}},
+        "httpRoute": {"canary": {"service": "", "weight": 0}},
+    },
+)
 POD_MONITOR: Values = merged(PLATFORM, {"monitoring": {"serviceMonitor": {"usePodMonitor": True}}})
 
 SAMPLES = {
     "default": {},
     "everything": EVERYTHING,
+    "canary": CANARY,
     "keda": KEDA,
     "nulls": NULLS,
     "platform": PLATFORM,
@@ -227,7 +235,7 @@ def test_mlflow_is_valid(kubernetes: str) -> None:
 
 def test_every_kind_of_the_chart_is_checked() -> None:
     names = {path.stem for path in (MODEL_SERVICE / "templates").rglob("[!_]*.yaml") if path.parent.name != "tests"}
-    names -= {"extraobjects", "validate"}
+    names -= {"canary", "extraobjects", "validate"}
 
     checked = [kind for values in SAMPLES.values() for kind in kinds(rendered(values))]
 

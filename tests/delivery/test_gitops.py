@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.charts.harness import container, environment, rendered
+from tests.charts.harness import container, environment, only, rendered
 from tests.charts.schemas import closed, definitions_in
+from tests.charts.schemas import schemas as kinds_of
 from tools.charts import MODEL_SERVICE, program, render
 from tools.cluster.cache import ROOT
+from tools.cluster.programs import KUBERNETES_VERSION
 
 FOLDER = ROOT / "docs" / "how-to" / "gitops"
 # The newest versions that the installed Go can fetch.
@@ -21,6 +23,8 @@ DEFINITIONS = (
     ("github.com/argoproj/argo-cd/v3@v3.4.0", "manifests/crds/applicationset-crd.yaml"),
     ("github.com/fluxcd/helm-controller@v1.4.0", "config/crd/bases/helm.toolkit.fluxcd.io_helmreleases.yaml"),
     ("github.com/fluxcd/source-controller@v1.8.0", "config/crd/bases/source.toolkit.fluxcd.io_ocirepositories.yaml"),
+    ("github.com/argoproj/argo-rollouts@v1.9.0", "manifests/crds/rollout-crd.yaml"),
+    ("github.com/argoproj/argo-rollouts@v1.9.0", "manifests/crds/analysis-template-crd.yaml"),
 )
 MANIFESTS = {path.name: list(yaml.safe_load_all(path.read_text())) for path in sorted(FOLDER.glob("*.yaml"))}
 
@@ -39,8 +43,11 @@ def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def findings(text: str, schemas: Path) -> list[dict[str, Any]]:
     """Return the findings of kubeconform."""
-    location = f"{schemas}/{{{{ .ResourceKind }}}}-{{{{ .ResourceAPIVersion }}}}.json"
-    command = [program("kubeconform"), "-strict", "-output=json", f"-schema-location={location}", "-"]
+    locations = [
+        f"{schemas}/{{{{ .ResourceKind }}}}-{{{{ .ResourceAPIVersion }}}}.json",
+        f"{kinds_of(KUBERNETES_VERSION)}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json",
+    ]
+    command = [program("kubeconform"), "-strict", "-output=json", *(f"-schema-location={at}" for at in locations), "-"]
     done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
     return list(json.loads(done.stdout).get("resources") or [])
 
@@ -117,7 +124,42 @@ def test_application_set_creates_a_release_with_small_pods_for_each_model(schema
     assert [source[key] for key in keys] == [single["spec"]["source"][key] for key in keys]
 
 
-def test_page_shows_the_files() -> None:
-    page = (ROOT / "docs" / "how-to" / "gitops.md").read_text()
+def test_rollout_splits_the_route_and_takes_the_pods_of_the_release() -> None:
+    rollout, service, _ = MANIFESTS["rollouts.yaml"]
+    canary = {"service": service["metadata"]["name"], "weight": 0}
+    route = {"enabled": True, "parentRefs": [{"name": "public"}], "canary": canary}
+    values = {"replicaCount": 0, "httpRoute": route, "model": {"uri": "models:/churn/7"}}
+    objects = rendered({**values, "mlflow": {"trackingUri": "http://mlflow:5000"}}, release="churn")
+    deployment, served = only(objects, "Deployment"), only(objects, "Service")
+    strategy = rollout["spec"]["strategy"]["canary"]
+    [rule] = only(objects, "HTTPRoute")["spec"]["rules"]
 
-    assert all(f"gitops/{name}" in page for name in MANIFESTS)
+    assert rollout["spec"]["workloadRef"]["name"] == deployment["metadata"]["name"]
+    assert rollout["spec"]["selector"] == deployment["spec"]["selector"]
+    assert service["spec"]["selector"] == served["spec"]["selector"]
+    assert [each["name"] for each in rule["backendRefs"]] == [strategy["stableService"], strategy["canaryService"]]
+    assert strategy["trafficRouting"]["plugins"]["argoproj-labs/gatewayAPI"]["httpRoute"] == served["metadata"]["name"]
+    assert deployment["spec"]["replicas"] == 0
+
+
+def test_rollout_asks_for_series_that_exist(tmp_path: Path) -> None:
+    *_, template = MANIFESTS["rollouts.yaml"]
+    queries = [each["provider"]["prometheus"]["query"] for each in template["spec"]["metrics"]]
+    rules = [{"record": f"query:{i}", "expr": query} for i, query in enumerate(queries)]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
+    command = [program("promtool"), "check", "rules", "rules.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    metrics = {name for query in queries for name in re.findall(r"([\w:]+)\{", query)}
+    known = (ROOT / "docs" / "reference" / "metrics.md").read_text() + "".join(
+        path.read_text() for path in (MODEL_SERVICE / "files" / "rules").glob("*.yaml")
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(queries) == 4
+    assert not [name for name in metrics if name not in known]
+
+
+def test_pages_show_the_files() -> None:
+    text = "".join((ROOT / "docs" / "how-to" / page).read_text() for page in ("gitops.md", "canary.md"))
+
+    assert all(f"gitops/{name}" in text for name in MANIFESTS)

@@ -1,4 +1,4 @@
-"""Dashboard of the model: drift, quality by feedback labels, and service level objectives of the selected releases.
+"""Dashboard of the model: drift, quality by feedback labels, other versions, and service level objectives of releases.
 
 The service dashboard shows requests, latency and resources.
 """
@@ -215,6 +215,115 @@ def quality() -> list[Panel]:
     ]
 
 
+def alias() -> list[Panel]:
+    """Return what pods do that follow an alias."""
+    checked = f"time() - min(model_alias_checked_timestamp_seconds{{{PODS}}})"
+    refused = f"count(model_reload_refused_info{{{MODELS}}}) or count(model_alias_version{{{PODS}}}) * 0"
+    served = f"count by (model_version) (model_info{{{MODELS}}})"
+    outcomes = f"sum by (outcome) (increase(model_reloads_total{{{PODS}}}{RATE}))"
+    numbers = [
+        number(
+            "Version of the alias", "Version that the alias names.", "none", f"max(model_alias_version{{{PODS}}})"
+        ).decimals(0),
+        number(
+            "Last response about the alias",
+            "Time since a pod last learned what the alias names.",
+            "s",
+            checked,
+            300,
+            900,
+        ),
+        number("Refused versions", "Pods that do not serve the version that the alias names.", "none", refused, 1),
+    ]
+    graphs = [
+        graph("Pods by version", "Pods that serve each version.", "none", query(served, "{{model_version}}")),
+        graph(
+            "Versions that were tried",
+            "Versions that the alias named, by outcome.",
+            "none",
+            query(outcomes, "{{outcome}}"),
+        ),
+    ]
+    return [*(panel.span(8) for panel in numbers), *(panel.span(12) for panel in graphs)]
+
+
+def challenger() -> list[Panel]:
+    """Return the comparison of the served model with a challenger in the same pods."""
+    pair = "{{model_version}} and {{challenger_version}}"
+    by = "sum by (model_version, challenger_version)"
+    rows = [
+        query(f"{by} (rate(model_challenger_{name}_total{{{MODELS}}}{RATE}))", f"{title} {pair}")
+        for name, title in (("rows", "compared"), ("dropped_rows", "left out"), ("errors", "failed"))
+    ]
+    gain = f"max by (model_version, challenger_version) (model:challenger_gain:mean_long{{{RECORDED}}})"
+    return [
+        graph(
+            "Disagreement with the challenger",
+            "Ratio of the rows on which both models disagree.",
+            "percentunit",
+            query(
+                f"max by (model_version, challenger_version) (model:challenger_disagreement:ratio_long{{{RECORDED}}})",
+                pair,
+            ),
+        ),
+        graph("Rows of the challenger", "Rows per second that were compared, left out or failed.", "cps", *rows),
+        number(
+            "Gain of the challenger",
+            "Mean of the served model's loss minus the challenger's, on the same labels. Above zero, the challenger is"
+            " better.",
+            "none",
+            gain,
+        )
+        .decimals(4)
+        .span(8)
+        .height(8),
+    ]
+
+
+def canary() -> list[Panel]:
+    """Return the comparison of the served model with the canary of the release."""
+    requests, others = (f"sum(job:canary_{name}:increase{{{RELEASES}}})" for name in ("requests", "served_requests"))
+    return [
+        number("Canary requests", "Requests that the canary answered in the window.", "none", requests).decimals(0),
+        number(
+            "Canary share",
+            "Share of the requests of both that it answered.",
+            "percentunit",
+            f"{requests} / ({requests} + {others})",
+        ),
+        number(
+            "Canary errors",
+            "Ratio of 5xx responses minus that of the served model.",
+            "percentunit",
+            f"max(job:canary_errors:delta{{{RELEASES}}})",
+            0.005,
+            0.01,
+        ),
+        number(
+            "Canary latency",
+            "99th percentile of the latency, divided by that of the served model.",
+            "none",
+            f"max(job:canary_latency_p99:ratio{{{RELEASES}}})",
+            1.25,
+            1.5,
+        ).decimals(2),
+        number(
+            "Canary prediction drift",
+            "PSI of the predictions minus that of the served model.",
+            "none",
+            f"max(job:canary_prediction_psi:delta{{{RELEASES}}})",
+            0.1,
+            0.2,
+        ).decimals(2),
+        number(
+            "Canary AUC",
+            "AUC by feedback labels minus that of the served model.",
+            "none",
+            f"min(job:canary_feedback_auc:delta{{{RELEASES}}})",
+        ).decimals(3),
+    ]
+
+
 def objectives() -> list[Panel]:
     """Return the burn rate of the budgets."""
     windows = ("1h", "6h", "1d", "3d")
@@ -263,6 +372,9 @@ if __name__ == "__main__":
         "Predictions": predictions(),
         "Features": features(),
         "Quality by feedback labels": quality(),
+        "Alias": alias(),
+        "Challenger": challenger(),
+        "Canary": canary(),
         "Service level objectives": objectives(),
     }
     feature = f"label_values(model_feature_importance_ratio{{{RECORDED}}}, variable)"

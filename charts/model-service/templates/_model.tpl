@@ -61,13 +61,14 @@ in: root context   out: YAML map with uri and, for MLflow, port; empty for a fol
 
 {{/*
 model-service.model.validate: fail if `model.uri` cannot work, with the reason and the remedy.
-in: root context   out: nothing
+in: root context, and in `field` the key of the model for messages if it is not `model`   out: nothing
 */}}
 {{- define "model-service.model.validate" -}}
 {{- $uri := .Values.model.uri -}}{{- $tracking := .Values.mlflow.trackingUri -}}
+{{- $field := .field | default "model" -}}
 {{- $forms := include "model-service.model.forms" . }}
 {{- if not $uri }}
-{{- fail (printf "model.uri is empty: set it to the model to serve, %s." $forms) }}
+{{- fail (printf "%s.uri is empty: set it to the model to serve, %s." $field $forms) }}
 {{- end }}
 {{- $scheme := regexFind "^[a-z0-9-]+:/" $uri | trimSuffix ":/" }}
 {{- $valid := dict
@@ -84,24 +85,24 @@ in: root context   out: nothing
 }}
 {{- with get $valid $scheme }}
 {{- if or (not (regexMatch (first .) $uri)) (and (ne $scheme "file") (regexMatch "/[.][.]?(/|$)" $uri)) }}
-{{- fail (printf "model.uri=%s is not valid: use %s." $uri (last .)) }}
+{{- fail (printf "%s.uri=%s is not valid: use %s." $field $uri (last .)) }}
 {{- end }}
 {{- else }}
-{{- fail (printf "model.uri=%s is not supported: use %s." $uri $forms) }}
+{{- fail (printf "%s.uri=%s is not supported: use %s." $field $uri $forms) }}
 {{- end }}
 {{- if and (has $scheme (list "models" "runs" "mlflow-artifacts")) (not $tracking) }}
-{{- fail (printf "model.uri=%s requires MLflow, but mlflow.trackingUri is empty: set mlflow.trackingUri to the MLflow server, e.g. http://obs-mlflow.monitoring.svc.cluster.local:5000." $uri) }}
+{{- fail (printf "%s.uri=%s requires MLflow, but mlflow.trackingUri is empty: set mlflow.trackingUri to the MLflow server, e.g. http://obs-mlflow.monitoring.svc.cluster.local:5000." $field $uri) }}
 {{- end }}
 {{- if eq $scheme "https" }}
 {{- if not .Values.model.sha256 }}
-{{- fail (printf "model.uri=%s requires a pinned digest, because anyone who controls the web server could replace the model: set model.sha256." $uri) }}
+{{- fail (printf "%s.uri=%s requires a pinned digest, because anyone who controls the web server could replace the model: set %s.sha256." $field $uri $field) }}
 {{- end }}
 {{- if eq .Values.model.flavor "pyfunc" }}
-{{- fail (printf "model.uri=%s cannot be served with model.flavor=pyfunc, because a web server does not list the files of a model: use object storage or MLflow." $uri) }}
+{{- fail (printf "%s.uri=%s cannot be served with model.flavor=pyfunc, because a web server does not list the files of a model: use object storage or MLflow." $field $uri) }}
 {{- end }}
 {{- end }}
 {{- if and (eq $scheme "oci") (semverCompare "<1.33-0" .Capabilities.KubeVersion.Version) }}
-{{- fail (printf "model.uri=%s requires image volumes, which Kubernetes %s does not have (1.33 or newer; on by default from 1.35): use pvc:// or models:/." $uri .Capabilities.KubeVersion.Version) }}
+{{- fail (printf "%s.uri=%s requires image volumes, which Kubernetes %s does not have (1.33 or newer; on by default from 1.35): use pvc:// or models:/." $field $uri .Capabilities.KubeVersion.Version) }}
 {{- end }}
 {{- with .Values.model.cache }}
 {{- if and .existingClaim (not (include "model-service.model.server" $)) }}
