@@ -85,6 +85,7 @@ RELOADER = Image(
     ("prometheus-config-reloader",),
 )
 KEDA = Image("keda", LOCAL / "keda.Dockerfile", (KEDA_MODULE,), ("operator", "adapter"), keda)
+HAPROXY = Image("haproxy", LOCAL / "haproxy.Dockerfile", ())
 POSTGRESQL = Image("postgresql", LOCAL / "postgresql.Dockerfile", ())
 VERSITYGW = Image("versitygw", LOCAL / "versitygw.Dockerfile", (VERSITYGW_MODULE,), ("versitygw",), versitygw)
 
