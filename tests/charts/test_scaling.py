@@ -1,11 +1,18 @@
 """Tests of the HorizontalPodAutoscaler and the KEDA ScaledObject."""
 
+import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.charts.harness import kinds, only, rendered
+from tests.charts.harness import Promtool, kinds, only, rendered
+from tests.charts.schemas import problems
+from tests.charts.test_fleet import evaluated
 from tools.charts import Object, Values
+from tools.cluster.cache import ROOT
 
 PODS_METRIC: Object = {
     "type": "Pods",
@@ -95,3 +102,49 @@ def test_both_autoscalers_share_bounds_and_annotations() -> None:
 
 def test_scaled_object_absent_by_default() -> None:
     assert "ScaledObject" not in kinds(rendered())
+
+
+def documented() -> Values:
+    """Return the values that docs/how-to/autoscaling.md shows for a release `churn` in the namespace `models`."""
+    page = (ROOT / "docs" / "how-to" / "autoscaling.md").read_text()
+    [block] = re.findall(r"```yaml\n(.+?)```", page, re.DOTALL)
+    values: Values = yaml.safe_load(block)
+    return values
+
+
+def test_documented_trigger_is_valid() -> None:
+    objects = rendered(documented(), release="churn")
+    [trigger] = only(objects, "ScaledObject")["spec"]["triggers"]
+
+    assert problems(objects) == []
+    assert f'job="{only(objects, "Service")["metadata"]["name"]}"' in trigger["metadata"]["query"]
+
+
+@pytest.mark.parametrize(
+    ("running", "waiting", "pods"),
+    [
+        ((0, 0), (0, 0), 0),
+        ((10, 10), (0, 0), 1),  # of 32 slots each: one pod would do
+        ((22, 22), (0, 0), 2),
+        ((32, 32), (0, 0), 3),
+        ((32, 32), (64, 0), 6),  # requests in the queue of one pod count as well
+    ],
+)
+def test_documented_trigger_follows_the_limiter(
+    promtool: Promtool, running: tuple[int, int], waiting: tuple[int, int], pods: int, tmp_path: Path
+) -> None:
+    """KEDA's desired number of pods is the value divided by the threshold, rounded up."""
+    [trigger] = documented()["autoscaling"]["keda"]["triggers"]
+    labels = 'namespace="models",job="churn-model-service"'
+    inputs = []
+    for pod, (slots, queue) in enumerate(zip(running, waiting, strict=True)):
+        values = {"http_server_requests_in_progress": slots + queue, "model_concurrency_limit": 32}
+        inputs += [
+            {"series": f'{name}{{{labels},instance="{pod}"}}', "values": f"{value}x10"}
+            for name, value in values.items()
+        ]
+    share = (sum(running) + sum(waiting)) / 32
+    case = {"expr": trigger["metadata"]["query"], "eval_time": "10m", "exp_samples": [{"labels": "{}", "value": share}]}
+
+    assert "SUCCESS" in evaluated(promtool, [case], inputs, tmp_path)
+    assert math.ceil(share / float(trigger["metadata"]["threshold"])) == pods

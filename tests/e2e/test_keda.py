@@ -20,10 +20,15 @@ FULLNAME = f"{RELEASE}-model-service"
 PARTS = ("crd", "general", "rbac", "manager", "metrics-server", "service_account")
 PROMETHEUS = f"http://prometheus-operated.{MONITORING}.svc.cluster.local:9090"
 RATE = f'sum(rate(http_server_requests_total{{namespace="{NAMESPACE}",job="{FULLNAME}",path="/predict"}}[1m]))'
-TRIGGER = {
-    "type": "prometheus",
-    "metadata": {"serverAddress": PROMETHEUS, "query": RATE, "threshold": "50"},
-}
+# Share of the slots that requests need, waiting ones included, as in docs/how-to/autoscaling.md.
+SLOTS = (
+    f'sum(avg_over_time(http_server_requests_in_progress{{namespace="{NAMESPACE}",job="{FULLNAME}"}}[1m]))'
+    f' / avg(model_concurrency_limit{{namespace="{NAMESPACE}",job="{FULLNAME}"}})'
+)
+
+
+def trigger(query: str, threshold: str) -> dict[str, object]:
+    return {"type": "prometheus", "metadata": {"serverAddress": PROMETHEUS, "query": query, "threshold": threshold}}
 
 
 def _manifests(access: Access, folder: Path) -> str:
@@ -66,11 +71,14 @@ def _keda(access: Access, tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.long
 @pytest.mark.usefixtures("_keda")
-def test_prometheus_trigger_scales_out_and_in(access: Access) -> None:
+@pytest.mark.parametrize(
+    ("scaler", "slots"), [(trigger(RATE, "50"), 32), (trigger(SLOTS, "0.7"), 1)], ids=["rate", "slots"]
+)
+def test_prometheus_trigger_scales_out_and_in(access: Access, scaler: dict[str, object], slots: int) -> None:
     install_model(
         access, f"models:/{MODEL}@{ALIAS}", "--set=autoscaling.keda.enabled=true",
         "--set=autoscaling.minReplicas=1", "--set=autoscaling.keda.pollingIntervalSeconds=5",
-        f"--set-json=autoscaling.keda.triggers={json.dumps([TRIGGER])}",
+        f"--set-json=autoscaling.keda.triggers={json.dumps([scaler])}", f"--set=api.maxConcurrency={slots}",
         "--set=autoscaling.behavior.scaleDown.stabilizationWindowSeconds=15",
     )  # fmt: skip
     access.kubectl("wait", f"scaledobject/{FULLNAME}", f"--namespace={NAMESPACE}", "--for=condition=Ready")
