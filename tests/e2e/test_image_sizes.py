@@ -7,8 +7,8 @@ import pytest
 
 from tools.cluster.images import APP, MLFLOW, TRAINING, Image, buildah
 
-# MB above the base image, Debian with Python. XGBoost takes 60, NumPy 40, obstore and cryptography 15 each in the service
-# image.
+# MB above the base image, Debian with Python. Libraries alone take XGBoost 60, NumPy 40, obstore 15 and cryptography 15
+# in the service image.
 BUDGETS = [(APP, 185), (TRAINING, 900), (MLFLOW, 450)]
 
 

@@ -26,7 +26,7 @@ _LOOKED_AT = 1000  # texts
 
 
 def moments_of(cells: pa.Array) -> tuple[Moments, Mask]:
-    """Return the whole seconds since 1970 of each cell, NaN where it is missing, and a mask of the cells that are none.
+    """Return the whole seconds since 1970 of each cell, NaN where it is missing, and which cells are not dates.
 
     Args:
         cells: Dates, timestamps or text in ISO 8601. A timestamp without a time zone is in UTC.

@@ -66,7 +66,7 @@ def by_pandas(frame: pd.DataFrame) -> pd.DataFrame:
         parts = moment.dt.year, moment.dt.month, moment.dt.day, moment.dt.day_of_week, moment.dt.hour
         days = (moment - pd.Timestamp("1970-01-01", tz="UTC")) / pd.Timedelta(days=1)
         for part, values in zip(PARTS, (*parts, days), strict=True):
-            columns[f"{name}.{part}"] = values.astype(np.float32)
+            columns[f"{name}.{part}"] = pd.Series(values).astype(np.float32)
     return pd.DataFrame(columns)
 
 
@@ -124,7 +124,9 @@ def test_parts_of_dates_are_the_same_in_training_service_scoring_and_explanation
         answer = client.post("/predict", content=sink.getvalue().to_pybytes(), headers=kind)
         np.testing.assert_array_equal(np.array(answer.json()["predictions"], dtype=np.float32), expected)
         explained = client.post("/explain", json={"columns": COLUMNS, "data": rows[:5]}).json()["explanations"]
-        contributions = xgb.Booster(model_file=bytearray(content)).predict(own.slice(range(5)), pred_contribs=True)
+        contributions = xgb.Booster(model_file=bytearray(content)).predict(
+            own.slice(list(range(5))), pred_contribs=True
+        )
         shown = [list(each["outputs"][0]["contributions"].values()) for each in explained]
         np.testing.assert_array_equal(np.array(shown, dtype=np.float32), contributions[:, :-1])
         assert list(explained[0]["outputs"][0]["contributions"]) == list(features.columns)

@@ -1,5 +1,6 @@
 """A training that is killed at any moment leaves no version or a complete one, and no run stays RUNNING."""
 
+import functools
 import http.client
 import os
 import signal
@@ -137,6 +138,10 @@ def test_training_that_is_killed_with_its_version_leaves_a_complete_one(
     assert check_registry(server, "killed") == 2
 
 
+def _is(wanted: int, number: int, _: str) -> bool:
+    return number == wanted
+
+
 @pytest.mark.long
 def test_training_that_is_killed_at_ten_moments_leaves_nothing_or_complete_versions(
     server: Server, run: Callable[..., Result]
@@ -145,7 +150,7 @@ def test_training_that_is_killed_at_ten_moments_leaves_nothing_or_complete_versi
     assert code == 0
     for i in range(KILLS):
         last = 2 + i * (requests - 2) // (KILLS - 1)
-        code, _ = killed(server, "killed-often", lambda number, _, last=last: number == last, answered=i % 2 == 1)
+        code, _ = killed(server, "killed-often", functools.partial(_is, last), answered=i % 2 == 1)
         assert code == -signal.SIGKILL
 
     assert run(f"--mlflow-tracking-uri={server.uri}", "--model-name=killed-often", *QUICK).code == 0
