@@ -40,6 +40,7 @@ def test_prometheus_evaluates_every_rule(prometheus: str) -> None:
     names = {
         group["name"]
         for path in (MODEL_SERVICE / "files" / "rules").glob("*.yaml")
+        if path.stem != "canary"  # the release has none
         for group in yaml.safe_load(path.read_text())["groups"]
     }
     assert {group["name"] for group in _groups(prometheus)} == names
