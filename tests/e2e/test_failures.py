@@ -31,7 +31,7 @@ def unready_release(access: Access, name: str, uri: str, *extra: str) -> Iterato
     access.helm(
         "upgrade", "--install", name, str(ROOT / "charts" / "model-service"), "--namespace", NAMESPACE,
         *image_values(APP), f"--set-string=model.uri={uri}", f"--set-string=mlflow.trackingUri={TRACKING_URI}",
-        "--set=model.loadTimeoutSeconds=15", "--set=replicaCount=1", "--set=podDisruptionBudget.enabled=false",
+        "--set=model.loadTimeoutSeconds=30", "--set=replicaCount=1", "--set=podDisruptionBudget.enabled=false",
         "--set=resources.requests.cpu=50m", *extra,
     )  # fmt: skip
     try:
@@ -55,7 +55,7 @@ def termination_message(access: Access, selector: str) -> str:
         ended = status.get("lastState", {}).get("terminated") or status.get("state", {}).get("terminated") or {}
         return str(ended.get("message", ""))
 
-    wait_for("the termination message", message, timeout_seconds=90, remedy="The container did not exit.")
+    wait_for("the termination message", message, timeout_seconds=120, remedy="The container did not exit.")
     return message()
 
 
