@@ -201,7 +201,7 @@ def test_key_is_entered_once_for_both_pages(browser: Browser, saved: Path, tmp_p
         expect(field).to_be_focused()
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")
-        expect(field).to_have_accessible_description("This API key is not valid.")
+        expect(field).to_have_accessible_description("This key or token is not valid.")
         field.fill(KEY)
         page.keyboard.press("Enter")
         expect(field).to_be_hidden()

@@ -78,7 +78,7 @@ def as_csv(frame: pd.DataFrame, path: Path) -> Path:
 def as_timestamps(frame: pd.DataFrame, path: Path) -> Path:
     """Write the dates as Arrow's own types."""
     moments = pd.to_datetime(frame["seen"], format="ISO8601", utc=True).dt.tz_convert(None).to_numpy()
-    columns = {name: pa.array(frame[name].tolist()) for name in frame.columns}
+    columns = {name: pa.array(frame[name].tolist(), from_pandas=True) for name in frame.columns}
     columns["signup"] = pa.array(np.array(frame["signup"].tolist(), "datetime64[D]"))
     columns["seen"] = pa.array(moments, pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
     pq.write_table(pa.table(columns), path)
