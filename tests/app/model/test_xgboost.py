@@ -258,7 +258,7 @@ def test_mlmodel_that_is_not_yaml_is_rejected(copied: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "cause"),
     [
-        ({"schema_version": 2}, r"contract\.json is invalid: schema_version Input should be 1"),
+        ({"schema_version": 3}, r"contract\.json is invalid: schema_version Input should be 1 or 2"),
         ({"classes": ["one"]}, "a binary model has 2 classes, not 1"),
         (
             {"task": "multiclass", "classes": ["a", "b", "c"]},

@@ -41,7 +41,6 @@ def test_numbers_as_text_are_named_with_the_options(
     "values",
     [
         ["red", "green", "blue", "1,000"] * 10,
-        [f"2026-01-{i:02d}" for i in range(1, 29)],
         ["<20", "20-30", "30-40", ">40"] * 10,
         ["A1", "B2", "12:30"] * 10,
     ],
