@@ -5,7 +5,7 @@ SHELL := bash
 PYTHON := tools/python
 # The project's Python, Helm, kubectl and the linters on PATH, and the cluster's kubeconfig when it is up.
 RUN := $(PYTHON) -m tools.cluster exec
-.PHONY: help up down status test test-long lint types unit charts delivery e2e docs generate images-list fmt commits install-helm docker
+.PHONY: help up down status test test-long lint types unit service learning charts delivery e2e docs generate images-list fmt commits install-helm docker
 
 help: ## List the verbs
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -32,11 +32,11 @@ test: ## Run all tests
 	$(MAKE) --no-print-directory --keep-going lint types $(call named,lint) & lint=$$!; \
 	$(MAKE) --no-print-directory up && wait $$lint || { wait; exit 1; }; \
 	failed=0; \
-	$(MAKE) --no-print-directory unit $(call named,unit) & unit=$$!; \
-	$(MAKE) --no-print-directory --keep-going charts delivery $(call named,charts) & charts=$$!; \
+	$(MAKE) --no-print-directory service $(call named,app) & app=$$!; \
+	$(MAKE) --no-print-directory --keep-going charts delivery learning $(call named,others) & others=$$!; \
 	$(shared) $(call named,e2e) || failed=1; \
-	wait $$unit || failed=1; \
-	wait $$charts || failed=1; \
+	wait $$app || failed=1; \
+	wait $$others || failed=1; \
 	$(alone) $(call kept,alone) || failed=1; \
 	grep --no-filename --extended-regexp '^(FAILED|ERROR) ' $(RESULTS)/*.log; \
 	exit $$failed
@@ -63,8 +63,13 @@ commits:
 types: ## Check types
 	@$(PYTHON) -m mypy
 
-unit: ## Test the service and the training code
-	@$(PYTHON) -m pytest -m "not long" tests/app tests/tools/bench tests/mlflow_server tests/training
+unit: service learning ## Test the service and the training code
+
+service:
+	@$(PYTHON) -m pytest -m "not long" tests/app tests/tools/bench
+
+learning:
+	@$(PYTHON) -m pytest -m "not long" tests/mlflow_server tests/training
 
 charts: ## Test the charts without a cluster
 	@$(RUN) python -m pytest -m "not long" tests/charts
