@@ -3,26 +3,20 @@
 No gateway runs on this cluster, so HAProxy stands in for it. It gets Services, ports and weights from the HTTPRoute.
 """
 
-import json
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
-import xgboost as xgb
 import yaml
 
-from app.model.contract import CONTRACT_FILE, MODEL_FILE
-from app.model.digest import METADATA_FILES
-from tests.app.following.registry import Registry
 from tests.charts.schemas import GATEWAY_API
+from tests.e2e.two_versions import register_two_versions
 from tools.charts import MODEL_SERVICE, Object
 from tools.cluster.access import Access, http, promql
 from tools.cluster.images import APP, HAPROXY
-from tools.cluster.main_job import MODEL, NAMESPACE, TRACKING_URI, image_values, install
+from tools.cluster.main_job import NAMESPACE, TRACKING_URI, image_values, install
 from tools.cluster.registry import push
 from tools.go import module
 from tools.loopback import until
@@ -37,19 +31,8 @@ WEIGHT, REQUESTS = 20, 500
 @pytest.fixture
 def model(mlflow_url: str, tmp_path: Path) -> str:
     """Name of a registered model: the first version is that of the main job, and the second has half of its trees."""
-    mlflow.set_tracking_uri(mlflow_url)
-    folders = tmp_path / "first", tmp_path / "second"
-    for folder in folders:
-        for name in (*METADATA_FILES, MODEL_FILE):
-            mlflow.artifacts.download_artifacts(f"models:/{MODEL}/1/{name}", dst_path=str(folder))
-    booster = xgb.Booster(model_file=str(folders[1] / MODEL_FILE))
-    (folders[1] / MODEL_FILE).write_bytes(booster[: booster.num_boosted_rounds() // 2].save_raw("ubj"))
-    contract = json.loads((folders[1] / CONTRACT_FILE).read_text())
-    (folders[1] / CONTRACT_FILE).write_text(json.dumps(contract | {"example_output": []}))
-    name = f"{RELEASE}-{time.time_ns()}"
-    registry = Registry(mlflow_url, name)
-    assert [registry.register(folder) for folder in folders] == ["1", "2"]
-    return name
+    registry, _ = register_two_versions(mlflow_url, tmp_path, RELEASE)
+    return registry.name
 
 
 @pytest.fixture

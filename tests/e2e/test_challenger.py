@@ -1,25 +1,23 @@
 """A challenger on the cluster: what pods count equals the models' own predictions, and the live gate reads it."""
 
-import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pytest
 import xgboost as xgb
 
-from app.model.contract import CONTRACT_FILE, MODEL_FILE
-from app.model.digest import METADATA_FILES, digest_of
+from app.model.contract import MODEL_FILE
+from app.model.digest import digest_of
 from app.model.files import ModelFiles
-from tests.app.following.registry import ALIAS, Registry
+from tests.app.following.registry import ALIAS
+from tests.e2e.two_versions import register_two_versions
 from tools.charts import MODEL_SERVICE
 from tools.cluster.access import Access, http, promql
 from tools.cluster.images import APP
-from tools.cluster.main_job import MODEL, NAMESPACE, TRACKING_URI, image_values, install
+from tools.cluster.main_job import NAMESPACE, TRACKING_URI, image_values, install
 from tools.loopback import until
 from training.gate.live import judge_live
 from training.gate.promotion import LiveRules
@@ -50,21 +48,9 @@ class Versions:
 @pytest.fixture
 def versions(mlflow_url: str, tmp_path: Path) -> Versions:
     """Register the model of the main job, and as the challenger the same model with half of its trees."""
-    mlflow.set_tracking_uri(mlflow_url)
-    folders = tmp_path / "first", tmp_path / "second"
-    for folder in folders:
-        for name in (*METADATA_FILES, MODEL_FILE):
-            mlflow.artifacts.download_artifacts(f"models:/{MODEL}/1/{name}", dst_path=str(folder))
-    booster = xgb.Booster(model_file=str(folders[1] / MODEL_FILE))
-    (folders[1] / MODEL_FILE).write_bytes(booster[: booster.num_boosted_rounds() // 2].save_raw("ubj"))
-    contract = json.loads((folders[1] / CONTRACT_FILE).read_text())
-    (folders[1] / CONTRACT_FILE).write_text(json.dumps(contract | {"example_output": []}))
-    name = f"{RELEASE}-{time.time_ns()}"
-    registry = Registry(mlflow_url, name)
-    numbers = [registry.register(folder) for folder in folders]
-    assert numbers == ["1", "2"]
+    registry, folders = register_two_versions(mlflow_url, tmp_path, RELEASE)
     registry.point("2")
-    return Versions(name, folders)
+    return Versions(registry.name, folders)
 
 
 @pytest.fixture

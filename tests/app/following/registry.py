@@ -19,7 +19,7 @@ class Registry:
     """
 
     def __init__(self, address: str, name: str = NAME) -> None:
-        self.address, self._name = address, name
+        self.address, self.name = address, name
         self._count = 0
         self._call("mlflow/registered-models/create", {"name": name})
         self._run = self._call("mlflow/runs/create", {"experiment_id": "0"})["run"]["info"]
@@ -33,19 +33,19 @@ class Registry:
             request = Request(target, path.read_bytes(), method="PUT")  # noqa: S310 - a test's own server
             with urlopen(request, timeout=30) as response:  # noqa: S310
                 assert response.status == 200
-        known = {"name": self._name, "source": source, "run_id": self._run["run_id"]}
+        known = {"name": self.name, "source": source, "run_id": self._run["run_id"]}
         given = [{"key": key, "value": value} for key, value in tags.items()]
         answer = self._call("mlflow/model-versions/create", known | {"tags": given})
         return str(answer["model_version"]["version"])
 
     def point(self, version: str) -> None:
         """Let the alias name a version."""
-        self._call("mlflow/registered-models/alias", {"name": self._name, "alias": ALIAS, "version": version})
+        self._call("mlflow/registered-models/alias", {"name": self.name, "alias": ALIAS, "version": version})
 
     def tag(self, version: str, **tags: str) -> None:
         """Set tags of a version."""
         for key, value in tags.items():
-            tag = {"name": self._name, "version": version, "key": key, "value": value}
+            tag = {"name": self.name, "version": version, "key": key, "value": value}
             self._call("mlflow/model-versions/set-tag", tag)
 
     def _call(self, path: str, body: dict[str, Any]) -> Any:
