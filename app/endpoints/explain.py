@@ -104,8 +104,7 @@ def _explained(model: BoosterModel, rows: Matrix) -> list[Any]:
     margins, contributions = model.booster.margins(rows), model.booster.contributions(rows)
     if not (np.isfinite(margins).all() and np.isfinite(contributions).all()):
         raise ValueError("its contributions contain NaN or infinity, which JSON does not support")
-    names = [feature.name for feature in model.signature.features]
-    labels = model.output.margins(margins.shape[1])
+    names, labels = model.signature.feature_names, model.output.margins(margins.shape[1])
     return [
         {
             "prediction": prediction,

@@ -34,7 +34,7 @@ def explanations(model: Model | None) -> Json:
     added: Json = {"type": "object", "additionalProperties": number}
     known: Json = {}
     if model:
-        names = [feature.name for feature in model.signature.features]
+        names = model.signature.feature_names
         added = _object("Contributions", "Contribution of each feature.", **dict.fromkeys(names, number))
         if classes := model.output.margins(0):
             known = {"class": {"enum": [each["class"] for each in classes], "description": "Class of the margin."}}

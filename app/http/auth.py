@@ -35,13 +35,13 @@ class Guard:
             return
         try:
             try:
-                account = self._callers.identify(scope, time.monotonic())
+                account = self._callers.identify(scope, now := time.monotonic())
             except UnknownKeyError:
                 await self._callers.learn()
-                account = self._callers.identify(scope, time.monotonic(), learned=True)
+                account = self._callers.identify(scope, now := time.monotonic(), learned=True)
             scope["account"] = account
             if scope["method"] == "POST":
-                account.request(time.monotonic())
+                account.request(now)
         except ProblemError as problem:
             await problem_response(problem.document(), problem.headers)(scope, receive, send)
             return

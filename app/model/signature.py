@@ -37,6 +37,7 @@ class Signature:
         self.columns = tuple(columns)
         self.names = tuple(column.name for column in columns)
         self.features = tuple(feature for column in columns for feature in column.features)
+        self.feature_names = tuple(feature.name for feature in self.features)
         self._in_order = list(self.names)
         self._known = frozenset(self.names)
         self._required = frozenset(column.name for column in columns if column.required)

@@ -24,8 +24,8 @@ class Translation:
 
     def __init__(self, source: BoosterModel, target: BoosterModel) -> None:
         known_features, features = source.signature.features, target.signature.features
-        place = {feature.name: i for i, feature in enumerate(known_features)}
-        names = [feature.name for feature in features]
+        place = {name: i for i, name in enumerate(source.signature.feature_names)}
+        names = target.signature.feature_names
         if unknown := [name for name in names if name not in place]:
             raise LoadError(f"it has the column {unknown[0]}, which the served model does not have", INSTALL)
         if source.output.classes != target.output.classes:

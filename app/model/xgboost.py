@@ -81,7 +81,7 @@ class BoosterModel(Model):
         return _finite(self.numbers(rows))
 
     def numbers(self, rows: Matrix) -> Matrix:
-        """Return the booster's numbers, calibrated if the contract says so, shape (rows, outputs).
+        """Return the booster's numbers, calibrated if the contract has a calibration, shape (rows, outputs).
 
         Raises:
             BoosterError: The booster failed.
