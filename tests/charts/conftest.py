@@ -15,7 +15,7 @@ def promtool(request: pytest.FixtureRequest) -> Promtool:
 
     def run(folder: Path, *arguments: str) -> str:
         command = [program(request.param), *arguments]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 

@@ -51,7 +51,7 @@ def propose(
     inputs = {"MODEL_FILE": file, "MODEL_NAME": model, "MODEL_VERSION": version, "MODEL_SHA256": sha256}
     env = {**os.environ, **inputs, **(more or {}), "GITHUB_OUTPUT": str(checkout.parent / "outputs")}
     command = [sys.executable, "-I", str(ACTION / "propose.py")]
-    output = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True, timeout=60, check=False)
+    output = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert output.stderr == ""
     return output.returncode, output.stdout
 
@@ -307,7 +307,7 @@ def opened(folder: Path, pulls: list[dict[str, Any]], alias: str = "champion") -
         env=os.environ | inputs | {"PATH": path},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     return done.returncode, done.stdout, (folder / "calls").read_text().splitlines()

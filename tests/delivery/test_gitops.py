@@ -48,7 +48,7 @@ def findings(text: str, schemas: Path) -> list[dict[str, Any]]:
         f"{kinds_of(KUBERNETES_VERSION)}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json",
     ]
     command = [program("kubeconform"), "-strict", "-output=json", *(f"-schema-location={at}" for at in locations), "-"]
-    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=300, check=False)
     return list(json.loads(done.stdout).get("resources") or [])
 
 
@@ -148,7 +148,7 @@ def test_rollout_asks_for_series_that_exist(tmp_path: Path) -> None:
     rules = [{"record": f"query:{i}", "expr": query} for i, query in enumerate(queries)]
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
     command = [program("promtool"), "check", "rules", "rules.yaml"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     metrics = {name for query in queries for name in re.findall(r"([\w:]+)\{", query)}
     known = (ROOT / "docs" / "reference" / "metrics.md").read_text() + "".join(
         path.read_text() for path in (MODEL_SERVICE / "files" / "rules").glob("*.yaml")

@@ -43,7 +43,7 @@ def running(image: str, port: int, *options: str, arguments: tuple[str, ...] = (
 
     try:
         try:
-            wait_for(f"HEALTHCHECK of {image}", healthy, timeout_seconds=180, remedy="")
+            wait_for(f"HEALTHCHECK of {image}", healthy, timeout_seconds=300, remedy="")
         except Failure as failure:
             raise Failure(f"{failure}\n{engine.docker('logs', '--tail', '30', container)}") from failure
         yield container, f"http://{engine.docker('port', container, f'{port}/tcp').split()[0]}"

@@ -90,7 +90,7 @@ class Jobs:
         self.apply("Pod", "look", spec=spec | {"restartPolicy": "Never"})
         try:
             succeeded = "--for=jsonpath={.status.phase}=Succeeded"
-            self.access.kubectl("wait", "pod/look", "--namespace", self.namespace, succeeded, "--timeout=120s")
+            self.access.kubectl("wait", "pod/look", "--namespace", self.namespace, succeeded, "--timeout=300s")
             (container,) = spec["containers"]
             answer = result(self.log("look", container["name"]))
             return answer
@@ -113,4 +113,4 @@ def namespace(access: Access, name: str) -> Iterator[Jobs]:
     try:
         yield Jobs(access, name)
     finally:
-        access.kubectl("delete", "namespace", name, "--wait=true", "--timeout=180s")
+        access.kubectl("delete", "namespace", name, "--wait=true", "--timeout=300s")

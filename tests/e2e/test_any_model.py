@@ -116,7 +116,7 @@ def namespace(access: Access, pipeline: Pipeline) -> Iterator[Access]:
     access.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
     try:
         access.kubectl("apply", "--namespace", NAMESPACE, "-f", "-", stdin=STORAGE.format(image=MODEL_PYTHON.reference))
-        access.kubectl("wait", "--namespace", NAMESPACE, "--for=condition=Ready", "pod/fill", "--timeout=180s")
+        access.kubectl("wait", "--namespace", NAMESPACE, "--for=condition=Ready", "pod/fill", "--timeout=300s")
         with tempfile.TemporaryDirectory() as wheels:
             command = [interpreter("3.13"), "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", wheels]
             subprocess.run([*command, *WHEELS], check=True, timeout=900)

@@ -48,7 +48,7 @@ def release(access: Access) -> Iterator[Access]:
             "run", "collector", f"--namespace={NAMESPACE}", f"--image={APP.reference}", "--expose", f"--port={PORT}",
             "--command", "--", "python3", "-c", COLLECTOR.read_text(),
         )  # fmt: skip
-        access.kubectl("wait", "pod/collector", f"--namespace={NAMESPACE}", "--for=condition=Ready", "--timeout=60s")
+        access.kubectl("wait", "pod/collector", f"--namespace={NAMESPACE}", "--for=condition=Ready", "--timeout=300s")
         keys = access.kubectl("get", "--raw", "/openid/v1/jwks")
         access.kubectl(
             "create", "configmap", "cluster-keys", f"--namespace={NAMESPACE}", f"--from-literal=jwks.json={keys}"
@@ -125,7 +125,7 @@ def test_pod_calls_with_the_token_of_its_service_account(access: Access) -> None
     made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "caller", "namespace": NAMESPACE}, "spec": pod}
     access.kubectl("apply", "--filename=-", stdin=json.dumps(made))
     ended = "--for=jsonpath={.status.phase}=Succeeded"
-    access.kubectl("wait", "pod/caller", f"--namespace={NAMESPACE}", ended, "--timeout=90s")
+    access.kubectl("wait", "pod/caller", f"--namespace={NAMESPACE}", ended, "--timeout=300s")
 
     assert access.kubectl("logs", "pod/caller", f"--namespace={NAMESPACE}").strip() == "1"
 
@@ -144,7 +144,7 @@ def test_prediction_span_reaches_the_collector(access: Access, release: Access) 
         lines = access.kubectl("logs", "pod/collector", "--namespace", NAMESPACE).splitlines()
         return [span for span in map(json.loads, lines) if span["trace"] == TRACE]
 
-    wait_for("the span", spans, timeout_seconds=30, remedy="Does the pod's log contain an error of the exporter?")
+    wait_for("the span", spans, timeout_seconds=300, remedy="Does the pod's log contain an error of the exporter?")
     expected = {"path": "/v1/traces", "service": "guarded-model-service", "trace": TRACE, "span": "POST /predict"}
     assert spans() == [expected]
 

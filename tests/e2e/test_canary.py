@@ -40,7 +40,7 @@ def _routes(access: Access) -> Iterator[None]:
     """The definition of HTTPRoute. No controller reads the route."""
     definition = module(GATEWAY_API) / "config" / "crd" / "standard" / "gateway.networking.k8s.io_httproutes.yaml"
     access.kubectl("apply", "--server-side", "-f", str(definition))
-    access.kubectl("wait", "crd/httproutes.gateway.networking.k8s.io", "--for=condition=Established", "--timeout=60s")
+    access.kubectl("wait", "crd/httproutes.gateway.networking.k8s.io", "--for=condition=Established", "--timeout=300s")
     try:
         yield
     finally:
@@ -106,7 +106,7 @@ def proxy(access: Access, _release: None) -> Iterator[str]:
     ]
     access.kubectl("apply", "--namespace", NAMESPACE, "-f", "-", stdin=yaml.safe_dump_all(items))
     try:
-        access.kubectl("wait", f"pod/{PROXY}", "--namespace", NAMESPACE, "--for=condition=Ready", "--timeout=120s")
+        access.kubectl("wait", f"pod/{PROXY}", "--namespace", NAMESPACE, "--for=condition=Ready", "--timeout=300s")
         with access.forward(f"pod/{PROXY}", 8080, NAMESPACE) as url:
             yield url
     finally:

@@ -48,15 +48,15 @@ def processes(word: str) -> list[int]:
 
 
 def assert_ready(access: Access) -> None:
-    access.kubectl("wait", "node", "--all", "--for=condition=Ready", "--timeout=120s")
-    access.kubectl("rollout", "status", "deployment", "--namespace", NAMESPACE, "--timeout=180s")
+    access.kubectl("wait", "node", "--all", "--for=condition=Ready", "--timeout=300s")
+    access.kubectl("rollout", "status", "deployment", "--namespace", NAMESPACE, "--timeout=300s")
 
     def predicts() -> Any:
         with access.forward(SERVICE, 80, NAMESPACE) as url:
             return http(f"{url}/predict", http(f"{url}/model")["input_example"])["predictions"]
 
     # A node is Ready until its kubelet is missed, so a kubelet that starts again may refuse the first connections.
-    wait_for("a prediction", predicts, timeout_seconds=60, remedy="See the pods' logs.")
+    wait_for("a prediction", predicts, timeout_seconds=300, remedy="See the pods' logs.")
 
 
 def test_kubeconfig_is_private() -> None:
@@ -91,7 +91,7 @@ def test_node_recovers_from_a_killed_program(access: Access, program: str) -> No
     wait_for(
         f"{program} of {node}",
         lambda: engine.docker("exec", node, "pidof", program) not in ("", before),
-        timeout_seconds=60,
+        timeout_seconds=300,
         remedy="See journalctl in the node.",
     )
     assert_ready(access)
@@ -137,7 +137,7 @@ def test_pod_that_is_not_scheduled_is_reported_with_the_event_of_its_claim(acces
         lambda: (
             f'claim {waiting}: storageclass.storage.k8s.io "no-such-class" not found' in complaints(access, NAMESPACE)
         ),
-        timeout_seconds=60,
+        timeout_seconds=300,
         remedy=complaints(access, NAMESPACE),
     )
 

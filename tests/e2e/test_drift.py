@@ -129,7 +129,7 @@ def test_drift_over_changing_pods_matches_numpy(
     wait_for(
         "three pods scraped",
         lambda: promql(prometheus, f"count(count by (pod) ({selector})) == 3"),
-        timeout_seconds=90,
+        timeout_seconds=300,
         remedy="",
     )
     sent: list[Numbers] = []
@@ -137,7 +137,7 @@ def test_drift_over_changing_pods_matches_numpy(
     for seed, (drifted, disturbance) in enumerate((("real", "kill"), ("drifted", "scale"))):
         before = samples(prometheus)
         pod = start(access, seed, drifted)
-        wait_for("half of the rows", lambda: samples(prometheus) > before + 4_000, timeout_seconds=180, remedy="")  # noqa: B023
+        wait_for("half of the rows", lambda: samples(prometheus) > before + 4_000, timeout_seconds=300, remedy="")  # noqa: B023
         if disturbance == "kill":
             victim = access.get_all("pod", f"app.kubernetes.io/instance={RELEASE}", NAMESPACE)[0]["metadata"]["name"]
             access.kubectl("delete", "pod", victim, f"--namespace={NAMESPACE}", "--grace-period=0", "--force")

@@ -55,7 +55,7 @@ def termination_message(access: Access, selector: str) -> str:
         ended = status.get("lastState", {}).get("terminated") or status.get("state", {}).get("terminated") or {}
         return str(ended.get("message", ""))
 
-    wait_for("the termination message", message, timeout_seconds=120, remedy="The container did not exit.")
+    wait_for("the termination message", message, timeout_seconds=300, remedy="The container did not exit.")
     return message()
 
 
@@ -72,7 +72,7 @@ def test_unknown_model_is_named_in_the_termination_message(access: Access) -> No
             events = access.kubectl("get", "events", "--namespace", NAMESPACE, "--output", "jsonpath={..message}")
             return "restarting failed container" in events
 
-        wait_for("the back-off event", backed_off, timeout_seconds=60, remedy="")
+        wait_for("the back-off event", backed_off, timeout_seconds=300, remedy="")
 
 
 @pytest.mark.alone
@@ -93,10 +93,10 @@ def test_service_recovers_when_mlflow_comes_back(access: Access, service: str) -
             access.kubectl("scale", *mlflow, "--replicas=1")
             # The registry is on a volume, so registered models survive the replacement of the pod.
             ready = lambda: container(access, selector).get("ready")  # noqa: E731
-            wait_for("the pod that waited for MLflow", ready, timeout_seconds=180, remedy="")
+            wait_for("the pod that waited for MLflow", ready, timeout_seconds=300, remedy="")
     finally:
         access.kubectl("scale", *mlflow, "--replicas=1")
-        access.kubectl("rollout", "status", *mlflow, "--timeout=120s")
+        access.kubectl("rollout", "status", *mlflow, "--timeout=300s")
 
 
 def test_models_uri_without_tracking_uri_installs_nothing(access: Access) -> None:
@@ -115,7 +115,7 @@ def test_release_of_a_killed_helm_can_be_upgraded(access: Access) -> None:
     command = [str(find("helm")), "--kubeconfig", str(access.kubeconfig), "install", "stuck", str(chart)]
     killed = subprocess.Popen([*command, "--namespace", NAMESPACE, *values, nobody, "--wait"])
     pending = lambda: release_status(access, "stuck", NAMESPACE).startswith("pending")  # noqa: E731
-    wait_for("a pending release", pending, timeout_seconds=60, remedy="")
+    wait_for("a pending release", pending, timeout_seconds=300, remedy="")
     killed.kill()
     killed.wait()
 

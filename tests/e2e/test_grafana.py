@@ -57,7 +57,7 @@ def test_each_dashboard_is_in_its_folder(access: Access, grafana: Grafana) -> No
         return wanted.items() <= found.items()
 
     assert {json.loads(path.read_text())["uid"] for path in OURS} <= wanted.keys()
-    wait_for("our dashboards in Grafana", shown, timeout_seconds=180, remedy="See the log of grafana-sc-dashboard.")
+    wait_for("our dashboards in Grafana", shown, timeout_seconds=300, remedy="See the log of grafana-sc-dashboard.")
 
 
 def test_datasource_returns_model_info(grafana: Grafana) -> None:
@@ -67,7 +67,7 @@ def test_datasource_returns_model_info(grafana: Grafana) -> None:
         answer = grafana.call("/api/ds/query", {"queries": [query], "from": "now-5m", "to": "now"})
         return any(frame["data"]["values"] for frame in answer["results"]["A"]["frames"])
 
-    wait_for("model_info by Grafana's datasource", answered, timeout_seconds=120, remedy="Is Prometheus its source?")
+    wait_for("model_info by Grafana's datasource", answered, timeout_seconds=300, remedy="Is Prometheus its source?")
 
 
 def test_datasource_follows_the_scrape_interval(grafana: Grafana) -> None:

@@ -49,8 +49,8 @@ def test_example_installs_with_helm_3(access: Access) -> None:
     case = CHART / "ci" / "default-values.yaml"
     install = ["install", "example", CHART, f"--values={case}", *image_values(APP), "--create-namespace", "--wait"]
     try:
-        run([*helm3, *install, "--timeout=120s"])
-        tested = run([*helm3, "test", "example", "--timeout=120s"])
+        run([*helm3, *install, "--timeout=300s"])
+        tested = run([*helm3, "test", "example", "--timeout=300s"])
     finally:
         access.kubectl("delete", "namespace", "helm3", "--ignore-not-found")
 

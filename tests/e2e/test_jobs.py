@@ -186,7 +186,7 @@ def test_killed_batch_resumes_in_another_pod_without_loss(access: Access, jobs: 
         pods = access.get_all("pod", "app.kubernetes.io/name=model-service-score", NAMESPACE)
         return [pod for pod in pods if pod["status"]["phase"] == "Running"]
 
-    wait_for("the batch's pod", lambda: bool(running()), timeout_seconds=180, remedy="See kubectl describe pod.")
+    wait_for("the batch's pod", lambda: bool(running()), timeout_seconds=300, remedy="See kubectl describe pod.")
     killed = running()[0]["metadata"]["name"]
     some = ["exec", killed, "-n", NAMESPACE, "--", "sh", "-c", "ls /batch/scores/*/part-00005.parquet"]
 
@@ -196,7 +196,7 @@ def test_killed_batch_resumes_in_another_pod_without_loss(access: Access, jobs: 
         except Failure:
             return False
 
-    wait_for("the first parts", begun, timeout_seconds=120, remedy="See the pod's log.")
+    wait_for("the first parts", begun, timeout_seconds=300, remedy="See the pod's log.")
     access.kubectl("delete", "pod", killed, "-n", NAMESPACE, "--grace-period=0", "--force")
 
     job = jobs.ended("batch", "score")

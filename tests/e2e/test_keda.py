@@ -60,9 +60,9 @@ def _keda(access: Access, tmp_path: Path) -> Iterator[None]:
     access.kubectl("apply", "--server-side", "-f", "-", stdin=manifests)
     try:
         for name in ("keda-operator", "keda-metrics-apiserver"):
-            access.kubectl("rollout", "status", f"deployment/{name}", "--namespace=keda", "--timeout=180s")
+            access.kubectl("rollout", "status", f"deployment/{name}", "--namespace=keda", "--timeout=300s")
         served = "apiservice/v1beta1.external.metrics.k8s.io"
-        access.kubectl("wait", served, "--for=condition=Available", "--timeout=120s")
+        access.kubectl("wait", served, "--for=condition=Available", "--timeout=300s")
         yield
         install_model(access)  # removes the ScaledObject while its operator can still remove the finalizer
     finally:

@@ -96,7 +96,7 @@ def test_write_requests_require_an_allowed_origin(closed: Access) -> None:
 
 @pytest.mark.usefixtures("closed")
 def test_prometheus_scrapes_with_a_login(prometheus: str) -> None:
-    wait_for_series(prometheus, f'up{{namespace="{NAMESPACE}",job="{SERVER}",pod=~".+"}} == 1', timeout_seconds=90)
+    wait_for_series(prometheus, f'up{{namespace="{NAMESPACE}",job="{SERVER}",pod=~".+"}} == 1', timeout_seconds=300)
 
 
 def test_helm_test_logs_and_finds_a_run(closed: Access) -> None:

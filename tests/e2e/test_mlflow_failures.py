@@ -128,7 +128,7 @@ def test_pod_reports_what_is_missing_and_recovers(stores: Access, name: str) -> 
     before(stores)
     stores.helm("install", name, str(CHART), "--namespace", NAMESPACE, *image_values(MLFLOW), *SMALL, *values)
     try:
-        wait_for(message, lambda: message in reported(stores, name), timeout_seconds=90, remedy="")
+        wait_for(message, lambda: message in reported(stores, name), timeout_seconds=300, remedy="")
         assert not ready(stores, name)
         assert PASSWORD not in reported(stores, name)
         uid = pod(stores, name)["metadata"]["uid"]
@@ -165,7 +165,7 @@ def test_runs_survive_a_killed_pod_an_upgrade_and_an_uninstall(access: Access) -
         access.kubectl(
             "delete", "pod", "-n", namespace, "-l", "app.kubernetes.io/name=mlflow", "--grace-period=0", "--force"
         )
-        access.kubectl("rollout", "status", f"deployment/{release}-mlflow", "-n", namespace, "--timeout=180s")
+        access.kubectl("rollout", "status", f"deployment/{release}-mlflow", "-n", namespace, "--timeout=300s")
         assert client(access, uri, logged[0]) == logged
 
         install(access, release, CHART, namespace, *image_values(MLFLOW), *SMALL, "--set-string=pod.annotations.a=b")
@@ -193,8 +193,8 @@ def test_example_installs_with_helm_3(access: Access, case: Any) -> None:
             "--create-namespace",
             "--wait",
         ]
-        run([*helm3, *install_, "--timeout=180s"])
-        tested = run([*helm3, "test", "example", "--timeout=120s"])
+        run([*helm3, *install_, "--timeout=300s"])
+        tested = run([*helm3, "test", "example", "--timeout=300s"])
         run([*helm3, "uninstall", "example", "--wait"])
     finally:
         access.kubectl("delete", "namespace", "mlflow-helm3", "--ignore-not-found")

@@ -39,12 +39,12 @@ def workers(access: Access) -> Iterator[tuple[str, str]]:
 def test_default_spread_uses_both_workers(access: Access, workers: tuple[str, str]) -> None:
     pods = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/name=model-service"
     access.kubectl("rollout", "restart", f"deployment/{FULLNAME}", f"--namespace={NAMESPACE}")
-    access.kubectl("rollout", "status", f"deployment/{FULLNAME}", f"--namespace={NAMESPACE}", "--timeout=120s")
+    access.kubectl("rollout", "status", f"deployment/{FULLNAME}", f"--namespace={NAMESPACE}", "--timeout=300s")
 
     def spread() -> bool:  # once the pods of the old revision are gone
         return _nodes(access, pods, NAMESPACE) == set(workers)
 
-    wait_for("a pod on each worker", spread, timeout_seconds=60, remedy="See the topology spread constraints.")
+    wait_for("a pod on each worker", spread, timeout_seconds=300, remedy="See the topology spread constraints.")
 
 
 def test_drain_respects_the_disruption_budget_and_drops_no_request(
@@ -52,7 +52,7 @@ def test_drain_respects_the_disruption_budget_and_drops_no_request(
 ) -> None:
     drained, other = workers
     pods = f"app.kubernetes.io/instance={RELEASE},app.kubernetes.io/name=model-service"
-    rollout = ["rollout", "status", f"deployment/{FULLNAME}", f"--namespace={NAMESPACE}", "--timeout=120s"]
+    rollout = ["rollout", "status", f"deployment/{FULLNAME}", f"--namespace={NAMESPACE}", "--timeout=300s"]
     # Move every pod to the drained node, so that the budget delays all evictions but one. The load runs on the other.
     access.kubectl("cordon", other)
     access.kubectl("delete", "pod", f"--selector={pods}", f"--namespace={NAMESPACE}")

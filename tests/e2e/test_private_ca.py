@@ -56,7 +56,7 @@ def _mlflow_with_tls(access: Access, tmp_path_factory: pytest.TempPathFactory) -
     items = {"apiVersion": "v1", "kind": "List", "items": _objects(tmp_path_factory.mktemp("pki"))}
     access.kubectl("apply", "--namespace", NAMESPACE, "-f", "-", stdin=json.dumps(items))
     try:
-        access.kubectl("wait", "pod/mlflow-tls", "--namespace", NAMESPACE, "--for=condition=Ready", "--timeout=60s")
+        access.kubectl("wait", "pod/mlflow-tls", "--namespace", NAMESPACE, "--for=condition=Ready", "--timeout=300s")
         yield
     finally:
         kinds = "configmap,secret,service,pod"
@@ -71,7 +71,7 @@ def _values(authority: str) -> list[str]:
 def test_model_is_loaded_with_a_private_ca(access: Access) -> None:
     with unready_release(access, "trusting", f"models:/{MODEL}@{ALIAS}", *_values("company-ca")) as selector:
         ready = lambda: container(access, selector).get("ready")  # noqa: E731
-        wait_for("a pod that trusts the CA", ready, timeout_seconds=90, remedy="")
+        wait_for("a pod that trusts the CA", ready, timeout_seconds=300, remedy="")
         with access.forward("service/trusting-model-service", 80, NAMESPACE) as url:
             example = http(f"{url}/model")["input_example"]
             assert http(f"{url}/predict", example)["model"]["name"] == MODEL

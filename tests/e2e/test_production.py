@@ -80,7 +80,7 @@ def test_logs_and_objects_contain_no_password(access: Access, namespace: str, po
 
 def test_pods_report_what_is_missing_and_recover(access: Access, tmp_path: Path) -> None:
     def reports(message: str) -> None:
-        wait_for(message, lambda: message in waiting_reasons(access, name), timeout_seconds=90, remedy="")
+        wait_for(message, lambda: message in waiting_reasons(access, name), timeout_seconds=300, remedy="")
 
     with stores(access, "production-waits") as name:
         scale(access, "database", name, 0)

@@ -95,7 +95,7 @@ def test_prometheus_counts_each_request(service: str, prometheus: str, rows: lis
     for _ in range(7):
         http(f"{service}/predict", {"instances": rows})
 
-    wait_for_series(prometheus, f"{query} >= {before + 7}", timeout_seconds=60)
+    wait_for_series(prometheus, f"{query} >= {before + 7}", timeout_seconds=300)
 
 
 def test_prometheus_scrapes_each_pod_every_15_seconds(prometheus: str) -> None:
@@ -112,7 +112,7 @@ def test_autoscaler_reports_a_metric(access: Access) -> None:
         metrics = status.get("currentMetrics") or []
         return [m for m in metrics if m.get("resource", {}).get("current", {}).get("averageUtilization") is not None]
 
-    wait_for("the autoscaler's metric", utilisation, timeout_seconds=90, remedy="Does `kubectl top pods` work?")
+    wait_for("the autoscaler's metric", utilisation, timeout_seconds=300, remedy="Does `kubectl top pods` work?")
 
 
 def test_helm_test_passes(access: Access) -> None:
@@ -166,5 +166,5 @@ def test_upgrade_serves_the_second_version(access: Access, prometheus: str, tmp_
         example = http(f"{url}/model")["input_example"]
         assert http(f"{url}/predict", example)["model"] == {"name": MODEL, "version": trained["version"]}
     info = f'model_info{{namespace="{NAMESPACE}",model_name="{MODEL}"}}'
-    wait_for_series(prometheus, f'count({info[:-1]},model_version="{trained["version"]}"}}) >= 2', timeout_seconds=60)
+    wait_for_series(prometheus, f'count({info[:-1]},model_version="{trained["version"]}"}}) >= 2', timeout_seconds=300)
     install_model(access, f"models:/{MODEL}@{ALIAS}")

@@ -56,8 +56,8 @@ def pods(access: Access) -> set[str]:
 def scale(access: Access, number: int) -> None:
     """Change the number of pods as an autoscaler does, and wait for the pods."""
     access.kubectl("scale", f"deployment/{FULLNAME}", f"--replicas={number}", f"--namespace={NAMESPACE}")
-    access.kubectl("rollout", "status", f"deployment/{FULLNAME}", f"--namespace={NAMESPACE}", "--timeout=120s")
-    wait_for("the pods", lambda: len(pods(access)) == number, timeout_seconds=60, remedy="")
+    access.kubectl("rollout", "status", f"deployment/{FULLNAME}", f"--namespace={NAMESPACE}", "--timeout=300s")
+    wait_for("the pods", lambda: len(pods(access)) == number, timeout_seconds=300, remedy="")
 
 
 def test_autoscaler_takes_over_without_losing_a_pod(access: Access, helm: str) -> None:

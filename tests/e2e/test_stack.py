@@ -54,7 +54,7 @@ def stack(access: Access, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         install(access, STACK, chart, HERE, f"--values={chart / 'values-kind.yaml'}", *flags)
         for name in ("prometheus-obs-prometheus", "alertmanager-obs-alertmanager"):
             rollout = ["rollout", "status", f"statefulset/{name}", f"--namespace={HERE}", "--timeout=10s"]
-            wait_for(name, lambda: access.kubectl(*rollout), timeout_seconds=180, remedy="See the operator's log.")  # noqa: B023
+            wait_for(name, lambda: access.kubectl(*rollout), timeout_seconds=300, remedy="See the operator's log.")  # noqa: B023
         yield
     finally:
         access.helm("uninstall", STACK, "--namespace", HERE, "--ignore-not-found", "--wait")
@@ -95,7 +95,7 @@ def test_rules_of_every_release_are_loaded(own_prometheus: str) -> None:
             any(name in file for file in found) for name in (f"{NAMESPACE}-{FULLNAME}-", f"{HERE}-{STACK}-mlflow-")
         )
 
-    wait_for("rules of the model and of MLflow", loaded, timeout_seconds=120, remedy="Is the ruleSelector empty?")
+    wait_for("rules of the model and of MLflow", loaded, timeout_seconds=300, remedy="Is the ruleSelector empty?")
 
 
 def test_prometheus_has_the_configured_settings(own_prometheus: str) -> None:
@@ -119,7 +119,7 @@ def test_alerts_reach_alertmanager(access: Access, own_prometheus: str) -> None:
         wait_for(
             "the Watchdog in Alertmanager",
             lambda: any(a["labels"]["alertname"] == "Watchdog" for a in http(f"{alertmanager}/api/v2/alerts")),
-            timeout_seconds=120,
+            timeout_seconds=300,
             remedy="Is the Alertmanager in the configuration of Prometheus?",
         )
 

@@ -42,7 +42,7 @@ def under_load(
     )  # fmt: skip
     counted: dict[str, Any] = {}
     try:
-        access.kubectl("wait", "pod", *pod, "--for=jsonpath={.status.phase}=Running", "--timeout=60s")
+        access.kubectl("wait", "pod", *pod, "--for=jsonpath={.status.phase}=Running", "--timeout=300s")
         yield counted
         access.kubectl("wait", "pod", *pod, "--for=jsonpath={.status.phase}=Succeeded", f"--timeout={seconds + 60}s")
         counted.update(result(access.kubectl("logs", *pod)))
@@ -100,7 +100,7 @@ def pods_follow_the_load(access: Access, patience_seconds: int) -> None:
 
 
 def test_eviction_respects_the_disruption_budget(access: Access) -> None:
-    access.kubectl("rollout", "status", f"deployment/{FULLNAME}", "--namespace", NAMESPACE, "--timeout=120s")
+    access.kubectl("rollout", "status", f"deployment/{FULLNAME}", "--namespace", NAMESPACE, "--timeout=300s")
     pods = access.get_all("pod", f"app.kubernetes.io/instance={RELEASE}", NAMESPACE)
     names = [pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
@@ -112,7 +112,7 @@ def test_eviction_respects_the_disruption_budget(access: Access) -> None:
     evict(names[0])
     with pytest.raises(Failure, match="disruption budget"):
         evict(names[1])
-    access.kubectl("rollout", "status", f"deployment/{FULLNAME}", "--namespace", NAMESPACE, "--timeout=120s")
+    access.kubectl("rollout", "status", f"deployment/{FULLNAME}", "--namespace", NAMESPACE, "--timeout=300s")
 
 
 @pytest.mark.long

@@ -80,7 +80,7 @@ def kill_the_second(access: Access) -> None:
         except (Failure, ValueError):  # a pod does not exist yet, or its container has not started
             return False
 
-    wait_for("the first checkpoint", kept, timeout_seconds=180, remedy="See the log of the first worker.")
+    wait_for("the first checkpoint", kept, timeout_seconds=300, remedy="See the log of the first worker.")
     access.kubectl("delete", "pod", pod(1), "--namespace", NAMESPACE, "--grace-period=0", "--force")
 
 

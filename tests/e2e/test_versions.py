@@ -66,7 +66,7 @@ def pods(access: Access) -> list[str]:
 
 def served(access: Access) -> list[dict[str, Any]]:
     """Return what each pod answers to GET /model, once all are ready."""
-    access.kubectl("rollout", "status", f"deployment/{NAME}", f"--namespace={NAMESPACE}", "--timeout=180s")
+    access.kubectl("rollout", "status", f"deployment/{NAME}", f"--namespace={NAMESPACE}", "--timeout=300s")
     found = []
     for name in pods(access):
         with access.forward(f"pod/{name}", 8000, NAMESPACE) as url:
@@ -87,7 +87,7 @@ def without_mlflow(access: Access) -> Iterator[None]:
         yield
     finally:
         replicas(1)
-        access.kubectl("rollout", "status", MLFLOW, f"--namespace={MONITORING}", "--timeout=180s")
+        access.kubectl("rollout", "status", MLFLOW, f"--namespace={MONITORING}", "--timeout=300s")
 
 
 def test_pods_serve_one_version_until_a_rollout(access: Access, mlflow_url: str, release: str) -> None:
@@ -122,7 +122,7 @@ def test_pods_start_while_mlflow_is_down(access: Access, release: str) -> None:
     wait_for(
         "the confirmation by MLflow",
         lambda: all(pod["confirmed"] for pod in served(access)),
-        timeout_seconds=90,
+        timeout_seconds=300,
         remedy="See the pods' logs.",
     )
     assert [pod["version"] for pod in served(access)] == ["1"] * 2
@@ -140,7 +140,7 @@ def test_pods_follow_an_alias_and_refuse_a_broken_version(access: Access, mlflow
         wait_for(
             "the new version in all pods",
             lambda: {(pod["version"], pod["following"]["state"]) for pod in served(access)} == {(release, "settled")},
-            timeout_seconds=90,
+            timeout_seconds=300,
             remedy="See the pods' logs.",
         )
     assert load["failures"] == 0, load
@@ -151,7 +151,7 @@ def test_pods_follow_an_alias_and_refuse_a_broken_version(access: Access, mlflow
     wait_for(
         "the refusal in all pods",
         lambda: all(broken in {each["version"] for each in pod["following"]["refused"]} for pod in served(access)),
-        timeout_seconds=60,
+        timeout_seconds=300,
         remedy="See the pods' logs.",
     )
     install_release(access, *following, "--set=replicaCount=4")

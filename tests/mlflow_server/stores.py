@@ -59,7 +59,7 @@ def mariadb() -> Iterator[str]:
     first.write_text("\n".join(statements))
     try:
         options = [f"--datadir={folder}/data", f"--user={user}"]
-        subprocess.run(["mariadb-install-db", "--no-defaults", *options], check=True, capture_output=True, timeout=120)
+        subprocess.run(["mariadb-install-db", "--no-defaults", *options], check=True, capture_output=True, timeout=300)
         command = [
             "/usr/sbin/mariadbd",
             "--no-defaults",

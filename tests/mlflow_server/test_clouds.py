@@ -48,7 +48,7 @@ def check(folder: Path, **environment: str) -> str:
         own = {**os.environ, "MLFLOW_TRACKING_URI": url, "TERMINATION_MESSAGE_PATH": os.devnull, **direct}
         done = subprocess.run(
             [sys.executable, "-m", "mlflow_server.check"],
-            cwd=ROOT, env=own, capture_output=True, text=True, timeout=120, check=False,
+            cwd=ROOT, env=own, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stderr

@@ -204,7 +204,7 @@ def test_check_names_the_unreachable_server(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mlflow_server.check"]
 
     done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **own}, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=ROOT, env={**os.environ, **own}, capture_output=True, text=True, timeout=300, check=False
     )
 
     assert done.returncode == 1

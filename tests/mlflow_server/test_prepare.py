@@ -78,7 +78,7 @@ def test_only_this_user_and_mlflow_read_the_auth_settings(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", read],
         env={**os.environ, **AUTH, "MLFLOW_AUTH_CONFIG_PATH": str(settings)},
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
 
     assert done.stdout.split() == ["NO_PERMISSIONS", f"sqlite:///{folder}/mlflow.db", "60"]

@@ -19,7 +19,7 @@ def make(verb: str, cache: Path, *prefix: str, **variables: str) -> subprocess.C
     nowhere = f"unix://{cache}/no-docker.sock"
     env = {**os.environ, "MODEL_SERVICE_CACHE": str(cache), "DOCKER_HOST": nowhere, **variables}
     command = [*prefix, sys.executable, "-m", "tools.cluster", verb]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture

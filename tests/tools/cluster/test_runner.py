@@ -18,7 +18,7 @@ RUNNER = 1001
 
 def executed(env: dict[str, str], *command: str) -> str:
     """Return what a command prints that `exec` runs."""
-    done = subprocess.run([*EXEC, *command], env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*EXEC, *command], env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -32,7 +32,7 @@ def verb(name: str, folder: Path = ROOT, **environment: str) -> subprocess.Compl
     """Run a verb like the workflow."""
     command = [sys.executable, "-m", "tools.release", name]
     env = {**os.environ, **environment}
-    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_each_command_gets_a_new_token_of_the_job(tmp_path: Path) -> None:
         given = {entry["name"]: entry["value"] for entry in plugin["env"]}
         command = [plugin["command"], *plugin["args"]]
         env = {**os.environ, **job, **given}
-        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=True)
         server.shutdown()
 
     answer = json.loads(done.stdout)

@@ -151,7 +151,7 @@ def test_interrupted_push_leaves_no_partial_image(tmp_path: Path, key: Path) -> 
 
     with running_registry(tmp_path) as (address, process), ThreadPoolExecutor() as pool:
         pushed = pool.submit(build_images, Registry(f"{address}/half", key), VERSION, COMMIT, [APP], folder=tmp_path)
-        wait_for("the push to begin", begun, timeout_seconds=60, remedy="Is the image built?")
+        wait_for("the push to begin", begun, timeout_seconds=300, remedy="Is the image built?")
         process.kill()
         with pytest.raises(Failure, match="run again; finished layers are kept"):
             pushed.result()
