@@ -101,8 +101,9 @@ class IssuerKeys:
             found, problem = await asyncio.to_thread(_read, self._settings), ""
         except LoadError as error:
             found, problem = self._keys, str(error)
+        finally:
+            self._task = None
         self._due = time.monotonic() + (RETRY_SECONDS if problem else REFRESH_SECONDS)
-        self._task = None
         AVAILABLE.labels(self._settings.served_name).set(not problem)
         if problem and problem != self._problem:
             log.warning("keys of the issuer: %s", problem)
@@ -154,8 +155,9 @@ def _discovered(issuer: str) -> str:
 
 
 def _get(address: str) -> bytes:
-    request = Request(address, headers={"Accept": "application/json", "User-Agent": "model-service"})  # noqa: S310
+    headers = {"Accept": "application/json", "User-Agent": "model-service"}
     try:
+        request = Request(address, headers=headers)  # noqa: S310 - settings and _discovered accept only http and https
         with opener_until(time.monotonic() + CALL_SECONDS).open(request, timeout=CALL_SECONDS) as answer:
             content: bytes = answer.read(MAX_BYTES)
             return content
@@ -166,6 +168,8 @@ def _get(address: str) -> bytes:
             "check the address, its certificate and that no network policy blocks the connection",
             retryable=True,
         ) from None
+    except ValueError as error:  # such as a label of a host name that is longer than IDNA allows
+        raise LoadError(f"{address[:200]} is not an address ({error})", "correct the address of the keys") from None
 
 
 def _object(content: bytes, origin: str) -> dict[str, Any]:

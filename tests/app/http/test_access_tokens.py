@@ -161,6 +161,18 @@ def test_provider_that_is_away_stops_no_key_and_no_known_token(
         assert [ask(client, each).status_code for each in (used, unused, used)] == [200, 200, 200]
 
 
+def test_address_that_cannot_be_called_is_named_each_time(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(issuer_keys, "UNKNOWN_SECONDS", 0)
+    settings = of_provider(saved, tmp_path, ISSUER, jwt_jwks_uri=f"https://{'ü' * 80}.example/keys")
+    with serving(settings) as client, logged() as lines:
+        assert [ask(client, token()).status_code for _ in range(3)] == [503, 503, 503]
+        assert ask(client, KEY).status_code == 200
+
+    assert any("is not an address" in line["message"] and "correct" in line["message"] for line in lines)
+
+
 @pytest.mark.parametrize(
     ("key", "algorithm", "kid"),
     [(RSA, "RS256", "rsa"), (RSA, "PS512", "rsa"), (RSA, "RS256", "named"), (EC, "ES256", "ec"), (ED, "EdDSA", "ed")],
