@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.policies import CONNECT, Target, connect
-from tests.e2e.test_traffic import FULLNAME
+from tests.e2e.traffic import FULLNAME
 from tools.cluster.access import Access
 from tools.cluster.cache import ROOT
 from tools.cluster.images import APP

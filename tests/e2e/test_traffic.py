@@ -2,52 +2,18 @@
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.e2e.logs import result
 from tests.e2e.previous import previous_chart
+from tests.e2e.traffic import FULLNAME, under_load
 from tools.cluster.access import Access
 from tools.cluster.console import Failure, wait_for
 from tools.cluster.images import APP
 from tools.cluster.main_job import ALIAS, MODEL, NAMESPACE, RELEASE, TRACKING_URI, image_values, install, install_model
 
 pytestmark = pytest.mark.alone
-
-FULLNAME = f"{RELEASE}-model-service"
-SCRIPT = Path(__file__).parent / "load.py"
-
-
-@contextmanager
-def under_load(
-    access: Access,
-    clients: int,
-    seconds: int,
-    requests: int,
-    namespace: str = NAMESPACE,
-    host: str = FULLNAME,
-    image: str = APP.reference,
-) -> Iterator[dict[str, Any]]:
-    """Run the load in a pod during the body. Afterwards the yielded dictionary contains its counts."""
-    pod = ["load", f"--namespace={namespace}"]
-    access.kubectl("delete", "pod", *pod, "--ignore-not-found")
-    arguments = [host, str(clients), str(seconds), str(requests)]
-    access.kubectl(
-        "run", *pod, f"--image={image}", "--restart=Never", "--command", "--",
-        "python3", "-c", SCRIPT.read_text(), *arguments,
-    )  # fmt: skip
-    counted: dict[str, Any] = {}
-    try:
-        access.kubectl("wait", "pod", *pod, "--for=jsonpath={.status.phase}=Running", "--timeout=300s")
-        yield counted
-        access.kubectl("wait", "pod", *pod, "--for=jsonpath={.status.phase}=Succeeded", f"--timeout={seconds + 60}s")
-        counted.update(result(access.kubectl("logs", *pod)))
-    finally:
-        access.kubectl("delete", "pod", *pod, "--wait=false")
 
 
 def _upgrade_and_roll_back(access: Access) -> None:
@@ -56,11 +22,10 @@ def _upgrade_and_roll_back(access: Access) -> None:
 
 
 def test_upgrade_and_rollback_drop_no_request(access: Access) -> None:
-    with under_load(access, clients=2, seconds=45, requests=20_000) as counted:
+    with under_load(access) as counted:
         _upgrade_and_roll_back(access)
 
-    assert counted["failures"] == 0, counted
-    assert counted["requests"] >= 500, counted
+    assert counted.failures == counted.refused == 0, counted
 
 
 @pytest.mark.long
@@ -72,14 +37,13 @@ def test_upgrades_from_the_previous_chart_drop_no_request(access: Access, tmp_pa
         "--set=resources.requests.cpu=100m",
         "--set=autoscaling.enabled=true", "--set=autoscaling.minReplicas=2", "--set=autoscaling.maxReplicas=3",
     )  # fmt: skip
-    with under_load(access, clients=4, seconds=300, requests=200_000) as counted:
+    with under_load(access, least=5_000) as counted:
         for _ in range(5):
             _upgrade_and_roll_back(access)
     install_model(access)
 
     print(counted)
-    assert counted["failures"] == 0, counted
-    assert counted["requests"] >= 5_000, counted
+    assert counted.failures == counted.refused == 0, counted
 
 
 def pods_follow_the_load(access: Access, patience_seconds: int) -> None:
@@ -90,13 +54,13 @@ def pods_follow_the_load(access: Access, patience_seconds: int) -> None:
 
     wait_for("one pod", lambda: replicas() == 1, timeout_seconds=patience_seconds, remedy="")
     started = time.monotonic()
-    with under_load(access, clients=4, seconds=150, requests=500_000) as counted:
+    with under_load(access, rate=0) as counted:
         wait_for("three pods", lambda: replicas() == 3, timeout_seconds=140, remedy="Is the metric above its target?")
         print(f"1 -> 3 pods in {time.monotonic() - started:.0f} s")
     started = time.monotonic()
     wait_for("one pod again", lambda: replicas() == 1, timeout_seconds=240, remedy="")
     print(f"3 -> 1 pods in {time.monotonic() - started:.0f} s after the load; {counted}")
-    assert counted["failures"] == 0, counted
+    assert counted.failures == 0, counted
 
 
 def test_eviction_respects_the_disruption_budget(access: Access) -> None:

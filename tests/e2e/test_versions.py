@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_traffic import under_load
+from tests.e2e.traffic import under_load
 from tools.charts import MODEL_SERVICE
 from tools.cluster.access import Access, http
 from tools.cluster.console import wait_for
@@ -135,7 +135,7 @@ def test_pods_follow_an_alias_and_refuse_a_broken_version(access: Access, mlflow
     install_release(access, *following)
     before = {pod: containers_of(access, pod) for pod in pods(access)}
 
-    with under_load(access, clients=2, seconds=60, requests=100_000, host=NAME) as load:
+    with under_load(access, host=NAME) as load:
         move_alias(mlflow_url, release)
         wait_for(
             "the new version in all pods",
@@ -143,7 +143,7 @@ def test_pods_follow_an_alias_and_refuse_a_broken_version(access: Access, mlflow
             timeout_seconds=300,
             remedy="See the pods' logs.",
         )
-    assert load["failures"] == 0, load
+    assert load.failures == 0, load
     assert {pod: containers_of(access, pod) for pod in pods(access)} == before, "no pod was replaced or restarted"
 
     broken = new_version(mlflow_url, sha256="0" * 64)

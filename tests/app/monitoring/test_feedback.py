@@ -164,6 +164,18 @@ def test_token_counts_once(binary: TestClient, number_of_labels: int) -> None:
     assert after[("duplicate",)] - before[("duplicate",)] == number_of_labels
 
 
+@pytest.mark.parametrize("seconds", [3600, -3600])
+def test_clock_that_jumps_costs_no_prediction_and_no_label(
+    binary: TestClient, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    _, (before, *_) = predicted(binary)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + seconds)
+    _, (after, *_) = predicted(binary)
+
+    assert send(binary, (before, "yes"), (after, "yes")).json()["accepted"] == 2
+
+
 def test_rejected_labels_are_explained_and_counted(binary: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     _, (first, second, *_) = predicted(binary)
     before = totals(binary, "model_feedback_rejected_total")

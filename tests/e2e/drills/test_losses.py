@@ -1,0 +1,111 @@
+"""Drills of pods and nodes that end: what ends in order costs nothing, and what is killed costs what was in flight."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.drills.drill import SELECTOR, drill, kill, on_node, pods, wait_for_alerts, wait_until_complete
+from tools.cluster import engine, kind
+from tools.cluster.access import Access
+from tools.cluster.console import wait_for
+from tools.cluster.main_job import MONITORING, NAMESPACE
+
+# Fills the memory of a container of which the kernel should end the main process.
+ALLOCATE = "found = []\nwhile True: found.append(bytearray(b'1') * (1 << 20))"
+
+
+def _restarts(access: Access) -> int:
+    found = access.get_all("pod", SELECTOR, NAMESPACE)
+    return sum(status["restartCount"] for pod in found for status in pod["status"].get("containerStatuses", []))
+
+
+def _ready(access: Access) -> bool:
+    found = [pod["status"].get("containerStatuses", [{}])[0] for pod in access.get_all("pod", SELECTOR, NAMESPACE)]
+    return bool(found) and all(status.get("ready") for status in found)
+
+
+def _restarted(access: Access, before: int) -> None:
+    wait_for("the restart", lambda: _restarts(access) > before and _ready(access), timeout_seconds=300, remedy="")
+
+
+def test_deleted_pod(access: Access) -> None:
+    with drill(access, "deleted pod", fault="kubectl delete pod", promise="no request fails") as counted:
+        access.kubectl("delete", "pod", pods(access)[0], f"--namespace={NAMESPACE}")
+        wait_until_complete(access)
+
+    assert counted.failures == counted.refused == 0
+
+
+def test_killed_process(access: Access) -> None:
+    promise = "requests on that pod fail until it has left the Service, at most 10 s"
+    with drill(access, "killed process", fault="kill -9 of the process of a pod", promise=promise) as counted:
+        before = _restarts(access)
+        kill(access, pods(access)[0])
+        _restarted(access, before)
+
+    assert counted.failing_seconds <= 10
+    assert counted.failures <= counted.requests / 50
+
+
+@pytest.mark.long
+def test_pod_that_is_killed_again_and_again(access: Access) -> None:
+    promise = "requests on that pod fail until it has left the Service, at most 10 s each time"
+    alert = "ModelServiceRestarting"
+    with drill(access, "crash loop", fault="kill -9, four times in a row", promise=promise, alerts=[alert]) as counted:
+        victim = pods(access)[0]
+        for _ in range(4):
+            before = _restarts(access)
+            kill(access, victim)
+            _restarted(access, before)
+        wait_for_alerts(access, alert)
+        access.kubectl("delete", "pod", victim, f"--namespace={NAMESPACE}")
+        wait_until_complete(access)
+
+    assert counted.failures <= counted.requests / 20
+
+
+@pytest.mark.long
+def test_process_that_the_kernel_ends_for_want_of_memory(access: Access) -> None:
+    promise = "requests on that pod fail until it has left the Service, at most 10 s"
+    with drill(access, "out of memory", fault="the memory of a pod's container is full", promise=promise) as counted:
+        victim, before = pods(access)[0], _restarts(access)
+        # The process that allocates does not inherit this, so the kernel chooses the service.
+        on_node(access, victim, "for each in $PROCESSES; do echo 1000 > /proc/$each/oom_score_adj; done")
+        command = ["exec", victim, f"--namespace={NAMESPACE}", "--", "python3", "-c", ALLOCATE]
+        with pytest.raises(Exception, match=r"137|terminated"):
+            access.kubectl(*command)
+        _restarted(access, before)
+        (ended,) = (
+            status["lastState"]["terminated"]["reason"]
+            for status in access.get("pod", victim, NAMESPACE)["status"]["containerStatuses"]
+        )
+
+    assert ended == "OOMKilled"
+    assert counted.failing_seconds <= 10
+
+
+@pytest.fixture
+def workers(access: Access) -> Iterator[tuple[str, str]]:
+    """A worker to lose, and the one with MLflow, where the clients run."""
+    found = access.get_all("node", "!node-role.kubernetes.io/control-plane", NAMESPACE)
+    names = {node["metadata"]["name"] for node in found}
+    assert len(names) == 2, "the drill needs two workers: NODES=3 make up"
+    (kept,) = {pod["spec"]["nodeName"] for pod in access.get_all("pod", "app.kubernetes.io/name=mlflow", MONITORING)}
+    (lost,) = names - {kept}
+    yield lost, kept
+    kind.start()
+    for namespace in ("kube-system", MONITORING):
+        access.kubectl("rollout", "status", "deployment", f"--namespace={namespace}", "--timeout=300s")
+
+
+@pytest.mark.long
+def test_lost_node(access: Access, workers: tuple[str, str]) -> None:
+    lost, kept = workers
+    promise = "requests that reach the lost pod fail until Kubernetes notices, at most 60 s"
+    fault = "a worker loses power"
+    with drill(access, "lost node", fault=fault, promise=promise, node=kept) as counted:
+        engine.docker("kill", lost)
+        condition = "--for=condition=Ready=Unknown"
+        access.kubectl("wait", f"node/{lost}", condition, "--timeout=300s")
+
+    assert counted.failing_seconds <= 75

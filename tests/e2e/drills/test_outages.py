@@ -1,0 +1,162 @@
+"""Drills of services that the pods or the cluster depend on: while they are away, clients see nothing of it."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.e2e.drills.drill import FULLNAME, drill, pods, wait_until_complete
+from tools.cluster import engine
+from tools.cluster.access import Access, promql
+from tools.cluster.console import wait_for
+from tools.cluster.images import APP
+from tools.cluster.main_job import MONITORING, NAMESPACE, OBSERVABILITY
+
+NOTHING = "no request fails"
+MLFLOW = f"{OBSERVABILITY}-mlflow"
+# A server that answers everything with the body of its argument after a time.
+FALSE_MLFLOW = """
+import http.server, sys, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        time.sleep(float(sys.argv[1]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<html>welcome</html>")
+    do_POST = do_GET
+http.server.ThreadingHTTPServer(("", 5000), Handler).serve_forever()
+"""
+
+
+@contextmanager
+def _without(access: Access, kind: str, name: str, namespace: str) -> Iterator[None]:
+    """Scale something to zero within the block."""
+    place = [f"{kind}/{name}", f"--namespace={namespace}"]
+    replicas = access.get(kind, name, namespace)["spec"]["replicas"]
+    access.kubectl("scale", *place, "--replicas=0")
+    try:
+        wait_for(
+            f"the end of {name}",
+            lambda: not access.get(kind, name, namespace)["status"].get("replicas"),
+            timeout_seconds=300,
+            remedy="",
+        )
+        yield
+    finally:
+        access.kubectl("scale", *place, f"--replicas={replicas}")
+        access.kubectl("rollout", "status", *place, "--timeout=300s")
+
+
+def _grow_and_lose_a_pod(access: Access) -> None:
+    """Do what an autoscaler and a node drain do: pods start while the registry is away."""
+    access.kubectl("scale", f"deployment/{FULLNAME}", "--replicas=4", f"--namespace={NAMESPACE}")
+    wait_until_complete(access, 4)
+    access.kubectl("delete", "pod", pods(access)[0], f"--namespace={NAMESPACE}")
+    wait_until_complete(access, 4)
+    access.kubectl("scale", f"deployment/{FULLNAME}", "--replicas=2", f"--namespace={NAMESPACE}")
+    wait_until_complete(access)
+
+
+@pytest.mark.long
+def test_mlflow_away(access: Access) -> None:
+    fault = "MLflow is away for ten minutes; the release grows and loses a pod meanwhile"
+    with (
+        drill(access, "MLflow away", fault=fault, promise=NOTHING) as counted,
+        _without(access, "deployment", MLFLOW, MONITORING),
+    ):
+        until = time.monotonic() + 600
+        _grow_and_lose_a_pod(access)
+        time.sleep(max(0.0, until - time.monotonic()))
+
+    assert counted.failures == counted.refused == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "seconds"), [("MLflow wrong", 0), ("MLflow slow", 60)])
+def test_mlflow_that_answers_wrongly_or_slowly(access: Access, name: str, seconds: int) -> None:
+    command = ["python3", "-c", FALSE_MLFLOW, str(seconds)]
+    container = {"name": "server", "image": APP.reference, "command": command}
+    spec = {"containers": [container], "terminationGracePeriodSeconds": 0}
+    metadata = {"name": "false-mlflow", "namespace": MONITORING, "labels": {"false": "mlflow"}}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    service = access.get("service", MLFLOW, MONITORING)
+    port = service["spec"]["ports"][0]
+
+    def patch(selector: object, target: object) -> None:
+        changes = [
+            {"op": "replace", "path": "/spec/selector", "value": selector},
+            {"op": "replace", "path": "/spec/ports/0/targetPort", "value": target},
+        ]
+        access.kubectl(
+            "patch", "service", MLFLOW, f"--namespace={MONITORING}", "--type=json", "-p", json.dumps(changes)
+        )
+
+    access.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+    answers = f"{seconds} s late" if seconds else "a page of HTML"
+    fault = f"each answer of MLflow is {answers}; the release grows and loses a pod"
+    try:
+        access.kubectl(
+            "wait", "pod/false-mlflow", f"--namespace={MONITORING}", "--for=condition=Ready", "--timeout=300s"
+        )
+        with drill(access, name, fault=fault, promise=NOTHING) as counted:
+            patch({"false": "mlflow"}, 5000)
+            _grow_and_lose_a_pod(access)
+    finally:
+        patch(service["spec"]["selector"], port["targetPort"])
+        access.kubectl("delete", "pod", "false-mlflow", f"--namespace={MONITORING}")
+
+    assert counted.failures == counted.refused == 0
+
+
+@pytest.mark.long
+def test_prometheus_away(access: Access) -> None:
+    """The counters are in the pods, so a rate over the gap is right again after two scrapes."""
+    query = f'sum(increase(http_server_requests_total{{job="{FULLNAME}",path="/predict"}}[5m]))'
+    (name,) = (each["metadata"]["name"] for each in access.get_all("prometheus", "", MONITORING))
+    with drill(access, "Prometheus away", fault="Prometheus is away for a minute", promise=NOTHING) as counted:
+        place = ["prometheus", name, f"--namespace={MONITORING}", "--type=merge", "-p"]
+        access.kubectl("patch", *place, '{"spec":{"replicas":0}}')
+        try:
+            time.sleep(60)
+        finally:
+            access.kubectl("patch", *place, '{"spec":{"replicas":1}}')
+        rollout = ["rollout", "status", f"statefulset/prometheus-{name}", f"--namespace={MONITORING}"]
+        wait_for("Prometheus", lambda: access.kubectl(*rollout, "--timeout=5s"), timeout_seconds=300, remedy="")
+        time.sleep(40)
+    with access.forward("service/prometheus-operated", 9090, MONITORING) as prometheus:
+        increase = float(promql(prometheus, query)[0]["value"][1])
+
+    assert counted.failures == counted.refused == 0
+    assert increase > counted.requests * 0.75, (increase, counted)
+
+
+@pytest.mark.long
+def test_api_server_away(access: Access) -> None:
+    (node,) = (each["metadata"]["name"] for each in access.get_all("node", "node-role.kubernetes.io/control-plane", ""))
+    manifest = "/etc/kubernetes/manifests/kube-apiserver.yaml"
+    with drill(access, "API server away", fault="the API server is away for a minute", promise=NOTHING) as counted:
+        engine.docker("exec", node, "mv", manifest, "/tmp/")  # noqa: S108 - of the node
+        try:
+            time.sleep(60)
+        finally:
+            engine.docker("exec", node, "mv", "/tmp/kube-apiserver.yaml", manifest)  # noqa: S108
+        ready = lambda: access.kubectl("get", "--raw", "/readyz") == "ok"  # noqa: E731
+        wait_for("the API server", ready, timeout_seconds=300, remedy="")
+
+    assert counted.failures == counted.refused == 0
+
+
+@pytest.mark.long
+def test_dns_away(access: Access) -> None:
+    """The clients know the address. The pods resolve no name to answer a request."""
+    address = access.get("service", FULLNAME, NAMESPACE)["spec"]["clusterIP"]
+    fault = "the cluster's DNS is away for a minute"
+    with (
+        drill(access, "DNS away", fault=fault, promise=NOTHING, host=address) as counted,
+        _without(access, "deployment", "coredns", "kube-system"),
+    ):
+        time.sleep(60)
+
+    assert counted.failures == counted.refused == 0
