@@ -100,8 +100,8 @@ class Limits:
 
         Rejections of an owner beyond its share do not count, because others are still served.
         """
-        since = self._refusing_since
-        return since is not None and time.monotonic() - since > self._settings.saturation_seconds
+        since, limit = self._refusing_since, self._settings.saturation_seconds
+        return bool(limit) and since is not None and time.monotonic() - since > limit
 
     def full(self, owner: Hashable) -> bool:
         """Whether a request of this owner would be rejected."""

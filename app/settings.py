@@ -183,7 +183,7 @@ class Settings(BaseSettings):
         "front of the service.",
     )
     saturation_seconds: float = Field(
-        default=10, gt=0, description="Seconds of continuous overload before readiness fails."
+        default=0, ge=0, description="Seconds of continuous overload before readiness fails; 0: it never does."
     )
     mlflow_protocol: bool = Field(
         default=True, description="Serve MLflow's protocol: /invocations, /ping and /version."

@@ -163,6 +163,19 @@ def test_long_prediction_returns_504_and_keeps_its_slot_until_it_ends(
     assert late.json()["detail"] == "The request took longer than 1 s; send fewer rows."
 
 
+def test_overload_does_not_fail_readiness_by_default(saved: Path, tmp_path: Path) -> None:
+    """If all pods are overloaded, all would leave their Service, and clients would get no answer at all."""
+
+    async def scenario() -> None:
+        async with listening(limited(saved, tmp_path, queue_size=0)) as here:
+            here.service.limits.enter(OTHER)
+            assert (await here.ask("POST", "/predict", BODY)).status == 503
+            here.service.limits._refusing_since = 0.0  # long ago
+            assert (await here.ask("GET", "/health/ready")).status == 200
+
+    asyncio.run(scenario())
+
+
 def test_saturation_fails_readiness_until_a_slot_is_free(saved: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with listening(limited(saved, tmp_path, queue_size=0, saturation_seconds=0.5)) as here:

@@ -1,6 +1,8 @@
 """A drill: a fault while a release is under load, what its clients see, and the alerts that report it."""
 
 import json
+import re
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from tests.e2e.traffic import Counted, under_load
 from tools.charts import MODEL_SERVICE
 from tools.cluster import engine
 from tools.cluster.access import Access, promql
+from tools.cluster.cache import ROOT
 from tools.cluster.console import wait_for
 from tools.cluster.images import APP
 from tools.cluster.main_job import ALIAS, MODEL, MONITORING, NAMESPACE, TRACKING_URI, image_values, install
@@ -21,6 +24,7 @@ from tools.drills import RESULTS
 RELEASE = "drills"
 FULLNAME = f"{RELEASE}-model-service"
 SELECTOR = f"app.kubernetes.io/instance={RELEASE}"
+RUNBOOKS = ROOT / "docs" / "runbooks.md"
 JOB = f'namespace="{NAMESPACE}",job="{FULLNAME}"'
 LEAST = 5_000  # requests in a drill
 
@@ -154,3 +158,14 @@ def wait_until_quiet(access: Access) -> None:
         timeout_seconds=600,
         remedy="See the rules page of Prometheus.",
     )
+
+
+def look_at(access: Access, alert: str) -> str:
+    """Run the commands that the alert's runbook has for the engineer on call, and return what they print."""
+    section = RUNBOOKS.read_text().partition(f"\n## {alert}\n")[2].partition("\n**Do**")[0]
+    commands = re.findall(r"`kubectl ([^`]+)`", section)
+    assert commands, f"the runbook of {alert} has no command"
+    (found, *_) = _promql(access, f'ALERTS{{{JOB},alertname="{alert}"}}')
+    names = {"$NS": NAMESPACE, "$RELEASE": RELEASE, "$JOB": FULLNAME, "<pod>": found["metric"].get("pod", "")}
+    words = [[names.get(word, word) for word in shlex.split(command)] for command in commands]
+    return "\n".join(access.kubectl(*command) for command in words)

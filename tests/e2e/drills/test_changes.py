@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.drills.drill import FULLNAME, RELEASE, drill, install_release, wait_for_alerts, wait_until_complete
+from tests.e2e.drills.drill import (
+    FULLNAME,
+    RELEASE,
+    drill,
+    install_release,
+    look_at,
+    wait_for_alerts,
+    wait_until_complete,
+)
 from tools.charts import MODEL_SERVICE
 from tools.cluster.access import Access
 from tools.cluster.console import Failure
@@ -20,7 +28,7 @@ def _scale(access: Access, replicas: int) -> None:
 
 @pytest.mark.long
 def test_upgrade_and_rollback(access: Access) -> None:
-    with drill(access, "upgrade and rollback", fault="helm upgrade, then helm rollback", promise=NOTHING) as counted:
+    with drill(access, "upgrade and rollback", fault="an upgrade, then a rollback", promise=NOTHING) as counted:
         install_release(access, f"--set-string=pod.annotations.upgraded=at-{time.time():.0f}")
         access.helm("rollback", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=5m")
 
@@ -31,7 +39,7 @@ def test_upgrade_and_rollback(access: Access) -> None:
 def test_scaling_down(access: Access) -> None:
     _scale(access, 5)
     wait_until_complete(access, 5)
-    with drill(access, "scale down", fault="from 5 pods to 2", promise=NOTHING) as counted:
+    with drill(access, "scale down", fault="the number of pods goes from 5 to 2", promise=NOTHING) as counted:
         _scale(access, 2)
         wait_until_complete(access)
 
@@ -40,7 +48,7 @@ def test_scaling_down(access: Access) -> None:
 
 @pytest.mark.long
 def test_flapping_autoscaler(access: Access) -> None:
-    fault = "2 pods, then 4, five times, ten seconds apart"
+    fault = "the number of pods changes between 2 and 4, ten times in 100 s"
     with drill(access, "flapping autoscaler", fault=fault, promise=NOTHING) as counted:
         for _ in range(5):
             for replicas in (4, 2):
@@ -68,6 +76,7 @@ def test_upgrade_that_cannot_succeed(access: Access, name: str, fault: str, wron
                 access, f"--set-string={wrong}", "--set-json=logging.payload.sampleRatio=0.5", timeout="40s"
             )
         wait_for_alerts(access, alert)
+        assert wrong.rpartition("=")[2].rpartition("/")[2] in look_at(access, alert)
         access.helm("rollback", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=5m")
 
     assert counted.failures == counted.refused == 0
@@ -77,7 +86,7 @@ def test_upgrade_that_cannot_succeed(access: Access, name: str, fault: str, wron
 def test_invalid_values(access: Access, tmp_path: Path) -> None:
     file = tmp_path / "values.yaml"
     file.write_text("replicaCount: two\n")
-    fault = "helm upgrade with a values file that the schema refuses"
+    fault = "an upgrade with a values file that the schema refuses"
     with drill(access, "bad values file", fault=fault, promise="no request fails, and nothing changes") as counted:
         command = ["upgrade", RELEASE, str(MODEL_SERVICE), f"--namespace={NAMESPACE}", "--reuse-values"]
         with pytest.raises(Failure, match="replicaCount"):

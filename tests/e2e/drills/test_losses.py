@@ -1,17 +1,20 @@
 """Drills of pods and nodes that end: what ends in order costs nothing, and what is killed costs what was in flight."""
 
+import re
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.drills.drill import SELECTOR, drill, kill, on_node, pods, wait_for_alerts, wait_until_complete
+from tests.e2e.drills.drill import SELECTOR, drill, kill, look_at, pods, wait_for_alerts, wait_until_complete
 from tools.cluster import engine, kind
 from tools.cluster.access import Access
 from tools.cluster.console import wait_for
 from tools.cluster.main_job import MONITORING, NAMESPACE
 
-# Fills the memory of a container of which the kernel should end the main process.
-ALLOCATE = "found = []\nwhile True: found.append(bytearray(b'1') * (1 << 20))"
+UNTIL_IT_LEFT = "requests on that pod fail until it has left the Service, at most 10 s"
+# Fills the memory of a container with a file, which belongs to no process: so the kernel ends the largest, the service.
+FILL = "import os\nfile = os.memfd_create('full')\nwhile True: os.write(file, bytes(1 << 20))"
 
 
 def _restarts(access: Access) -> int:
@@ -29,7 +32,7 @@ def _restarted(access: Access, before: int) -> None:
 
 
 def test_deleted_pod(access: Access) -> None:
-    with drill(access, "deleted pod", fault="kubectl delete pod", promise="no request fails") as counted:
+    with drill(access, "deleted pod", fault="a pod is deleted", promise="no request fails") as counted:
         access.kubectl("delete", "pod", pods(access)[0], f"--namespace={NAMESPACE}")
         wait_until_complete(access)
 
@@ -37,41 +40,42 @@ def test_deleted_pod(access: Access) -> None:
 
 
 def test_killed_process(access: Access) -> None:
-    promise = "requests on that pod fail until it has left the Service, at most 10 s"
-    with drill(access, "killed process", fault="kill -9 of the process of a pod", promise=promise) as counted:
+    with drill(
+        access, "killed process", fault="the process of a pod is killed (`kill -9`)", promise=UNTIL_IT_LEFT
+    ) as counted:
         before = _restarts(access)
         kill(access, pods(access)[0])
         _restarted(access, before)
 
     assert counted.failing_seconds <= 10
-    assert counted.failures <= counted.requests / 50
 
 
 @pytest.mark.long
 def test_pod_that_is_killed_again_and_again(access: Access) -> None:
-    promise = "requests on that pod fail until it has left the Service, at most 10 s each time"
+    promise = "requests on that pod fail until it has left the Service, each time"
     alert = "ModelServiceRestarting"
-    with drill(access, "crash loop", fault="kill -9, four times in a row", promise=promise, alerts=[alert]) as counted:
+    with drill(
+        access, "crash loop", fault="the process of a pod is killed four times", promise=promise, alerts=[alert]
+    ):
         victim = pods(access)[0]
         for _ in range(4):
             before = _restarts(access)
             kill(access, victim)
             _restarted(access, before)
+            time.sleep(16)  # Prometheus counts the restarts that it sees, and looks every 15 s
         wait_for_alerts(access, alert)
+        assert re.search(r"Last State: +Terminated\n.*\n +Exit Code: +137", look_at(access, alert))
         access.kubectl("delete", "pod", victim, f"--namespace={NAMESPACE}")
         wait_until_complete(access)
-
-    assert counted.failures <= counted.requests / 20
 
 
 @pytest.mark.long
 def test_process_that_the_kernel_ends_for_want_of_memory(access: Access) -> None:
-    promise = "requests on that pod fail until it has left the Service, at most 10 s"
-    with drill(access, "out of memory", fault="the memory of a pod's container is full", promise=promise) as counted:
+    with drill(
+        access, "out of memory", fault="the memory of a pod's container is full", promise=UNTIL_IT_LEFT
+    ) as counted:
         victim, before = pods(access)[0], _restarts(access)
-        # The process that allocates does not inherit this, so the kernel chooses the service.
-        on_node(access, victim, "for each in $PROCESSES; do echo 1000 > /proc/$each/oom_score_adj; done")
-        command = ["exec", victim, f"--namespace={NAMESPACE}", "--", "python3", "-c", ALLOCATE]
+        command = ["exec", victim, f"--namespace={NAMESPACE}", "--", "python3", "-c", FILL]
         with pytest.raises(Exception, match=r"137|terminated"):
             access.kubectl(*command)
         _restarted(access, before)
@@ -86,11 +90,13 @@ def test_process_that_the_kernel_ends_for_want_of_memory(access: Access) -> None
 
 @pytest.fixture
 def workers(access: Access) -> Iterator[tuple[str, str]]:
-    """A worker to lose, and the one with MLflow, where the clients run."""
+    """A worker to lose, and the one with Prometheus, where the clients run."""
     found = access.get_all("node", "!node-role.kubernetes.io/control-plane", NAMESPACE)
     names = {node["metadata"]["name"] for node in found}
     assert len(names) == 2, "the drill needs two workers: NODES=3 make up"
-    (kept,) = {pod["spec"]["nodeName"] for pod in access.get_all("pod", "app.kubernetes.io/name=mlflow", MONITORING)}
+    (kept,) = {
+        pod["spec"]["nodeName"] for pod in access.get_all("pod", "app.kubernetes.io/name=prometheus", MONITORING)
+    }
     (lost,) = names - {kept}
     yield lost, kept
     kind.start()
