@@ -15,8 +15,10 @@ from app.monitoring import feedback, model_metrics
 from app.monitoring.counted import drift_of, predict
 from app.monitoring.drift import DISTRIBUTIONS, Drift
 from app.monitoring.feedback import Feedback, Scored
+from app.monitoring.inference_log import InferenceLog
 from app.monitoring.model_metrics import ModelMetrics
 from app.monitoring.payload import PayloadLog
+from app.monitoring.segment_writer import SegmentWriter
 from app.monitoring.shadow import Shadow
 from app.registry.obtain import Obtained
 from app.settings import Settings
@@ -34,6 +36,7 @@ class Lasting:
 
     scored: Scored  # tokens whose labels were scored
     shadow: Shadow | None  # None: there is no challenger
+    segments: SegmentWriter | None  # None: there is no inference log
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Loaded:
     metrics: ModelMetrics
     reader: Reader
     coalescer: Coalescer
-    payloads: PayloadLog | None  # None: payloads are not logged
+    payloads: PayloadLog | None  # None: payloads are not logged to standard output
+    inference_log: InferenceLog | None  # None: there is none
     feedback: Feedback | None  # None: predictions carry no tokens, and labels are not accepted
     drift: Drift | None  # None: the model has no reference profile, or counting is off
     inline_rows: int  # rows up to which the event loop predicts itself
@@ -84,16 +88,18 @@ def equip(settings: Settings, obtained: Obtained[Model], begin: float, lasting: 
         LoadError: The settings do not suit the model.
     """
     model = obtained.model
-    sampled = settings.payload_sample_ratio > 0
-    payloads = PayloadLog(settings, model.provenance, model.signature.names) if sampled else None
-    scorer = Feedback(model, settings, lasting.scored) if settings.feedback_keys_dir else None
+    printed = settings.payload_sample_ratio > 0 and not lasting.segments
+    payloads = PayloadLog(settings, model.provenance, model.signature.names) if printed else None
+    logged = InferenceLog(settings, model, lasting.segments) if lasting.segments else None
+    scorer = Feedback(model, settings, lasting.scored, lasting.segments) if settings.feedback_keys_dir else None
     drift = drift_of(model, settings.drift_max_features)
     metrics = ModelMetrics(model, obtained.origin, time.monotonic() - begin)
     reader = Reader(model.signature, settings.max_rows)
     inline = inline_rows(model)
     together = max(inline, MOST_ROWS * inline // INLINE_ROWS)
     coalescer = Coalescer(partial(predict, model, drift, lasting.shadow), metrics.predict.observe, together)
-    return Loaded(obtained, metrics, reader, coalescer, payloads, scorer, drift, inline, lasting.shadow)
+    logs = payloads, logged, scorer
+    return Loaded(obtained, metrics, reader, coalescer, *logs, drift, inline, lasting.shadow)
 
 
 def inline_rows(model: Model) -> int:

@@ -132,6 +132,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.monitoring.stop()
     if app.state.tracing:
         app.state.tracing.close()
+    app.state.service.close()
 
 
 def main() -> int:

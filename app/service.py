@@ -16,6 +16,7 @@ from app.loaded import Lasting, Loaded, equip
 from app.loading import Times, keep_trying, leave_message
 from app.model.base import Model
 from app.monitoring.candidate import watch
+from app.monitoring.segment_writer import SegmentWriter
 from app.monitoring.shadow import Shadow
 from app.registry.load import load_model
 from app.registry.obtain import Obtained, confirm
@@ -53,7 +54,8 @@ class Service:
         self._stopping = threading.Event()
         shadow = Shadow(settings, self._stopping) if settings.challenger_uri else None
         self.challenger = Challenger(settings, shadow, lambda: self.loaded, self._stopping) if shadow else None
-        self._lasting = Lasting(OrderedDict(), shadow)
+        self._segments = SegmentWriter(settings.payload_dir, settings) if settings.payload_dir else None
+        self._lasting = Lasting(OrderedDict(), shadow, self._segments)
         self._turned: float | None = None
 
     def note_loop(self) -> None:
@@ -68,11 +70,18 @@ class Service:
 
     def start(self) -> None:
         """Start loading in the background."""
+        if self._segments:
+            self._segments.start()
         threading.Thread(target=self._run, name="model-loader", daemon=True).start()
 
     def drain(self) -> None:
         """Fail readiness from now on; requests are still answered. Safe in a signal handler."""
         self._stopping.set()
+
+    def close(self) -> None:
+        """Write what the inference log still has in memory. No request is answered any more."""
+        if self._segments:
+            self._segments.close()
 
     @property
     def reasons(self) -> list[str]:

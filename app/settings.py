@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from ipaddress import ip_network
 from itertools import pairwise
@@ -203,6 +204,26 @@ class Settings(BaseSettings):
     payload_redact: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Columns whose values are redacted in the payload log, as a JSON list."
     )
+    payload_dir: Path | None = Field(
+        default=None,
+        description="Folder for the segments of the inference log, which `python -m training ship` turns into Parquet "
+        "files; empty: payloads are lines on standard output.",
+    )
+    payload_flush_seconds: float = Field(
+        default=1, gt=0, description="Seconds between two writes of the inference log, which are lost on a kill."
+    )
+    payload_rotate_seconds: float = Field(
+        default=300, gt=0, description="Age at which a segment of the inference log is complete, in seconds."
+    )
+    payload_rotate_bytes: int = Field(
+        default=16_777_216, ge=1, description="Size from which a segment of the inference log is complete, in bytes."
+    )
+    payload_buffer_bytes: int = Field(
+        default=268_435_456,
+        ge=1,
+        description="Maximum size of all segments that wait for their shipping, in bytes; beyond it, records are "
+        "dropped and counted.",
+    )
     latency_buckets: Annotated[tuple[float, ...], NoDecode] = Field(
         default=LATENCY_BUCKETS_SECONDS,
         description="Bounds of the request latency histogram, in seconds: a JSON list or separated by commas.",
@@ -322,6 +343,13 @@ class Settings(BaseSettings):
             raise ValueError(f"the folder cannot be read ({error.strerror}); mount the Secret there") from None
         if not found:
             raise ValueError("; ".join(["the folder must contain at least one file with a usable key", *unusable]))
+        return value
+
+    @field_validator("payload_dir")
+    @classmethod
+    def _segments_can_be_written(cls, value: Path | None) -> Path | None:
+        if value is not None and not (value.is_dir() and os.access(value, os.W_OK | os.X_OK)):
+            raise ValueError("the folder does not exist or cannot be written; mount a volume there")
         return value
 
     @field_validator("quotas_file")
@@ -448,6 +476,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 "MODEL_SERVICE_FOLLOW_POLL_SECONDS contradicts MODEL_SERVICE_MODEL_SHA256, which allows one version"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _log_is_sampled(self) -> Self:
+        if self.payload_dir and not self.payload_sample_ratio:
+            raise ValueError("MODEL_SERVICE_PAYLOAD_DIR requires MODEL_SERVICE_PAYLOAD_SAMPLE_RATIO above 0")
         return self
 
     @model_validator(mode="after")

@@ -54,7 +54,7 @@ def written(loaded: Loaded, predictions: Predictions) -> Stream:
     """Return the predictions as a stream: one column per value, and the name and version of the model as metadata."""
     columns = columns_of(predictions)
     if loaded.feedback:
-        columns["token"] = loaded.feedback.tokens(predictions.values, predictions.challenged)
+        columns["token"] = loaded.feedback.tokens(predictions)
     identity: Mapping[str, str] = loaded.model.provenance.identity
     return Stream(writer.write(columns, {f"model_{key}": value for key, value in identity.items()}))
 

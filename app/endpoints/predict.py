@@ -19,6 +19,7 @@ from app.http.tracing import note
 from app.loaded import Loaded
 from app.model.columns import UNKNOWN_CATEGORY
 from app.model.output import Predictions
+from app.model.parameters import Parameters
 from app.model.pyfunc import PyfuncModel
 from app.model.rows import Rows
 from app.model.signature import Cells
@@ -52,11 +53,12 @@ class Predict(Endpoint):
         read = time.perf_counter() - start
         if rows.count > loaded.inline_rows:
             return partial(self._alone, loaded, rows, read)
+        matrix = _validated(loaded, rows, read)
         if isinstance(loaded.model, PyfuncModel):
-            predictions = await self._by_worker(loaded, loaded.model, rows, read)
+            predictions = await self._by_worker(loaded, loaded.model, matrix, rows.parameters)
         else:
-            predictions = await self._coalesced(loaded, rows, read)
-        return self._content(loaded, predictions, rows)
+            predictions = await self._coalesced(loaded, matrix)
+        return self._content(loaded, predictions, rows, matrix, start)
 
     def read(self, loaded: Loaded, content: bytes, received: Body) -> Rows:
         """Parse the body, whose content without its coding is given. Other protocols override this method."""
@@ -74,7 +76,7 @@ class Predict(Endpoint):
             "predictions": json_list(predictions.values),
         }
         if loaded.feedback:
-            answer["tokens"] = json_list(loaded.feedback.tokens(predictions.values, predictions.challenged))
+            answer["tokens"] = json_list(loaded.feedback.tokens(predictions))
         return orjson.dumps(answer)
 
     def headers(self, content: bytes) -> list[tuple[bytes, bytes]]:
@@ -100,27 +102,27 @@ class Predict(Endpoint):
         owner.rows(rows.count)
         return rows
 
-    async def _by_worker(self, loaded: Loaded, model: PyfuncModel, rows: Rows, read: float) -> Predictions:
-        """Validate the rows, and let the worker predict them together with other requests."""
-        matrix = _validated(loaded, rows, read)
+    async def _by_worker(
+        self, loaded: Loaded, model: PyfuncModel, matrix: Cells, parameters: Parameters
+    ) -> Predictions:
+        """Let the worker predict the rows together with other requests."""
         begin = time.perf_counter()
         try:
             async with asyncio.timeout(self._settings.request_timeout_seconds):
-                answer = await asyncio.wrap_future(model.submit(matrix, rows.parameters))
+                answer = await asyncio.wrap_future(model.submit(matrix, parameters))
             predictions = answered(model, loaded.drift, matrix, answer)
         except TimeoutError:
             raise timed_out(self._settings) from None
         except ProblemError:  # the worker restarts, or an error of the client that only MLflow can detect
             raise
         except Exception as error:
-            raise fault(error, rows.count) from error
+            raise fault(error, len(matrix)) from error
         loaded.metrics.predict.observe(answer.seconds)
         note("predict_seconds", time.perf_counter() - begin)
         return predictions
 
-    async def _coalesced(self, loaded: Loaded, rows: Rows, read: float) -> Predictions:
-        """Validate the rows, and predict them together with other requests; an invalid request affects no others."""
-        matrix = _validated(loaded, rows, read)
+    async def _coalesced(self, loaded: Loaded, matrix: Cells) -> Predictions:
+        """Predict the rows together with other requests; a request that fails affects no others."""
         begin = time.perf_counter()
         try:  # the coalescer records the duration of the call without the wait
             if len(self._service.requests) == 1:
@@ -128,7 +130,7 @@ class Predict(Endpoint):
             else:
                 predictions = await loaded.coalescer.predict(matrix)
         except Exception as error:
-            raise fault(error, rows.count) from error
+            raise fault(error, len(matrix)) from error
         note("predict_seconds", time.perf_counter() - begin)
         return predictions
 
@@ -140,6 +142,7 @@ class Predict(Endpoint):
 
     def _alone(self, loaded: Loaded, rows: Rows, read: float) -> bytes:
         """Validate and predict the rows in a thread, and return the response body."""
+        start = time.perf_counter() - read
         matrix = _validated(loaded, rows, read)
         begin = time.perf_counter()
         try:
@@ -149,16 +152,18 @@ class Predict(Endpoint):
         except Exception as error:
             raise fault(error, rows.count) from error
         took(loaded.metrics.predict, "predict", begin)
-        return self._content(loaded, predictions, rows)
+        return self._content(loaded, predictions, rows, matrix, start)
 
-    def _content(self, loaded: Loaded, predictions: Predictions, rows: Rows) -> bytes:
-        """Return the response body, and log the payload if that is enabled."""
+    def _content(self, loaded: Loaded, predictions: Predictions, rows: Rows, matrix: Cells, start: float) -> bytes:
+        """Return the response body, and log the request that was parsed from `start` on, if that is enabled."""
         begin = time.perf_counter()
         content = self.write(loaded, predictions, rows)
         took(loaded.metrics.respond, "respond", begin)
         loaded.metrics.predicted(len(predictions))
         if loaded.payloads:
             loaded.payloads.offer(rows.payload, predictions.values, partial(_challenged, loaded, rows))
+        if loaded.inference_log:
+            loaded.inference_log.add(rows, matrix, predictions, time.perf_counter() - start)
         return content
 
 

@@ -127,9 +127,12 @@ class Predictions:
         numbers: The numbers of a booster, shape (rows, outputs); None for models that return other values.
         values: One JSON value per row, for models without numbers.
         challenged: Predictions of a challenger, if labels are to be scored for it too.
+
+    Attributes:
+        tokens: Token of each row, if the response contains them.
     """
 
-    __slots__ = ("_values", "challenged", "numbers", "output")
+    __slots__ = ("_values", "challenged", "numbers", "output", "tokens")
 
     def __init__(
         self,
@@ -139,6 +142,7 @@ class Predictions:
         challenged: Challenged | None = None,
     ) -> None:
         self.output, self.numbers, self._values, self.challenged = output, numbers, values, challenged
+        self.tokens: list[str] = []
 
     def __len__(self) -> int:
         return len(self.values if self.numbers is None else self.numbers)

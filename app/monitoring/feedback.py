@@ -17,11 +17,14 @@ import numpy as np
 from prometheus_client import Counter, Histogram
 
 from app import key_files
+from app.context import CALLER, REQUEST_ID
 from app.errors import CellError, LoadError
 from app.model.base import Model
 from app.model.contract import SCORE_BINS
-from app.model.output import Challenged
+from app.model.output import Challenged, Predictions
 from app.monitoring.challenger import COMPARED, GAIN, SQUARED_GAIN
+from app.monitoring.segment_writer import SegmentWriter
+from app.monitoring.segments import LoggedLabel
 from app.monitoring.tokens import Answer, Signer, TokenError
 from app.settings import Settings
 
@@ -80,12 +83,13 @@ class Feedback:
         model: Served model. Tokens of its other versions are scored too, with the classes of this version.
         settings: Folder of the signing keys and maximum age of a token.
         scored: Tokens that were scored. It outlives a version, so that no label counts twice.
+        segments: The inference log, which receives the labels that were scored.
 
     Raises:
         LoadError: A prediction of this model cannot be compared with a single label.
     """
 
-    def __init__(self, model: Model, settings: Settings, scored: Scored) -> None:
+    def __init__(self, model: Model, settings: Settings, scored: Scored, segments: SegmentWriter | None = None) -> None:
         self._output = model.output
         if not self._output.comparable:
             raise LoadError(
@@ -97,13 +101,21 @@ class Feedback:
         self._max_age = settings.feedback_max_age_seconds
         self._edges = score_edges(model)
         self._scored = scored
+        self._segments = segments
         for reason in REASONS:  # created now, because rate() does not see the first increase of a new counter
             REJECTED.labels(self._name, reason)
         self.prepare(self._version)
 
-    def tokens(self, predictions: list[Any], challenged: Challenged | None = None) -> list[str]:
-        """Return a token per prediction, in their order, with the challenger's answer where it has one."""
-        answers = [_binned(number, self._edges) for number in self._output.answers(predictions)]
+    def tokens(self, predictions: Predictions) -> list[str]:
+        """Return a token per prediction, in their order, with the challenger's answer where it has one.
+
+        The predictions keep their tokens, which connect them with labels in the inference log.
+        """
+        answers = [_binned(number, self._edges) for number in self._output.answers(predictions.values)]
+        predictions.tokens = self._issued(answers, predictions.challenged)
+        return predictions.tokens
+
+    def _issued(self, answers: list[tuple[float, int]], challenged: Challenged | None) -> list[str]:
         if challenged is None:
             return self._signer.issue(self._version, answers)
         finite = np.isfinite(challenged.numbers).all(axis=1).tolist()
@@ -144,6 +156,9 @@ class Feedback:
         self._scored[token.identity] = None
         while len(self._scored) > REMEMBERED_TOKENS:
             self._scored.popitem(last=False)
+        if self._segments:
+            made = token.identity.hex(), self._name, token.version, REQUEST_ID.get(), CALLER.get()
+            self._segments.label(LoggedLabel(time.time(), *made, label if isinstance(label, str) else float(label)))
 
     def _compare(self, version: str, challenger: str, answer: Answer, label: Any, loss: float) -> None:
         """Count a label for the challenger too, and how much smaller its loss is than that of the served model."""

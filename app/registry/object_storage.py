@@ -55,7 +55,7 @@ class StoredArtifacts:
     def __init__(self, source: StoredFolder, deadline: float) -> None:
         self._source = source
         self._deadline = deadline
-        self._store = _store(source, deadline)
+        self._store = store_of(source, deadline)
         self._sizes: dict[str, int] | None = None
 
     def listing(self, folder: str) -> Listing:
@@ -111,7 +111,7 @@ class StoredArtifacts:
 
     def _failure(self, error: Exception) -> LoadError:
         """Return the error for a call that failed."""
-        said, scheme = _short(error), self._source.scheme
+        said, scheme = short(error), self._source.scheme
         status = _STATUS.search(str(error))
         if status and status[1] == "404":
             return UnknownError(
@@ -131,7 +131,7 @@ class StoredArtifacts:
         )
 
 
-def _store(source: StoredFolder, deadline: float) -> "ObjectStore":
+def store_of(source: StoredFolder, deadline: float) -> "ObjectStore":
     """Return a client of the storage, which reads its credentials from the environment or the cloud's identity."""
     left = seconds_left(deadline)
     from obstore import store  # 15 MB that only these sources need
@@ -152,12 +152,12 @@ def _store(source: StoredFolder, deadline: float) -> "ObjectStore":
         )
     except Exception as error:  # obstore documents no type for settings that contradict each other
         raise LoadError(
-            f"its storage cannot be used with these variables ({_short(error)})", f"set {_CREDENTIALS[source.scheme]}"
+            f"its storage cannot be used with these variables ({short(error)})", f"set {_CREDENTIALS[source.scheme]}"
         ) from None
     return made
 
 
-def _short(error: Exception) -> str:
+def short(error: Exception) -> str:
     """Return what the storage says, or else the message without the queries of addresses, which may be signed."""
     text = str(error).partition("Debug source:")[0]
     if said := _SAID.search(text):

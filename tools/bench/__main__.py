@@ -4,6 +4,7 @@
 * `python -m tools.bench profile` shows where the CPU time of POST /predict goes.
 * `python -m tools.bench metrics` shows the share of the metrics. It exits with 1 above one fifth at one row.
 * `python -m tools.bench challenger` shows the share of a challenger. It exits with 1 above one twentieth at one row.
+* `python -m tools.bench log` shows the share of the inference log. It exits with 1 above 3 % at one row.
 * `python -m tools.bench.render` measures `helm template`, `python -m tools.bench.jobs` training and batch scoring.
 
 They need two cores, wrk and taskset (installed for root on Debian), and 4 GB in the cache, most of it for the rivals.

@@ -1,4 +1,4 @@
-"""The cost of the metrics and of a challenger: CPU time per request with and without them, measured in turn."""
+"""CPU time per request with and without the metrics, a challenger and the inference log, measured in turn."""
 
 import json
 import statistics
@@ -19,7 +19,8 @@ from tools.loopback import until
 
 CHALLENGER = "MODEL_SERVICE_CHALLENGER_URI"
 LOADS = ((1, 1), (1, 16), (100, 16))  # rows, callers
-MOST = {"metrics": 0.2, "challenger": 0.05}  # of the CPU time without it, at one row
+MOST = {"metrics": 0.2, "challenger": 0.05, "log": 0.03}  # of the CPU time without it, at one row
+LOG = {"MODEL_SERVICE_PAYLOAD_DIR": "{place}", "MODEL_SERVICE_PAYLOAD_SAMPLE_RATIO": "1"}
 ON = next(each for each in ENTRIES if each.name == OURS)
 OFF = replace(ON, what="the service without metrics", command="{bin}/python -m tools.bench.rivals.unmetered", others={})
 
@@ -28,7 +29,7 @@ def measured(what: str, rounds: int, seconds: int) -> dict[str, Any]:
     """Return by load the CPU time of a request with and without something, in µs, and what it adds, as a share.
 
     Args:
-        what: metrics or challenger.
+        what: metrics, challenger or log.
         rounds: How often both take turns.
         seconds: Duration of each load.
 
@@ -43,6 +44,8 @@ def measured(what: str, rounds: int, seconds: int) -> dict[str, Any]:
         if what == "challenger":
             other = train(Path(folder) / "challenger", features, trees + 1)
             on, off = replace(ON, environment=ON.environment | {CHALLENGER: other.folder.as_uri()}, others={}), ON
+        elif what == "log":
+            on, off = replace(ON, environment=ON.environment | LOG, others={}), ON
         for number in range(rounds):
             found: dict[str, dict[str, float]] = {}
             for name in ("on", "off") if number % 2 else ("off", "on"):

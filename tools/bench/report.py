@@ -129,7 +129,18 @@ def challenged(found: dict[str, Any]) -> str:
     )
 
 
-COSTS = {"metrics": metered, "challenger": challenged}
+def logged(found: dict[str, Any]) -> str:
+    """Return the chapter on the cost of the inference log."""
+    return (
+        "## Cost of the inference log\n\nThe service with the inference log of all requests, compared with itself "
+        f"without a log. Both took turns for {found['rounds']} rounds with {found['seconds']} s per load, on "
+        f"{found['date']} (`python -m tools.bench log --write`). The model has 30 features and 100 trees. The CPU time "
+        "includes the thread that writes segments, and not the container that ships them. `more` is the median of the "
+        f"ratios within the rounds; the limit at one row is 3 %.\n\n{_costs(found, 'without the log')}"
+    )
+
+
+COSTS = {"metrics": metered, "challenger": challenged, "log": logged}
 
 
 def _costs(found: dict[str, Any], without: str) -> str:

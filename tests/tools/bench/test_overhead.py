@@ -39,6 +39,11 @@ def test_challenger_may_cost_a_twentieth(more: float, expected: bool) -> None:
     assert too_much("challenger", {"loads": {"1 x 1": {"more": more}}}) == expected
 
 
+@pytest.mark.parametrize(("more", "expected"), [(0.03, False), (0.04, True)])
+def test_log_may_cost_three_hundredths(more: float, expected: bool) -> None:
+    assert too_much("log", {"loads": {"1 x 1": {"more": more}}}) == expected
+
+
 @pytest.mark.parametrize(("module", "silent"), [("app", False), ("tools.bench.rivals.unmetered", True)])
 def test_without_metrics_nothing_is_counted(module: str, silent: bool, tmp_path: Path) -> None:
     model = train(tmp_path / "model", 20, 10)
@@ -57,7 +62,9 @@ def test_without_metrics_nothing_is_counted(module: str, silent: bool, tmp_path:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("what", "title"), [("metrics", "the metrics"), ("challenger", "a challenger")])
+@pytest.mark.parametrize(
+    ("what", "title"), [("metrics", "the metrics"), ("challenger", "a challenger"), ("log", "the inference log")]
+)
 def test_service_is_measured_with_and_without(what: str, title: str) -> None:
     arguments = [what, "--rounds", "1", "--seconds", "1"]
     done = subprocess.run(
