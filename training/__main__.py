@@ -30,6 +30,8 @@ COMMANDS = {
     "image": "write a Dockerfile for a model's Python and packages",
     "reproduce": "retrain a version and compare the model files",
     "upload": "upload a finished run that could not be published",
+    "ship": "turn the inference log of a pod into Parquet files",
+    "erase": "delete the rows of one subject from an inference log",
 }
 USAGE = "usage: python -m training <command> [options]\n\n" + "".join(
     f"  {name:<10} {purpose}\n" for name, purpose in COMMANDS.items()

@@ -32,7 +32,19 @@ _MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _ALIAS = r"^[A-Za-z0-9_-]+$"
 _file: ContextVar[dict[str, Any]] = ContextVar("values from the file of --config")
 # Sections of a file. Only the command of the same name reads a section.
-COMMAND_SECTIONS = ("train", "promote", "rollback", "reproduce", "score", "describe", "lock", "image", "upload")
+COMMAND_SECTIONS = (
+    "train",
+    "promote",
+    "rollback",
+    "reproduce",
+    "score",
+    "describe",
+    "lock",
+    "image",
+    "upload",
+    "ship",
+    "erase",
+)
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
