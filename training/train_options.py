@@ -1,5 +1,6 @@
 """Options of `train`, and the specifications of data and split that follow from them."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -8,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from app.model.contract import DatePart, Task, UnknownCategory
 from app.model.dates import PARTS
 from training.csv_settings import CsvSettings
+from training.data import inference_log
 from training.data.dataset import DataSpec, SplitSpec
 from training.data.null_words import NULL_WORDS
 from training.environment import cpu_limit
@@ -18,9 +20,14 @@ from training.settings import Seed, Share
 TREE_PARAMS = ("max_depth", "learning_rate", "subsample", "colsample_bytree", "min_child_weight", "reg_lambda")
 _NOT_FREE = {*TREE_PARAMS, "eta", "lambda", "seed", "nthread", "num_class", "device", "booster", "process_type"}
 
+LOG_MARGIN = timedelta(minutes=15)  # from a label to its file: three times the chart's rotateSeconds
 
 # Bounds of a parameter, and "log" if its logarithm is searched evenly.
 Range = tuple[int | float, int | float] | tuple[int | float, int | float, Literal["log"]]
+
+
+def _recently() -> str:
+    return (datetime.now(UTC) - LOG_MARGIN).isoformat(timespec="seconds")
 
 
 class TrainOptions(CsvSettings):
@@ -31,6 +38,16 @@ class TrainOptions(CsvSettings):
         min_length=1,
         description="CSV or Parquet file (path, s3:// or http(s)://), a folder of Parquet files, or a built-in data "
         "set: breast_cancer, wine or diabetes.",
+    )
+    from_log: str = Field(
+        default="",
+        description="Inference log to train on, instead of --data: one row per labelled prediction. s3://, gs://, "
+        "az://, file:// or a path. --target names the label.",
+    )
+    log_until: str = Field(
+        default_factory=lambda data: _recently() if data.get("from_log") else "",
+        description="Time in ISO 8601 until which labels of --from-log count. The default is 15 minutes ago, because "
+        "later ones may still be in the pods.",
     )
     target: str = Field(default="", description="Column to predict. Built-in data sets have a default.")
     task: Literal["auto"] | Task = Field(
@@ -169,6 +186,17 @@ class TrainOptions(CsvSettings):
             metric_of(metric)
         return metric
 
+    @field_validator("log_until")
+    @classmethod
+    def _until_is_a_time(cls, until: str) -> str:
+        if not until:
+            return until
+        try:
+            moment = datetime.fromisoformat(until)
+        except ValueError:
+            raise ValueError(f"{until} is not a time in ISO 8601, such as 2026-01-31T12:00:00+00:00") from None
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
+
     @field_validator("date_parts")
     @classmethod
     def _parts_are_different(cls, parts: tuple[DatePart, ...]) -> tuple[DatePart, ...]:
@@ -202,6 +230,12 @@ class TrainOptions(CsvSettings):
         return self
 
     @model_validator(mode="after")
+    def _log_is_the_data(self) -> Self:
+        if self.from_log and "data" in self.model_fields_set:
+            raise ValueError("--from-log replaces --data: remove one of them")
+        return self
+
+    @model_validator(mode="after")
     def _time_alone_splits(self) -> Self:
         if self.time_column and (self.group or self.holdout_key):
             raise ValueError("--time-column decides the holdout alone: remove --group or --holdout-key")
@@ -226,7 +260,13 @@ class TrainOptions(CsvSettings):
         """The data to load."""
         names = {"target", "task", "group", "positive", "drop", "categorical", "min_category_count", "skip_unlabelled"}
         names |= {"null_words", "holdout_key", "time_column", "weight_column", "group_metrics", "dates", "date_parts"}
-        return DataSpec(source=self.data, csv=self.csv_format, **self.model_dump(include=names))
+        given = self.model_dump(include=names)
+        if not self.from_log:
+            return DataSpec(source=self.data, csv=self.csv_format, **given)
+        if not (self.holdout_key or self.time_column or self.group):
+            given["holdout_key"] = (inference_log.IDENTITY,)  # the holdout stays the same in a log that grows
+        source = inference_log.source_of(self.from_log, self.log_until, self.target or inference_log.LABEL)
+        return DataSpec(source=source, **given)
 
     @property
     def split_spec(self) -> SplitSpec:

@@ -190,7 +190,7 @@ def load(spec: DataSpec | None = None) -> Data:
     if weights is not None and groups is not None and task == "ranking":
         row_weights.check_queries(weights, groups, spec.weight_column)
     slices = row_slices.slices_of(known, spec.group_metrics) if spec.group_metrics else None
-    others = {target_name, spec.group, spec.time_column, spec.weight_column, *dropped, *index}
+    others = {target_name, spec.group, spec.time_column, spec.weight_column, *dropped, *index, *raw.own}
     features = [name for name in known.column_names if name not in others]
     if not features:
         raise InputError(

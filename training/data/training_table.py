@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from training.data import inference_log
 from training.data.csv_format import PLAIN_LAYOUT, CsvFormat, detect, plain_numbers
 from training.data.csv_parquet_reader import CsvOptions, TableFile
 from training.data.null_words import NULL_WORDS, without_words
@@ -40,7 +41,8 @@ log = logging.getLogger("training")
 class Raw:
     """A table without preprocessing, with the digest of each file of a folder.
 
-    Only built-in data sets have a `target` and `classes`, only CSV files a format.
+    Only built-in data sets and inference logs have a `target`, only built-in data sets `classes`, and only CSV files a
+    format. Only inference logs have columns of their `own`, which are no features.
     """
 
     name: str
@@ -50,13 +52,15 @@ class Raw:
     classes: tuple[str, ...] = ()
     csv: CsvFormat | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+    own: tuple[str, ...] = ()
 
 
 def read(uri: str, null_words: tuple[str, ...] | None = None, wanted: CsvFormat | None = None) -> Raw:
     """Read a table.
 
     Args:
-        uri: A built-in data set, a local file, s3://bucket/key or http(s)://, or a local or S3 folder of Parquet files.
+        uri: A built-in data set, a local file, s3://bucket/key or http(s)://, a local or S3 folder of Parquet files, or
+            the name of a table of an inference log.
         null_words: Words that stand for a missing value. None: `NULL_WORDS` in CSV files only, as in manifests that do
             not record them.
         wanted: Format of a CSV file. None: `PLAIN`, and columns without a name are refused, as in manifests that do not
@@ -69,6 +73,8 @@ def read(uri: str, null_words: tuple[str, ...] | None = None, wanted: CsvFormat 
     """
     if uri in BUILT_IN:
         return _built_in(uri)
+    if inference_log.is_log(uri):
+        return _logged(uri)
     parts = parsed(uri)
     if parts.username or parts.password:
         raise InputError(f"--data (TRAINING_DATA): credentials do not belong in the URI of {parts.hostname}.")
@@ -83,6 +89,12 @@ def read(uri: str, null_words: tuple[str, ...] | None = None, wanted: CsvFormat 
         file = TableFile.by_content(place(str(path)))
         table, known = _table(file, uri, null_words, wanted)
         return Raw(name, table, file.sha256(), csv=known)
+
+
+def _logged(source: str) -> Raw:
+    found = inference_log.labelled(source)
+    own = (inference_log.IDENTITY, inference_log.TIME)
+    return Raw("inference-log", found.table, found.sha256, found.table.column_names[-1], files=found.files, own=own)
 
 
 def _built_in(name: str) -> Raw:

@@ -110,6 +110,8 @@ def train(options: TrainOptions, group: Group, run_id: str = "") -> Trained:
 
 def _loaded(options: TrainOptions, group: Group) -> ShardedData:
     if group.size > 1:
+        if options.from_log:
+            raise InputError("--from-log (TRAINING_FROM_LOG): train with one worker; the log is read as a whole.")
         return sharded_data.load(options.data_spec, options.split_spec, group)
     data = dataset.load(options.data_spec)
     parts = split.split(data, options.split_spec)

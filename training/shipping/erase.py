@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as parquet
 
+from training.data.inference_log import LABELS, PREDICTIONS
 from training.data.log_store import LogStore
 from training.errors import InputError
-from training.shipping.segment_tables import LABELS, PREDICTIONS
 
 
 def erase(store: LogStore, column: str, values: Sequence[str]) -> dict[str, int]:

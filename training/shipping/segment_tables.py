@@ -23,9 +23,8 @@ from app.monitoring.segments import (
     blocks,
     identities,
 )
+from training.data.inference_log import INPUT, LABELS, PREDICTIONS
 
-INPUT = "input_"  # prefix of the columns of the model
-PREDICTIONS, LABELS = "predictions", "labels"  # folders of a log
 _MOMENT = pa.timestamp("us", "UTC")
 _LARGEST_INTEGER = float(2**63 - 1024)  # the largest 64-bit float that fits
 

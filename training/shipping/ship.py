@@ -14,8 +14,9 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 
 from app.monitoring import segments
+from training.data.inference_log import LABELS, PREDICTIONS
 from training.data.log_store import LogStore
-from training.shipping.segment_tables import LABELS, PREDICTIONS, Part, parts_of
+from training.shipping.segment_tables import Part, parts_of
 
 BROKEN = ".broken"  # suffix of a segment that cannot be read, which stays for an inspection
 
