@@ -31,7 +31,7 @@ def test_package_contains_only_what_helm_reads(package: Path) -> None:
     others = {name for name in names if not name.startswith(("templates/", "files/"))}
     assert {name for name in names if name.startswith("files/")} == {
         *(f"files/dashboards/{name}.json" for name in ("fleet", "model", "service")),
-        *(f"files/rules/{name}.yaml" for name in ("canary", "challenger", "drift", "quality", "service")),
+        *(f"files/rules/{name}.yaml" for name in ("canary", "challenger", "drift", "log", "quality", "service")),
     }
     profiles = {"values-openshift.yaml", "values-small.yaml"}
     assert others == {"Chart.yaml", "README.md", "values.schema.json", "values.yaml", *profiles}

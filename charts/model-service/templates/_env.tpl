@@ -48,6 +48,10 @@ in: root context   out: YAML list
 {{- if .sampleRatio -}}
 {{- $settings = merge $settings (dict "PAYLOAD_SAMPLE_RATIO" .sampleRatio "PAYLOAD_REDACT" .redact) -}}
 {{- end -}}
+{{- if eq .sink "parquet" -}}
+{{- $_ := set $settings "PAYLOAD_DIR" "/var/lib/model-service/payload" -}}
+{{- range $key, $value := pick (.parquet | default dict) "flushSeconds" "rotateSeconds" "bufferBytes" }}{{ $_ := set $settings (printf "PAYLOAD_%s" (snakecase $key | upper)) $value }}{{ end -}}
+{{- end -}}
 {{- end -}}
 {{- with include "model-service.peers" . -}}
 {{- $settings = merge $settings (dict "PEERS_HOST" . "PEERS_PATIENCE_SECONDS" ($.Values.model.peers).patienceSeconds) -}}

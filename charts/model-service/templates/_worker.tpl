@@ -61,7 +61,7 @@ workingDir: /app
 command: [/opt/venv/bin/python, -m, app.stage]
 env:
   {{- range include "model-service.env" . | fromYamlArray }}
-  {{- if not (has .name (list "MODEL_SERVICE_API_KEYS_DIR" "MODEL_SERVICE_FEEDBACK_KEYS_DIR")) }}
+  {{- if not (has .name (list "MODEL_SERVICE_API_KEYS_DIR" "MODEL_SERVICE_FEEDBACK_KEYS_DIR" "MODEL_SERVICE_PAYLOAD_DIR")) }}
   - {{ toYaml . | nindent 4 | trim }}
   {{- end }}
   {{- end }}
