@@ -115,7 +115,7 @@ class Feedback:
         predictions.tokens = self._issued(answers, predictions.challenged)
         return predictions.tokens
 
-    def _issued(self, answers: list[tuple[float, int]], challenged: Challenged | None) -> list[str]:
+    def _issued(self, answers: Sequence[Answer], challenged: Challenged | None) -> list[str]:
         if challenged is None:
             return self._signer.issue(self._version, answers)
         finite = np.isfinite(challenged.numbers).all(axis=1).tolist()

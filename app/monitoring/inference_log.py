@@ -110,7 +110,8 @@ class InferenceLog:
 
     def block(self, number: int, kind: bool, batch: Batch) -> tuple[LoggedPredictions, int]:
         """Return the block of a batch whose rows are all matrices (`kind`) or all JSON, and how many were unusable."""
-        matrix, cells, received = b"", [], len(batch)
+        matrix, received = b"", len(batch)
+        cells: list[bytes] = []
         if kind:
             matrix = _joined(batch.rows)
             if self._redacts:

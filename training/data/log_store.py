@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import obstore
@@ -18,6 +19,9 @@ from app.errors import LoadError
 from app.registry.object_storage import short, store_of
 from app.uri import StoredFolder, source_of
 from training.errors import InputError, ResourceError, TrainingError
+
+if TYPE_CHECKING:  # obstore has this type in its stubs only
+    from obstore import ObjectMeta
 
 CALL_SECONDS = 60.0
 FORMS = "s3://<bucket>/<path>, gs://<bucket>/<path>, az://<container>/<path> or file:///<folder>"
@@ -107,7 +111,7 @@ class LogStore:
         except (BaseError, OSError) as error:
             raise self._failure(name, "deleted", error) from None
 
-    def _each(self, prefix: str) -> Iterator[dict[str, str]]:
+    def _each(self, prefix: str) -> Iterator["ObjectMeta"]:
         if self._folder and not self._folder.exists():
             return
         try:

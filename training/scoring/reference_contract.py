@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Self, cast, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as parquet
 import xgboost as xgb
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from app.errors import LoadError
 from app.model.base import Model
@@ -27,11 +28,13 @@ from app.model.signature import Cells, Signature
 from app.model.xgboost import BoosterModel
 from app.monitoring.pyfunc_drift import NUMBERS, measured, numbers_or_codes
 from training.data.chunks import Chunk, ChunkedData
+from training.data.inference_log import asked
 from training.data.model_cells import cells_of
 from training.data.model_matrix import Bad, Mask
 from training.data.null_words import without_words
 from training.data.storage import Place
-from training.errors import InputError
+from training.data.storage import place as local
+from training.errors import InputError, ResourceError
 from training.fitting.evaluate import importance
 from training.fitting.reference_profile import Feature, predictions_of, profile_of, score_edges_of, variable_of
 from training.scoring.answers import Answers, answers_of, encoded
@@ -49,8 +52,14 @@ class ReferenceOptions(ModelOptions):
     """The model and the reference data."""
 
     data: str = Field(
+        default="",
         description="Rows that represent the training data: a CSV or Parquet file, or a folder of either, as a local "
-        "path or s3://. A file may also be at http(s)://."
+        "path or s3://. A file may also be at http(s)://.",
+    )
+    from_log: str = Field(
+        default="",
+        description="Inference log whose newest rows are described, instead of --data: s3://, gs://, az://, file:// or "
+        "a path.",
     )
     target: str = Field(
         default="",
@@ -65,6 +74,14 @@ class ReferenceOptions(ModelOptions):
         default=1_000_000, ge=1, le=100_000_000, description="Maximum number of rows to read, from the first on."
     )
 
+    @model_validator(mode="after")
+    def _rows_have_one_source(self) -> Self:
+        if bool(self.data) == bool(self.from_log):
+            raise ValueError("--data or --from-log: name one of them")
+        if self.from_log and self.target:
+            raise ValueError("--target needs --data: the rows of --from-log have no labels")
+        return self
+
 
 def describe(options: ReferenceOptions, work: Path) -> tuple[Contract, Profile, str]:
     """Return the model's contract with the profile of the data, the profile, and the digest of the model file.
@@ -73,7 +90,7 @@ def describe(options: ReferenceOptions, work: Path) -> tuple[Contract, Profile, 
         InputError: The model or the data cannot be used.
         TrainingError: The model or the data are unreachable.
     """
-    place = place_of_data(options.data, work)
+    place = _logged(options, work) if options.from_log else place_of_data(options.data, work)
     with served(options, work, lambda signature: _first_rows(options, place, signature)) as running:
         model = running.model
         output = model.output
@@ -92,6 +109,16 @@ def describe(options: ReferenceOptions, work: Path) -> tuple[Contract, Profile, 
         except ValidationError as error:
             raise InputError(f"{options.model_uri} cannot be described: {error.errors()[0]['msg']}.") from None
         return contract.model_copy(update={"profile": profile}), profile, model.sha256
+
+
+def _logged(options: ReferenceOptions, work: Path) -> Place:
+    """Write the newest rows of an inference log to a file, and return its place."""
+    path = work / "inference-log.parquet"
+    try:
+        parquet.write_table(asked(options.from_log, options.rows), path)
+    except OSError as error:
+        raise ResourceError(f"{path} cannot be written ({error.strerror}).") from None
+    return local(str(path))
 
 
 def _described(

@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from app.model.contract import CONTRACT_FILE, Contract
+from app.model.contract import CONTRACT_FILE, Contract, Profile
 from app.model.files import Provenance
 from app.model.xgboost import BoosterModel, load
 from app.monitoring.drift import Drift
 from tests.app.kinds import KINDS
+from tests.app.monitoring.test_inference_log import logging_service
 from tests.training.conftest import Server
 from training.__main__ import main
 from training.data.model_matrix import encode
@@ -118,6 +119,31 @@ def test_unusable_input_is_named(
     assert main(["describe", *arguments, f"--output={output}"]) == 2
 
     assert problem.replace("column a", f"column {first}") in caplog.text
+
+
+def test_profile_of_an_inference_log_is_that_of_its_rows(tmp_path: Path) -> None:
+    folder, kind = tmp_path / "model", KINDS["categorical"]
+    kind.save(folder)
+    kind.frame.to_parquet(tmp_path / "data.parquet")
+    with logging_service(folder.as_uri(), tmp_path) as client:
+        assert client.post("/predict", json=kind.body()).status_code == 200
+    log = f"{tmp_path}/log"
+    assert main(["ship", f"--segments={tmp_path}/segments", f"--log-uri={log}", "--pod=a", "--once"]) == 0
+
+    found: list[Profile] = []
+    for source in (f"--data={tmp_path}/data.parquet", f"--from-log={log}"):
+        output = tmp_path / f"{len(found)}.json"
+        assert main(["describe", f"--model-uri={folder.as_uri()}", source, f"--output={output}"]) == 0
+        profile = Contract.model_validate_json(output.read_text()).profile
+        assert profile
+        found.append(profile.model_copy(update={"created_at": None}))
+
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("given", [[], ["--data=x", "--from-log=y"], ["--from-log=y", "--target=z"]])
+def test_description_has_one_source(given: list[str], tmp_path: Path) -> None:
+    assert main(["describe", f"--model-uri={tmp_path.as_uri()}", *given]) == 2
 
 
 def test_contract_of_a_model_in_mlflow_is_loaded_from_its_folder(server: Server, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Tables of an inference log: labels joined to what was asked, the same rows again from a log that grows."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def predictions(log: Path, name: str, ids: list[str | None], model: str = "churn
     })  # fmt: skip
 
 
-def labels(log: Path, name: str, found: dict[str, str | float], start: datetime = NOON) -> None:
+def labels(log: Path, name: str, found: Mapping[str, str | float], start: datetime = NOON) -> None:
     put(log, "labels", name, {
         "time": times(len(found), start), "prediction_id": pa.array(list(found), pa.string()),
         "label_class": pa.array([each if isinstance(each, str) else None for each in found.values()], pa.string()),
