@@ -227,7 +227,7 @@ class SegmentWriter:
 
     def _open(self) -> None:
         self._path = self._folder / f"{self._process}-{next(self._numbers):06d}{segments.OPEN}"
-        self._file = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+        self._file = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         self._opened, self._written = time.monotonic(), 0
 
     def _complete(self) -> None:
@@ -237,15 +237,13 @@ class SegmentWriter:
             return
         os.close(self._file)
         self._file = -1
-        self._path.rename(self._path.with_suffix(segments.CLOSED))
+        with suppress(OSError):  # otherwise the next process takes it over
+            self._path.rename(self._path.with_suffix(segments.CLOSED))
 
     def _measure(self) -> None:
         """Read and export the state of the folder."""
         size, oldest = 0, 0.0
-        with (
-            suppress(OSError),
-            os.scandir(self._folder) as found,
-        ):  # a fault of the folder is reported by the next write
+        with suppress(OSError), os.scandir(self._folder) as found:  # the next write reports a fault of the folder
             for each in found:
                 with suppress(FileNotFoundError):  # shipped meanwhile
                     facts = each.stat()
