@@ -58,7 +58,7 @@ class InferenceLog:
         columns = model.signature.columns
         self._as_matrix = isinstance(model, BoosterModel) and not any(each.parts or each.shape for each in columns)
         self._keys = (self, False), (self, True)
-        self._row_bytes = CELL_BYTES * len(names), 4 * len(names)
+        self._row_bytes = CELL_BYTES * len(names), 4 * len(names)  # as JSON, and as a matrix
 
     def add(self, rows: Rows, matrix: Cells, predictions: Predictions, seconds: float) -> None:
         """Log a request if it is sampled; never blocks. Thread-safe.
@@ -86,6 +86,10 @@ class InferenceLog:
             batch.tokens.append(tokens)
             batch.rows.append(matrix if as_matrix else rows.payload)
             batch.outputs.append(predictions.values if numbers is None else numbers)
+
+    def row_bytes(self, *, as_matrix: bool) -> int:
+        """Return the size of a row in the queue, in bytes."""
+        return self._row_bytes[as_matrix]
 
     def describe(self, number: int) -> LoggedModel:
         """Return the model, with the number that its blocks have in the segment."""

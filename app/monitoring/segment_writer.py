@@ -161,8 +161,8 @@ class SegmentWriter:
         while not self._ended.is_set():
             self._wake.wait(self._flush_seconds)
             self._wake.clear()
-            self._attempt(self._flush)
-        self._attempt(self._flush)  # of what was queued since
+            self._attempt(self.flush)
+        self._attempt(self.flush)  # of what was queued since
         self._attempt(self._complete)
 
     def _attempt(self, step: Callable[[], None]) -> None:
@@ -171,7 +171,7 @@ class SegmentWriter:
         except Exception:
             log.error("the inference log cannot be written", exc_info=True)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Write all that waits as blocks, and complete a segment that is old or large."""
         with self.lock:
             batches, self._batches = self._batches, {}

@@ -29,7 +29,16 @@ def volume(objects: list[Object], name: str) -> Object | None:
     return next((each for each in pod_template(objects)["spec"]["volumes"] if each["name"] == name), None)
 
 
-@pytest.mark.parametrize("values", [{}, {"logging": {"payload": {"sampleRatio": 1}}}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"logging": {"payload": {"sampleRatio": 1}}},
+        {"logging": None},
+        {"logging": {"payload": None}},
+        {"logging": {"payload": {"sampleRatio": 1, "sink": None, "parquet": None}}},
+    ],
+)
 def test_log_on_standard_output_has_no_sidecar(values: Values) -> None:
     objects = rendered(values)
 
@@ -113,6 +122,15 @@ def test_sidecar_trusts_the_certificate_authorities_of_the_release() -> None:
     assert "/etc/model-service/ca" in {each["mountPath"] for each in shipper(objects)["volumeMounts"]}
 
 
+def test_defaults_of_the_log_can_be_removed() -> None:
+    removed = ("bufferBytes", "extraEnv", "extraEnvFrom", "flushSeconds", "resources", "retentionDays", "rotateSeconds")
+    objects = rendered(log(**dict.fromkeys(removed)))
+
+    assert variables(objects)["TRAINING_RETENTION_DAYS"] == "0"
+    assert volume(objects, "payload") == {"name": "payload", "emptyDir": {"sizeLimit": "335544320"}}
+    assert "MODEL_SERVICE_PAYLOAD_FLUSH_SECONDS" not in environment(objects)
+
+
 def test_other_init_containers_stay() -> None:
     objects = rendered(log() | {"pod": {"initContainers": [{"name": "first", "image": "x"}]}})
 
@@ -146,6 +164,7 @@ def test_network_policy_allows_the_storage(uri: str, env: list[Values], port: in
 @pytest.mark.parametrize(
     ("payload", "message"),
     [
+        ({"sampleRatio": 1, "sink": "parquet", "parquet": None}, "parquet.uri= is not valid"),
         ({"sampleRatio": 1, "sink": "parquet"}, "logging.payload.parquet.uri= is not valid: use s3://"),
         (
             {"sampleRatio": 0, "sink": "parquet", "parquet": {"uri": "s3://logs"}},

@@ -42,7 +42,7 @@ class Raw:
     """A table without preprocessing, with the digest of each file of a folder.
 
     Only built-in data sets and inference logs have a `target`, only built-in data sets `classes`, and only CSV files a
-    format. Only inference logs have columns of their `own`, which are no features.
+    format. Only inference logs have columns of their `own`, which are not features.
     """
 
     name: str

@@ -48,7 +48,7 @@ in: root context   out: YAML list
 {{- if .sampleRatio -}}
 {{- $settings = merge $settings (dict "PAYLOAD_SAMPLE_RATIO" .sampleRatio "PAYLOAD_REDACT" .redact) -}}
 {{- end -}}
-{{- if eq .sink "parquet" -}}
+{{- if eq (toString .sink) "parquet" -}}
 {{- $_ := set $settings "PAYLOAD_DIR" "/var/lib/model-service/payload" -}}
 {{- range $key, $value := pick (.parquet | default dict) "flushSeconds" "rotateSeconds" "bufferBytes" }}{{ $_ := set $settings (printf "PAYLOAD_%s" (snakecase $key | upper)) $value }}{{ end -}}
 {{- end -}}

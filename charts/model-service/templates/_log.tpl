@@ -5,7 +5,7 @@ in: root context   out: YAML map with initContainers and volumes, or "" without 
 */}}
 {{- define "model-service.log" -}}
 {{- $payload := (.Values.logging).payload | default dict -}}
-{{- if eq $payload.sink "parquet" -}}
+{{- if eq (toString $payload.sink) "parquet" -}}
 {{- $log := $payload.parquet | default dict -}}
 {{- $claim := include "model-service.log.claim" . -}}
 {{- $limit := (.Values.emptyDirSizeLimits).payload | default (mulf 1.25 (default 268435456 $log.bufferBytes) | int64 | toString) -}}
@@ -83,7 +83,7 @@ in: root context   out: URI, or "" if there is none
 {{- define "model-service.log.server" -}}
 {{- $payload := (.Values.logging).payload | default dict -}}
 {{- $log := $payload.parquet | default dict -}}
-{{- if and (eq $payload.sink "parquet") (regexMatch "^(s3|gs|az)://" (default "" $log.uri)) -}}
+{{- if and (eq (toString $payload.sink) "parquet") (regexMatch "^(s3|gs|az)://" (default "" $log.uri)) -}}
 {{- include "model-service.storage" (list $log.uri (concat (.Values.extraEnv | default list) ($log.extraEnv | default list))) -}}
 {{- end -}}
 {{- end -}}
@@ -94,7 +94,7 @@ in: root context   out: nothing
 */}}
 {{- define "model-service.log.validate" -}}
 {{- $payload := (.Values.logging).payload | default dict -}}
-{{- if eq $payload.sink "parquet" -}}
+{{- if eq (toString $payload.sink) "parquet" -}}
 {{- $uri := ($payload.parquet).uri | default "" -}}
 {{- if not $payload.sampleRatio -}}
 {{- fail "logging.payload.sink=parquet requires logging.payload.sampleRatio above 0: set it to 1 to log all requests, or set logging.payload.sink=stdout." -}}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.app.harness import environment, process
+from tools.bench import log_cost
 from tools.bench.models import encode, train
 from tools.bench.overhead import summary, too_much
 from tools.cluster.cache import ROOT
@@ -42,6 +43,13 @@ def test_challenger_may_cost_a_twentieth(more: float, expected: bool) -> None:
 @pytest.mark.parametrize(("more", "expected"), [(0.03, False), (0.04, True)])
 def test_log_may_cost_three_hundredths(more: float, expected: bool) -> None:
     assert too_much("log", {"loads": {"1 x 1": {"more": more}}}) == expected
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_cost_of_the_log_is_measured(as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_cost, "ROUNDS", 2)
+
+    assert log_cost.cost(train(tmp_path / "model", 20, 10), 3, as_json=as_json) > 0
 
 
 @pytest.mark.parametrize(("module", "silent"), [("app", False), ("tools.bench.rivals.unmetered", True)])
