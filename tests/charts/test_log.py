@@ -10,15 +10,16 @@ from tools.charts import HelmError, Object, Values
 FOLDER = "/var/lib/model-service/payload"
 
 
-def log(uri: str = "s3://logs/churn", **parquet: Any) -> dict[str, Any]:
+def log(uri: str = "s3://logs/churn", /, **parquet: Any) -> dict[str, Any]:
     """Return values for an inference log."""
     return {"logging": {"payload": {"sampleRatio": 1, "sink": "parquet", "parquet": {"uri": uri, **parquet}}}}
 
 
 def shipper(objects: list[Object]) -> Object:
     """Return the sidecar."""
-    (found,) = [each for each in pod_template(objects)["spec"]["initContainers"] if each["name"] == "log-shipper"]
-    return found
+    found: list[Object] = pod_template(objects)["spec"]["initContainers"]
+    (sidecar,) = [each for each in found if each["name"] == "log-shipper"]
+    return sidecar
 
 
 def variables(objects: list[Object]) -> dict[str, Any]:

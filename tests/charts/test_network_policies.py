@@ -196,6 +196,7 @@ JOB_DATA: list[tuple[dict[str, Any], str, set[int]]] = [
         {8080},
     ),
     ({"training": {"enabled": True, "settings": {"train": {"checkpoints": "s3://lake/c"}}, **STORE}}, "train", {9000}),
+    ({"training": {"enabled": True, "settings": {"train": {"from_log": "s3://lake/c"}}, **STORE}}, "train", {9000}),
     (
         {"training": {"enabled": True, "extraEnv": [{"name": "TRAINING_DATA", "value": "s3://lake/a.csv"}]}},
         "train",

@@ -68,7 +68,7 @@ in: list of the root context and the kind   out: JSON list of maps with uri
 {{- $env := dict -}}
 {{- range $job.extraEnv }}{{ $_ := set $env (toString .name) (.value | default "") }}{{ end -}}
 {{- $settings := ($job.settings).train | default dict -}}
-{{- $uris := ternary (list $env.TRAINING_DATA $settings.data $env.TRAINING_CHECKPOINTS $settings.checkpoints) (list $job.data $job.output ($job.model | default $root.Values.model.uri)) $train -}}
+{{- $uris := ternary (list $env.TRAINING_DATA $settings.data $env.TRAINING_FROM_LOG $settings.from_log $env.TRAINING_CHECKPOINTS $settings.checkpoints) (list $job.data $job.output ($job.model | default $root.Values.model.uri)) $train -}}
 {{- $servers := list -}}
 {{- range $uri := compact $uris -}}
 {{- if regexMatch "^(s3|gs|az)://" $uri -}}
