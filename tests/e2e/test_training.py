@@ -16,6 +16,7 @@ from tools.cluster.console import Failure, wait_for
 from training.data.dataset import load
 from training.data.split import split
 from training.fitting import evaluate, fit
+from training.fitting.matrices import predict
 from training.train_options import TrainOptions
 
 NAMESPACE = "workers"
@@ -123,5 +124,5 @@ def measured_alone(options: TrainOptions) -> float:
     data = load(options.data_spec)
     parts = split(data, options.split_spec)
     fitted = fit.fit(data, parts.rest, fit.parameters(data, options.booster_params), options.rounds, 2)
-    output = fitted.booster.predict(fit.matrix(data, parts.holdout, 2))
+    output = predict(fitted.booster, data, parts.holdout, 2)
     return evaluate.measure(data, parts.holdout, output)["holdout_auc"]

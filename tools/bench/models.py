@@ -74,7 +74,7 @@ def train(folder: Path, features: int, trees: int) -> Model:
         gain = importance(booster)
         features_of = [Feature(name) for name in frame.columns]
         rows = frame.to_numpy(np.float32)
-        profile = profile_of(features_of, rows, gain, predictions, score_edges_of(expected))
+        profile = profile_of(features_of, rows.T, gain, predictions, score_edges_of(expected))
     contract = {"schema_version": 1, "task": "binary", "target": "diagnosis", "classes": CLASSES}
     (folder / CONTRACT_FILE).write_text(json.dumps(contract | {"profile": profile.model_dump(mode="json")}))
     values = frame.to_numpy().tolist()

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +20,7 @@ from app.model.dates import PARTS
 from training.data import date_columns, preprocessing, row_hash, row_slices, row_times, row_weights, training_table
 from training.data.column_names import check_names, check_present, index_names, listed, matching
 from training.data.csv_format import CsvFormat, check_notation
+from training.data.training_table import Raw
 from training.errors import InputError
 
 Matrix = NDArray[np.float32]
@@ -107,9 +109,9 @@ class Data:
     def column_sha256(self) -> dict[str, str]:
         """Digest of each feature and of the target, as float32 with the categories, which names a changed column."""
         known = {column.name: column.categories for column in self.columns} | {self.target_name: self.classes}
-        features = {name: preprocessing.numbers(self.frame[name]) for name in self.frame.columns}
         found = {}
-        for name, values in {**features, self.target_name: self.target}.items():
+        for name in (*self.frame.columns, self.target_name):
+            values = self.target if name == self.target_name else preprocessing.numbers(self.frame[name])
             digest = hashlib.sha256(json.dumps(known.get(name, ())).encode() + b"\0")
             digest.update(np.ascontiguousarray(values, dtype="<f4").data)
             found[name] = digest.hexdigest()
@@ -128,11 +130,12 @@ class Data:
         ]
         digest.update(json.dumps([names, self.target_name, self.task, self.classes]).encode())
         digest.update(str(self.frame.shape).encode() + b"\0")
-        columns = [preprocessing.numbers(self.frame[name]) for name in self.frame.columns]
+        columns = [preprocessing.codes(self.frame[name]) for name in self.frame.columns]
         for start in range(
             0, len(self.frame), _BLOCK
         ):  # by block: one copy would need the memory twice, and a copy by column is slow
-            digest.update(np.stack([each[start : start + _BLOCK] for each in columns], axis=1, dtype="<f4").data)
+            block = [preprocessing.decoded(each[start : start + _BLOCK]) for each in columns]
+            digest.update(np.stack(block, axis=1, dtype="<f4").data)
         digest.update(str(self.target.shape).encode() + b"\0")
         digest.update(np.ascontiguousarray(self.target, dtype="<f4").data)
         if self.groups is not None:
@@ -151,47 +154,50 @@ def load(spec: DataSpec | None = None) -> Data:
         ResourceError: There is no room for a copy of the file.
     """
     spec = spec or DataSpec()
-    raw = training_table.read(spec.source, spec.null_words, spec.csv)
-    known = raw.table
-    spec = spec.model_copy(update={"csv": raw.csv or spec.csv})
-    check_names(known.column_names, spec.source)
-    if not known.num_rows:
+    with training_table.opened(spec.source, spec.null_words, spec.csv) as raw:
+        return _loaded(spec.model_copy(update={"csv": raw.csv or spec.csv}), raw)
+
+
+def _loaded(spec: DataSpec, raw: Raw) -> Data:
+    names = raw.names
+    check_names(names, spec.source)
+    if not raw.rows:
         raise InputError(f"{spec.source} has columns but no rows.")
     target_name = spec.target or raw.target
     if not target_name:
-        raise InputError(
-            f"--target (TRAINING_TARGET): name the column to predict, one of {listed(known.column_names)}."
-        )
+        raise InputError(f"--target (TRAINING_TARGET): name the column to predict, one of {listed(names)}.")
     asked: dict[str, tuple[str, ...]] = {"target": (target_name,), "group": (spec.group,) if spec.group else ()}
     asked |= {"time-column": (spec.time_column,) if spec.time_column else ()}
     asked |= {"weight-column": (spec.weight_column,) if spec.weight_column else ()}
-    dropped = matching(known.column_names, spec.drop, "--drop (TRAINING_DROP)")
+    dropped = matching(names, spec.drop, "--drop (TRAINING_DROP)")
     if raw.csv:
-        check_notation(raw.table, raw.csv, {*spec.categorical, *dropped})
-    index = index_names(known.column_names) if spec.csv else ()
+        check_notation(raw.columns(names), raw.csv, {*spec.categorical, *dropped})
+    index = index_names(names) if spec.csv else ()
     asked |= {"categorical": spec.categorical, "group-metrics": spec.group_metrics, "dates": spec.dates}
-    for option, names in asked.items():
-        check_present(known.column_names, names, f"--{option} (TRAINING_{option.upper().replace('-', '_')})")
+    for option, wanted in asked.items():
+        check_present(names, wanted, f"--{option} (TRAINING_{option.upper().replace('-', '_')})")
     if spec.task == "ranking" and not spec.group:
         raise InputError("--group (TRAINING_GROUP): a ranking needs the column that groups the rows.")
-    known = preprocessing.labelled(known, target_name, skip=spec.skip_unlabelled)
+    others = (target_name, spec.group, spec.time_column, spec.weight_column)
+    known = raw.columns(list(dict.fromkeys(filter(None, (*others, *spec.group_metrics)))))
+    mask = preprocessing.labelled(known, target_name, skip=spec.skip_unlabelled)
+    known = _kept(known, mask, None)
     weights = row_weights.weights_of(known, spec.weight_column) if spec.weight_column else None
     order, groups = preprocessing.grouped(known, spec.group) if spec.group else (None, None)
     if order is not None:
         known = known.take(order)
         weights = None if weights is None else weights[order]
-    contents = [name for name in known.column_names if name not in index]
+    contents = [name for name in names if name not in index]
     key = row_hash.key_columns(contents, spec.holdout_key) if spec.holdout_key else ()
     if key and spec.group and key != (spec.group,):
         raise InputError("--holdout-key (TRAINING_HOLDOUT_KEY): the key of a ranking must be the column of --group.")
-    hashes = row_hash.key_hashes(known, key) if key else None
+    hashes = _key_hashes(raw, key, mask, order) if key else None
     task, classes, target = preprocessing.target_of(known, target_name, spec.task, raw.classes, spec.positive)
     times = row_times.times_of(known, spec.time_column) if spec.time_column else None
     if weights is not None and groups is not None and task == "ranking":
         row_weights.check_queries(weights, groups, spec.weight_column)
     slices = row_slices.slices_of(known, spec.group_metrics) if spec.group_metrics else None
-    others = {target_name, spec.group, spec.time_column, spec.weight_column, *dropped, *index, *raw.own}
-    features = [name for name in known.column_names if name not in others]
+    features = [name for name in names if name not in {*others, *dropped, *index, *raw.own}]
     if not features:
         raise InputError(
             f"{spec.source} has no feature: all columns are the target, the group, the time, the weight or dropped."
@@ -200,15 +206,34 @@ def load(spec: DataSpec | None = None) -> Data:
     columns: list[ContractColumn] = []
     series: dict[str, pd.Series[Any]] = {}
     moments: dict[str, date_columns.Moments] = {}
-    for name in features:
-        if name in spec.dates:
-            column, parts, moments[name] = date_columns.feature(known, name, spec.date_parts)
-            series |= parts
-        else:
-            column, series[name] = preprocessing.feature(known, name, name in spec.categorical, spec.min_category_count)
-        columns.append(column)
-    facts = (target, target_name, task, classes, groups, raw.sha256, key, hashes, times, weights, slices, moments)
-    return Data(raw.name, spec, pd.DataFrame(series), tuple(columns), *facts, raw.files)
+    for block in raw.blocks(features):
+        table = _kept(block, mask, order)
+        for name in table.column_names:
+            if name in spec.dates:
+                column, parts, moments[name] = date_columns.feature(table, name, spec.date_parts)
+                series |= parts
+            else:
+                described = preprocessing.feature(table, name, name in spec.categorical, spec.min_category_count)
+                column, series[name] = described
+            columns.append(column)
+    facts = (target, target_name, task, classes, groups, raw.sha256(), key, hashes, times, weights, slices, moments)
+    # Without a copy, which would need the memory of all columns twice.
+    return Data(raw.name, spec, pd.DataFrame(series, copy=False), tuple(columns), *facts, raw.files())
+
+
+def _key_hashes(
+    raw: Raw, key: tuple[str, ...], mask: NDArray[np.bool_], order: NDArray[np.int64] | None
+) -> row_hash.Hashes:
+    total = np.zeros(int(mask.sum()), dtype=np.uint64)
+    for block in raw.blocks(key):
+        total += row_hash.key_hashes(_kept(block, mask, order), block.column_names)
+    return total
+
+
+def _kept(table: pa.Table, mask: NDArray[np.bool_], order: NDArray[np.int64] | None) -> pa.Table:
+    """Return the rows with a target, in the order of their groups."""
+    table = table if mask.all() else table.filter(pa.array(mask))
+    return table if order is None else table.take(order)
 
 
 class SplitSpec(BaseModel):

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import cached_property
 
 import pyarrow as pa
+from pyarrow.fs import FileInfo
 from pyarrow.parquet import ParquetFile
 
 from training.data.column_names import check_names
@@ -14,12 +15,16 @@ from training.data.storage import Place, failure
 from training.errors import InputError
 from training.progress import bar
 
+_BLOCK_BYTES = 4 << 20
+_BLOCKS = 16
+
 
 class ParquetTable:
     """The files of a place, which all have the same columns.
 
-    `schema` contains the names and types of the columns in the order of the first file, and `groups` is the number of
-    row groups. A column without values, or with text stored as a dictionary, matches the column of the other files.
+    `schema` contains the names and types of the columns in the order of the first file. A column without values, or
+    with text stored as a dictionary, matches the column of the other files. `groups` and `rows` are the numbers of row
+    groups and of rows.
 
     Raises:
         InputError: There is no file, a file is not Parquet, or its columns differ. The message names the file.
@@ -28,8 +33,9 @@ class ParquetTable:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self._files = _files(place)
-        self.groups = 0
+        self._found = place.files(*CSV, *PARQUET)
+        self._files = _files(place, self._found)
+        self.groups = self.rows = 0
         self.schema = self._common_schema()
 
     @cached_property
@@ -56,6 +62,20 @@ class ParquetTable:
         lines = (f"{digest}  {path}\n" for path, digest in self.file_sha256.items())
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
+    def checked_sha256(self) -> str:
+        """Return `sha256`, after a check that the files are those that were opened.
+
+        Raises:
+            InputError: A file has changed. The message names it.
+        """
+        digest = self.sha256
+        before, now = _versions(self._found), _versions(self.place.files(*CSV, *PARQUET))
+        if changed := sorted(path for path in before | now if before.get(path) != now.get(path)):
+            raise InputError(
+                f"{changed[0]} has changed while it was read: write new data to a new path, and train again."
+            )
+        return digest
+
     def tables(self, names: Sequence[str], chosen: Callable[[int], bool]) -> Iterator[tuple[int, pa.Table]]:
         """Yield the chosen row groups, each with the number of its first row.
 
@@ -70,21 +90,53 @@ class ParquetTable:
         wanted = pa.schema([self.schema.field(name) for name in names])
         number = start = 0
         for file in self._files:
-            with _opened(file) as reader:
+            with self._opened(file) as reader:
                 for i in range(reader.num_row_groups):
                     if chosen(number):
-                        group = reader.read_row_group(i, columns=wanted.names)
-                        yield start, group.select(wanted.names).cast(wanted)
+                        yield start, self._row_group(file, reader, i, wanted)
                     number, start = number + 1, start + reader.metadata.row_group(i).num_rows
+
+    def _row_group(self, file: TableFile, reader: ParquetFile, number: int, wanted: pa.Schema) -> pa.Table:
+        try:
+            return reader.read_row_group(number, columns=wanted.names).select(wanted.names).cast(wanted)
+        except MemoryError:  # Arrow's own is also an ArrowException
+            raise
+        except (OSError, pa.ArrowException) as error:
+            where = f"Row group {number + 1} of {reader.num_row_groups} in {self._shown(file)}"
+            found = failure(where, "read", error if isinstance(error, OSError) else OSError(str(error)))
+            if isinstance(found, InputError):
+                raise InputError(f"{str(found).rstrip('.')}; write the file again.") from None
+            raise found from None
+
+    def _shown(self, file: TableFile) -> str:
+        """Return the path of a file, or the URI of a single file, which may be a copy."""
+        return self.place.uri if file.path == self.place.path else file.path
+
+    @contextmanager
+    def _opened(self, file: TableFile) -> Iterator[ParquetFile]:
+        try:
+            with file.parquet() as reader:
+                yield reader
+        except OSError as error:
+            raise failure(self._shown(file), "read", error) from None
+        except MemoryError:  # Arrow's own is also an ArrowException
+            raise
+        except pa.ArrowException as error:
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(
+                f"{self._shown(file)} is not a Parquet file, which folders and several workers require, or it is "
+                f"damaged: {reason}"
+            ) from None
 
     def _common_schema(self) -> pa.Schema:
         first = self._files[0].path
         kinds: dict[str, pa.DataType] = {}
         for file in self._files:
-            with _opened(file) as reader:
+            with self._opened(file) as reader:
                 schema = reader.schema_arrow
                 self.groups += reader.num_row_groups
-            check_names(schema.names, file.path)
+                self.rows += reader.metadata.num_rows
+            check_names(schema.names, self._shown(file))
             if file.path == first:
                 kinds = {field.name: field.type for field in schema}
             if missing := [name for name in kinds if name not in schema.names]:
@@ -102,24 +154,19 @@ class ParquetTable:
         return pa.schema(kinds.items())
 
 
-@contextmanager
-def _opened(file: TableFile) -> Iterator[ParquetFile]:
-    try:
-        with file.parquet() as reader:
-            yield reader
-    except OSError as error:
-        raise failure(file.path, "read", error) from None
-    except MemoryError:  # Arrow's own is also an ArrowException
-        raise
-    except pa.ArrowException as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"{file.path} is not a Parquet file, which folders and several workers require: {reason}"
-        ) from None
+def column_blocks(names: Sequence[str], rows: int) -> Iterator[Sequence[str]]:
+    """Yield consecutive columns whose 64-bit numbers need little memory, at most a sixteenth of that of all columns."""
+    size = max(1, _BLOCK_BYTES // (8 * max(rows, 1)), -(-len(names) // _BLOCKS))
+    yield from (names[start : start + size] for start in range(0, len(names), size))
 
 
-def _files(place: Place) -> list[TableFile]:
-    found = [TableFile.by_name(place, each) for each in place.files(*CSV, *PARQUET)]
+def _versions(files: Sequence[FileInfo]) -> dict[str, tuple[int, int]]:
+    """Return what changes when a file is written again."""
+    return {each.path: (each.size, each.mtime_ns) for each in files}
+
+
+def _files(place: Place, listed: Sequence[FileInfo]) -> list[TableFile]:
+    found = [TableFile.by_name(place, each) for each in listed]
     if len(found) == 1 and found[0].path == place.path:
         return found
     if not found:

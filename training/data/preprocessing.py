@@ -23,8 +23,8 @@ MOST_GRADE = 31  # for rankings, because XGBoost's gain is 2^grade - 1
 log = logging.getLogger(__name__)
 
 
-def labelled(table: pa.Table, target: str, *, skip: bool) -> pa.Table:
-    """Return the table without rows that have no target, if `skip` allows that.
+def labelled(table: pa.Table, target: str, *, skip: bool) -> NDArray[np.bool_]:
+    """Return a mask of the rows with a target, shape (rows,). Rows without one are allowed if `skip` is set.
 
     Raises:
         InputError: A row has no target, or no row has one.
@@ -40,7 +40,7 @@ def labelled(table: pa.Table, target: str, *, skip: bool) -> pa.Table:
         )
     if count == len(missing):
         raise InputError(f"No row has a value in the target column {target}.")
-    return table.filter(pa.array(~missing)) if count else table
+    return np.asarray(~missing)
 
 
 def grouped(table: pa.Table, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -161,10 +161,21 @@ def feature(table: pa.Table, name: str, categorical: bool, fewest: int = 1) -> t
 
 def numbers(series: "pd.Series[Any]") -> NDArray[np.float32]:
     """Return a prepared column as numbers. A category is its position, and NaN is missing."""
+    return decoded(codes(series))
+
+
+def codes(series: "pd.Series[Any]") -> NDArray[Any]:
+    """Return the values of a prepared column without a copy. A category is its position, and -1 is missing."""
     if isinstance(series.dtype, pd.CategoricalDtype):
-        codes = series.cat.codes.to_numpy()
-        return np.where(codes < 0, np.nan, codes).astype(np.float32)
+        return series.cat.codes.to_numpy()
     return series.to_numpy(dtype=np.float32)
+
+
+def decoded(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Return values of `codes` as numbers, in which NaN is missing."""
+    if np.issubdtype(values.dtype, np.integer):
+        return np.where(values < 0, np.nan, values).astype(np.float32)
+    return values
 
 
 def _plain(table: pa.Table, name: str) -> Any:

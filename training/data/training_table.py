@@ -9,9 +9,9 @@ import importlib.resources
 import logging
 import tempfile
 import urllib.error
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from training.data import inference_log
 from training.data.csv_format import PLAIN_LAYOUT, CsvFormat, detect, plain_numbers
 from training.data.csv_parquet_reader import CsvOptions, TableFile
 from training.data.null_words import NULL_WORDS, without_words
-from training.data.parquet_table import ParquetTable
+from training.data.parquet_table import ParquetTable, column_blocks
 from training.data.storage import NO_ROOM, copy, failure, parsed, place
 from training.errors import InputError, ResourceError, TrainingError
 
@@ -39,24 +39,45 @@ log = logging.getLogger("training")
 
 @dataclass(frozen=True)
 class Raw:
-    """A table without preprocessing, with the digest of each file of a folder.
+    """A table without preprocessing. Parquet files are read by column, when a column is used.
 
-    Only built-in data sets and inference logs have a `target`, only built-in data sets `classes`, and only CSV files a
-    format. Only inference logs have columns of their `own`, which are not features.
+    Args:
+        name: Name of the data set.
+        names: Columns in their order.
+        rows: Number of rows.
+        columns: Returns these columns.
+        sha256: Returns the digest of the bytes.
+        target: Target of a built-in data set or of an inference log.
+        classes: Classes of a built-in data set by number.
+        csv: Format of a CSV file.
+        files: Returns the digest of each file of a folder by its path.
+        own: Columns of an inference log that are not features.
     """
 
     name: str
-    table: pa.Table
-    sha256: str
+    names: list[str]
+    rows: int
+    columns: Callable[[Sequence[str]], pa.Table]
+    sha256: Callable[[], str]
     target: str = ""
     classes: tuple[str, ...] = ()
     csv: CsvFormat | None = None
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Callable[[], Mapping[str, str]] = dict
     own: tuple[str, ...] = ()
 
+    def blocks(self, names: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield the columns in tables that each need a small part of the memory of all.
 
-def read(uri: str, null_words: tuple[str, ...] | None = None, wanted: CsvFormat | None = None) -> Raw:
-    """Read a table.
+        Raises:
+            InputError: A file is damaged or has changed.
+            TrainingError: A file cannot be read.
+        """
+        yield from (self.columns(each) for each in column_blocks(names, self.rows))
+
+
+@contextmanager
+def opened(uri: str, null_words: tuple[str, ...] | None = None, wanted: CsvFormat | None = None) -> Iterator[Raw]:
+    """Open a table.
 
     Args:
         uri: A built-in data set, a local file, s3://bucket/key or http(s)://, a local or S3 folder of Parquet files, or
@@ -72,29 +93,49 @@ def read(uri: str, null_words: tuple[str, ...] | None = None, wanted: CsvFormat 
         ResourceError: There is no room for a copy of a remote file.
     """
     if uri in BUILT_IN:
-        return _built_in(uri)
+        yield _built_in(uri)
+        return
     if inference_log.is_log(uri):
-        return _logged(uri)
+        yield _logged(uri)
+        return
     parts = parsed(uri)
     if parts.username or parts.password:
         raise InputError(f"--data (TRAINING_DATA): credentials do not belong in the URI of {parts.hostname}.")
     name = Path(parts.path).name or uri
     if parts.scheme in ("", "file", "s3") and (where := place(uri)).is_folder:
-        source = ParquetTable(where)
-        tables = [each for _, each in source.tables(source.schema.names, lambda _: True)]
-        table = pa.concat_tables([source.schema.empty_table(), *tables])
-        table = without_words(table, null_words or (), table.column_names)
-        return Raw(name, table, source.sha256, files=source.file_sha256)
+        yield _parquet(name, ParquetTable(where), null_words)
+        return
     with _local(uri, parts.scheme) as path:
         file = TableFile.by_content(place(str(path)))
-        table, known = _table(file, uri, null_words, wanted)
-        return Raw(name, table, file.sha256(), csv=known)
+        if not file.size:
+            raise InputError(f"{_public(uri)} is empty.")
+        if file.is_parquet:
+            yield _parquet(name, ParquetTable(replace(place(str(path)), uri=_public(uri))), null_words)
+            return
+        table, known = _csv_table(file, uri, null_words, wanted)
+        yield Raw(name, table.column_names, table.num_rows, table.select, file.sha256, csv=known)
+
+
+def _parquet(name: str, source: ParquetTable, null_words: tuple[str, ...] | None) -> Raw:
+    def columns(names: Sequence[str]) -> pa.Table:
+        tables = [each for _, each in source.tables(names, lambda _: True)]
+        table = pa.concat_tables([source.schema.empty_table().select(names), *tables])
+        return without_words(table, null_words or (), names)
+
+    def digests() -> Mapping[str, str]:
+        return source.file_sha256 if source.place.is_folder else {}
+
+    return Raw(name, source.schema.names, source.rows, columns, source.checked_sha256, files=digests)
 
 
 def _logged(source: str) -> Raw:
     found = inference_log.labelled(source)
     own = (inference_log.IDENTITY, inference_log.TIME)
-    return Raw("inference-log", found.table, found.sha256, found.table.column_names[-1], files=found.files, own=own)
+    table, target = found.table, found.table.column_names[-1]
+    return Raw(
+        "inference-log", table.column_names, table.num_rows, table.select, lambda: found.sha256, target,
+        files=lambda: found.files, own=own,
+    )  # fmt: skip
 
 
 def _built_in(name: str) -> Raw:
@@ -107,7 +148,8 @@ def _built_in(name: str) -> Raw:
     frame[target] = [classes[int(value)] for value in bunch.target] if classes else bunch.target
     raw = importlib.resources.files("sklearn.datasets.data").joinpath(file).read_bytes()
     table = pa.Table.from_pandas(frame, preserve_index=False)
-    return Raw(name, table, hashlib.sha256(raw).hexdigest(), target, classes)
+    digest = hashlib.sha256(raw).hexdigest()
+    return Raw(name, table.column_names, table.num_rows, table.select, lambda: digest, target, classes)
 
 
 @contextmanager
@@ -138,21 +180,17 @@ def _local(uri: str, scheme: str) -> Iterator[Path]:
         raise failure(_public(uri), "read", error) from None
 
 
-def _table(
+def _csv_table(
     file: TableFile, uri: str, null_words: tuple[str, ...] | None, wanted: CsvFormat | None
 ) -> tuple[pa.Table, CsvFormat | None]:
-    if not file.size:
-        raise InputError(f"{_public(uri)} is empty.")
     words = NULL_WORDS if null_words is None else null_words
     try:
         layout = PLAIN_LAYOUT
-        if wanted and not file.is_parquet:
+        if wanted:
             sample, whole = file.sample()
             layout = detect(sample, wanted, words, whole=whole)
             log.info("%s is read as %s", _public(uri), layout.sentence())
         table = file.table(CsvOptions(words, null_text=True, newlines_in_values=True, layout=layout))
-        if file.is_parquet:
-            return without_words(table, null_words or (), table.column_names), None
         table = table.select(list(range(layout.unnamed, table.num_columns)))
         return plain_numbers(table, layout.format), layout.format if wanted else None
     except MemoryError:  # Arrow's own is also an ArrowException

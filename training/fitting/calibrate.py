@@ -14,6 +14,7 @@ from training.data.dataset import Data, Matrix
 from training.data.split import Split
 from training.errors import InputError
 from training.fitting import fit
+from training.fitting.matrices import predict
 
 Method = Literal["", "platt", "isotonic"]
 OPTION = "--calibration (TRAINING_CALIBRATION)"
@@ -54,7 +55,7 @@ def calibrate(
     scores, rows = [], []
     for train, validation in parts.folds:
         booster = fit.fit(data, train, params, rounds, nthread).booster
-        scores.append(booster.predict(fit.matrix(data, validation, nthread)))
+        scores.append(predict(booster, data, validation, nthread))
         rows.append(validation)
     chosen = np.concatenate(rows)
     weights = None if data.weights is None else data.weights[chosen]

@@ -8,9 +8,9 @@ import numpy as np
 import xgboost as xgb
 
 from training.data.dataset import Data
-from training.data.row_weights import of_groups
 from training.data.split import Rows, Split
 from training.fitting.finite import last_if_none
+from training.fitting.matrices import matrix, training_matrix
 from training.fitting.objectives import DEFAULTS, eval_metric
 from training.fitting.parameter_check import refusal
 from training.metrics.catalog import metric_of
@@ -98,7 +98,7 @@ def choose_rounds(
             found: dict[str, dict[str, list[float]]] = {}
             booster = _train(
                 dict(params) | {"nthread": nthread},
-                matrix(data, train, nthread),
+                training_matrix(data, train, params, nthread),
                 num_boost_round=rounds,
                 evals=[(matrix(data, validation, nthread), "validation")],
                 early_stopping_rounds=early_stopping or None,
@@ -129,7 +129,7 @@ def fit(data: Data, rows: Rows, params: Mapping[str, Any], rounds: int, nthread:
         InputError: XGBoost refuses a parameter.
     """
     found: dict[str, dict[str, list[float]]] = {}
-    train = matrix(data, rows, nthread)
+    train = training_matrix(data, rows, params, nthread)
     with bar("fit", rounds, "round") as progress:
         booster = _train(
             dict(params) | {"nthread": nthread},
@@ -141,20 +141,6 @@ def fit(data: Data, rows: Rows, params: Mapping[str, Any], rounds: int, nthread:
         )
     history = {f"train_{name}": values for name, values in found["train"].items()}
     return Fitted(booster, dict(params), rounds, history)
-
-
-def matrix(data: Data, rows: Rows, nthread: int) -> xgb.DMatrix:
-    """Return the matrix of these rows with their targets, weights and groups."""
-    queries = data.groups[rows] if data.task == "ranking" and data.groups is not None else None
-    weights = None if data.weights is None else data.weights[rows]
-    return xgb.DMatrix(
-        data.frame.iloc[rows],
-        label=data.target[rows],
-        weight=weights if weights is None or queries is None else of_groups(weights, queries),
-        qid=queries,
-        nthread=nthread,
-        enable_categorical=True,
-    )
 
 
 def _own(data: Data, rows: Rows, name: str) -> dict[str, Any]:

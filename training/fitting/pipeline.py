@@ -15,6 +15,7 @@ from training.fitting.calibrate import calibrate, check_calibration
 from training.fitting.checkpoints import Checkpoints, checkpoints_of
 from training.fitting.fit import Fitted
 from training.fitting.leak_warnings import warn_of_leaks
+from training.fitting.matrices import matrix
 from training.fitting.objectives import check_objective, metric_name
 from training.fitting.parameter_check import check_used
 from training.fitting.search import search
@@ -78,7 +79,7 @@ def train(options: TrainOptions, group: Group, run_id: str = "") -> Trained:
     if options.checkpoints or not alone:
         params |= {"seed_per_iteration": True}  # recorded, because it changes the model: see training.fitting.boost
     searched = lowest(space_of(options.search_space)) if options.trials else {}
-    check_used(params | searched, fit.matrix(data, np.arange(min(1, len(data.target))), 1))
+    check_used(params | searched, matrix(data, np.arange(min(1, len(data.target))), 1))
     chosen: dict[str, float] = {}
     history: dict[str, list[float]] = {}
     if options.trials and not alone:

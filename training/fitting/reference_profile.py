@@ -4,7 +4,7 @@ The bins are quantiles of the reference data. Bins of equal width would not dete
 that all other values fall into one bin.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -27,7 +27,7 @@ class Feature:
 
 def profile_of(
     features: Sequence[Feature],
-    rows: Numbers,
+    columns: Iterable[Numbers],
     importance: Mapping[str, float],
     predictions: Sequence[Variable],
     score_edges: Sequence[float] = (),
@@ -36,7 +36,7 @@ def profile_of(
 
     Args:
         features: Features of the model, in order.
-        rows: Training rows, shape (rows, features). NaN is missing.
+        columns: Training rows of each feature, shape (rows,). NaN is missing.
         importance: Gain by feature in any unit. Features without a split may be left out.
         predictions: Result of `predictions_of` for the held-out rows.
         score_edges: Result of `score_edges_of` for a binary model.
@@ -45,8 +45,8 @@ def profile_of(
     return Profile(
         created_at=datetime.now(UTC),
         features=tuple(
-            variable_of(each.name, rows[:, i], each.categories, importance.get(each.name, 0.0) / total)
-            for i, each in enumerate(features)
+            variable_of(each.name, values, each.categories, importance.get(each.name, 0.0) / total)
+            for each, values in zip(features, columns, strict=True)
         ),
         predictions=tuple(predictions),
         score_edges=tuple(score_edges),

@@ -10,7 +10,8 @@ from training.data.split import Rows, Split
 from training.fitting.boost import boost
 from training.fitting.checkpoints import Checkpoints
 from training.fitting.finite import last_if_none
-from training.fitting.fit import Chosen, Fitted, chosen, matrix, more_is_better
+from training.fitting.fit import Chosen, Fitted, chosen, more_is_better
+from training.fitting.matrices import matrix, training_matrix
 from training.workers.group import Group
 
 
@@ -25,7 +26,7 @@ def choose_rounds(
     for i, (train, validation) in enumerate(parts.folds):
         seen = _History("validation", patience, sign)
         watched = ((matrix(data, validation, nthread), "validation"),)
-        boost(params, matrix(data, train, nthread), rounds, group=group, watched=watched, after=seen)
+        boost(params, training_matrix(data, train, params, nthread), rounds, group=group, watched=watched, after=seen)
         best = seen.best if patience else len(seen.last) - 1
         scores.append(seen.last[best])
         bests.append(1 + (last_if_none(best, seen.last, rounds, seen.metric) if patience else best))
@@ -37,7 +38,7 @@ def fit(
     data: Data, rows: Rows, params: Mapping[str, Any], rounds: int, nthread: int, group: Group, kept: Checkpoints | None
 ) -> Fitted:
     """Fit with the other workers, if there are any. Each worker gets the same booster."""
-    train, seen = matrix(data, rows, nthread), _History("train")
+    train, seen = training_matrix(data, rows, params, nthread), _History("train")
     given = dict(params) | {"nthread": nthread}
     booster = boost(given, train, rounds, group=group, watched=((train, "train"),), after=seen, checkpoints=kept)
     return Fitted(booster, dict(params), rounds, seen.curves)

@@ -12,6 +12,7 @@ from training.data import dataset, training_table
 from training.data.row_hash import fractions, key_hashes
 from training.data.row_times import parsed, times_of
 from training.data.split import split
+from training.data.training_table import Raw
 from training.errors import InputError
 from training.gate.promotion import NamedData
 from training.tracking import manifest
@@ -75,24 +76,29 @@ def _by_recorded_data(client: MlflowClient, who: str, run_id: str, data: NamedDa
 
 
 def _by_manifest(known: Manifest, who: str, data: NamedData) -> Unseen:
+    spec = known.data.spec
+    with training_table.opened(data.source, spec.null_words, spec.csv) as raw:
+        return _by_rule(known, who, data, raw)
+
+
+def _by_rule(known: Manifest, who: str, data: NamedData, raw: Raw) -> Unseen:
     spec, parts = known.data.spec, known.split
-    raw = training_table.read(data.source, spec.null_words, spec.csv)
     wanted = (*parts.key, *filter(None, [spec.time_column if parts.time_from else ""]))
-    if missing := [name for name in wanted if name not in raw.table.column_names]:
+    if missing := [name for name in wanted if name not in raw.names]:
         raise SeenError(f"the data have no column {missing[0]}, which identifies the rows that {who} was trained on")
     if parts.key:
-        rows = fractions(key_hashes(raw.table, parts.key), parts.spec.seed) < parts.spec.holdout_share
+        rows = fractions(key_hashes(raw.columns(parts.key), parts.key), parts.spec.seed) < parts.spec.holdout_share
         return Unseen(rows, f"{who} has not seen the rows that the hash of {', '.join(parts.key)[:100]} holds out")
     if parts.time_from:
-        times = times_of(raw.table, spec.time_column)
+        times = times_of(raw.columns([spec.time_column]), spec.time_column)
         dated, start = parsed(parts.time_from)
         if dated != times.dated:
             raise SeenError(f"the column {spec.time_column} has a different type than in the training of {who}")
         return Unseen(
             times.values >= start, f"{who} has not seen the rows from {spec.time_column} {parts.time_from} on"
         )
-    if raw.sha256 == known.data.raw_sha256:
-        return _drawn(known, who, data, raw.table.num_rows)
+    if raw.sha256() == known.data.raw_sha256:
+        return _drawn(known, who, data, raw.rows)
     if _same(spec.source, data.source):
         remedy = "train it with --holdout-key or --time-column, or name data that it has not seen"
         raise SeenError(f"{who} was trained on rows of {data.source}, which has changed since then; {remedy}")

@@ -11,7 +11,8 @@ from training.environment import Environment, environment
 from training.errors import InputError
 from training.fitting.calibrate import calibrate
 from training.fitting.evaluate import measure
-from training.fitting.fit import Fitted, fit, matrix
+from training.fitting.fit import Fitted, fit
+from training.fitting.matrices import predict
 from training.tracking.manifest import Manifest
 
 
@@ -39,7 +40,7 @@ def retrain(recorded: Manifest, moved_data: str, nthread: int, git_commit: str) 
     parts = split(loaded, recorded.split.spec)
     fitted = fit(loaded, parts.rest, recorded.params, recorded.rounds, nthread)
     calibration = calibrate(loaded, parts, recorded.params, recorded.rounds, nthread, recorded.calibration)
-    output = fitted.booster.predict(matrix(loaded, parts.holdout, nthread))
+    output = predict(fitted.booster, loaded, parts.holdout, nthread)
     if calibration:
         output = calibrated(output, calibration)
     metrics = measure(loaded, parts.holdout, output, recorded.metric)

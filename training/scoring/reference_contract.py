@@ -153,7 +153,7 @@ def _booster_profile(
     scored = output.form == "probabilities"
     return profile_of(
         [Feature(feature.name, feature.categories) for feature in running.model.signature.features],
-        rows,
+        rows.T,
         importance(_booster(running.folder)),
         predictions_of(contract.task, output.classes, numbers, truth if scored else None),
         score_edges_of(numbers) if output.task == "binary" and scored else (),
@@ -181,13 +181,12 @@ def _profile(model: Model, contract: Contract, rows: Cells, answers: Answers, tr
         values.append(numbers_or_codes(cells, categories))
     if left_out:
         log.info("no drift is counted for %s: neither numbers nor up to %d categories", left_out, MOST_CATEGORIES)
-    matrix = np.stack(values, axis=1) if values else np.zeros((len(rows), 0), dtype=np.float32)
     predictions, edges = _predictions(contract, answers, truth)
     if not features and not predictions:
         raise InputError(
             f"No column of {model.provenance.uri} is a number or has categories: there is nothing to profile."
         )
-    found = profile_of(features, matrix, {each.name: 1.0 for each in features}, predictions, edges)
+    found = profile_of(features, values, {each.name: 1.0 for each in features}, predictions, edges)
     complete = [_with_others(each, feature.categories) for each, feature in zip(found.features, features, strict=True)]
     return found.model_copy(update={"features": tuple(complete)})
 

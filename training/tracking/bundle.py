@@ -14,12 +14,13 @@ from pydantic import BaseModel, ConfigDict
 from app.model.calibration import calibrated
 from app.model.contract import CONTRACT_FILE, MODEL_FILE, Contract
 from training.data.dataset import Data
+from training.data.preprocessing import numbers
 from training.data.split import Split
 from training.environment import Environment
 from training.fitting import evaluate, plots
 from training.fitting.finite import finite, finite_curves
-from training.fitting.fit import matrix
 from training.fitting.group_metrics import measure_groups
+from training.fitting.matrices import predict
 from training.fitting.pipeline import Trained
 from training.fitting.reference_profile import Feature, predictions_of, profile_of, score_edges_of
 from training.tracking.manifest import MANIFEST_FILE, DataFacts, Manifest, SplitFacts
@@ -66,7 +67,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
     data, split, identity, fitted = trained.data, trained.parts, trained.identity, trained.fitted
     content = fitted.ubj
     sha256 = hashlib.sha256(content).hexdigest()
-    output = fitted.booster.predict(matrix(data, split.holdout, options.nthread))
+    output = predict(fitted.booster, data, split.holdout, options.nthread)
     if trained.calibration:
         output = calibrated(output, trained.calibration)
     measured = evaluate.measure(data, split.holdout, output, trained.metric)
@@ -107,7 +108,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
         environment=environment,
     )
     row, example = _example(data, split)
-    answer = fitted.booster.predict(matrix(data, row, 1))
+    answer = predict(fitted.booster, data, row, 1)
     truth = data.target[split.holdout] if data.task == "binary" else None
     categories = {column.name: column.categories for column in data.columns}
     contract = Contract(
@@ -124,7 +125,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
         metrics={name.removeprefix("holdout_"): value for name, value in measured.items()},
         profile=profile_of(
             [Feature(name, categories.get(name, ())) for name in data.frame.columns],
-            data.features_of(split.rest),
+            (numbers(data.frame[name])[split.rest] for name in data.frame.columns),
             evaluate.importance(fitted.booster),
             predictions_of(data.task, data.classes, output, truth),
             score_edges_of(output) if truth is not None else (),

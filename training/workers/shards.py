@@ -123,8 +123,8 @@ def read_labels(spec: DataSpec) -> Labels:
     key = row_hash.key_columns(source.schema.names, spec.holdout_key)
     names = list(dict.fromkeys(filter(None, [spec.target, *key, spec.time_column, spec.weight_column])))
     raw = without_words(row_groups.read(source, Group(), names).table, spec.null_words or (), names)
-    labelled = ~pc.is_null(raw.column(spec.target), nan_is_null=True).to_numpy()
-    known = preprocessing.labelled(raw, spec.target, skip=spec.skip_unlabelled)
+    labelled = preprocessing.labelled(raw, spec.target, skip=spec.skip_unlabelled)
+    known = raw.filter(pa.array(labelled))
     task, classes, target = preprocessing.target_of(known, spec.target, spec.task, (), spec.positive)
     others = {spec.target, spec.time_column, spec.weight_column, *dropped}
     features = tuple(name for name in source.schema.names if name not in others)

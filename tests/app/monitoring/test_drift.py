@@ -277,7 +277,7 @@ def profiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, column in kind.frame.items()
     ]
     predictions = predictions_of("binary", ("no", "yes"), booster.predict(matrix))
-    profile = profile_of(features, values, booster.get_score(importance_type="total_gain"), predictions)
+    profile = profile_of(features, values.T, booster.get_score(importance_type="total_gain"), predictions)
     contract = {"target": "y", **kind.contract, "profile": profile.model_dump(mode="json")}
     (folder / CONTRACT_FILE).write_text(json.dumps(contract))
     return folder

@@ -108,12 +108,12 @@ CASES: dict[str, tuple[dict[str, str | bytes], tuple[str, ...], str]] = {
     "damaged Parquet": (
         {"a.parquet": damaged()},
         (),
-        "{folder}/a.parquet is not a CSV or Parquet table: Corrupt snappy",
+        "Row group 1 of 1 in {folder}/a.parquet cannot be read: Corrupt snappy compressed data; write the file again.",
     ),
     "damaged folder": (
         {"a.parquet": damaged()},
         ("--data={folder}",),
-        "{folder}/a.parquet cannot be read: Corrupt snappy compressed data.",
+        "Row group 1 of 1 in {folder}/a.parquet cannot be read: Corrupt snappy compressed data; write the file again.",
     ),
     "empty folder": ({}, ("--data={folder}",), "{folder} is a folder without a .parquet file."),
     "other columns": (

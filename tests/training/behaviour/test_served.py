@@ -21,6 +21,7 @@ from training.data.dataset import Data, load
 from training.data.split import identity, split
 from training.environment import environment
 from training.fitting import fit
+from training.fitting.matrices import matrix
 from training.fitting.objectives import metric_name
 from training.fitting.pipeline import Trained
 from training.tracking import bundle
@@ -91,7 +92,7 @@ def test_service_predicts_any_table_like_the_booster(columns: list[list[Any]], t
 
         data, fitted, model = served(Path(work), source, "--target=y", f"--task={task}", group)
 
-        own = fitted.booster.predict(fit.matrix(data, np.arange(ROWS), 1)).reshape(ROWS, -1)
+        own = fitted.booster.predict(matrix(data, np.arange(ROWS), 1)).reshape(ROWS, -1)
         assert np.array_equal(answers(data, model), own)
         assert model.contract
         assert model.contract.classes == data.classes
@@ -112,7 +113,7 @@ def test_built_in_data_are_served_with_labels(
 
     rows = data.features[:5]
     predictions = model.predict(rows)
-    own = fitted.booster.predict(fit.matrix(data, np.arange(5), 1))
+    own = fitted.booster.predict(matrix(data, np.arange(5), 1))
 
     assert model.output.task == task
     if shape is None:

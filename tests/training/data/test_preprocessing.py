@@ -122,7 +122,7 @@ def test_groups_stay_together(table: Callable[..., Data]) -> None:
         ("x,,churn\n1,2,3\n", {}, "Column 2 of"),
         ("x, churn\n1,2\n", {}, "has a name with leading or trailing blanks"),
         ("x,churn\n1,2\n1,2,3\n", {}, "is not a CSV or Parquet table"),
-        (b"PAR1 and no more", {}, "is not a CSV or Parquet table"),
+        (b"PAR1 and no more", {}, "is not a Parquet file"),
         ("x,y\n1,2\n", {}, "--target (TRAINING_TARGET): column churn does not exist; the columns are x, y."),
         ("x,y\n1,2\n", {"target": ""}, "--target (TRAINING_TARGET): name the column to predict, one of x, y."),
         (CHURN, {"drop": ["colour"]}, "--drop (TRAINING_DROP): column colour does not exist"),

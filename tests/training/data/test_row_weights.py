@@ -18,7 +18,7 @@ from training.data.dataset import DataSpec, SplitSpec, load
 from training.data.row_weights import weights_of
 from training.data.split import split
 from training.errors import InputError
-from training.fitting import fit
+from training.fitting.matrices import matrix
 from training.gate import holdout
 from training.gate.promote import promote
 from training.metrics.catalog import METRICS
@@ -102,7 +102,7 @@ def test_weights_of_a_ranking_belong_to_its_queries(tmp_path: Path) -> None:
     data = load(spec.model_copy(update={"source": str(tmp_path / "fits.csv")}))
 
     rows = np.arange(8, 120)
-    np.testing.assert_array_equal(fit.matrix(data, rows, 1).get_weight(), np.arange(2, 30) % 3 + 1)
+    np.testing.assert_array_equal(matrix(data, rows, 1).get_weight(), np.arange(2, 30) % 3 + 1)
     with pytest.raises(InputError, match="a query has rows with the weights 1 and 3 in column weight"):
         load(spec.model_copy(update={"source": str(tmp_path / "differs.csv")}))
 

@@ -16,7 +16,7 @@ GREATEST = float(np.finfo(np.float32).max)
 
 def feature(values: list[float], *categories: str) -> Variable:
     rows = np.array(values, dtype=np.float32)[:, None]
-    return profile_of([Feature("x", categories)], rows, {"x": 2.0}, ()).features[0]
+    return profile_of([Feature("x", categories)], rows.T, {"x": 2.0}, ()).features[0]
 
 
 @given(arrays(np.float32, st.integers(1, 300), elements=st.floats(width=32)))
@@ -72,7 +72,7 @@ def test_rare_categories_share_a_bin() -> None:
 
 def test_importance_is_a_share_and_zero_without_a_split() -> None:
     rows = np.zeros((2, 3), dtype=np.float32)
-    found = profile_of([Feature(name) for name in "abc"], rows, {"a": 30.0, "b": 10.0}, ()).features
+    found = profile_of([Feature(name) for name in "abc"], rows.T, {"a": 30.0, "b": 10.0}, ()).features
     assert [each.importance for each in found] == [0.75, 0.25, 0.0]
 
 
@@ -113,7 +113,7 @@ def test_each_output_is_a_variable() -> None:
 def test_profile_survives_serialisation() -> None:
     rows = np.random.default_rng(2).normal(size=(50, 2)).astype(np.float32)
     predictions = predictions_of("regression", (), rows[:, 0])
-    profile = profile_of([Feature("a"), Feature("b")], rows, {"a": 1.0}, predictions)
+    profile = profile_of([Feature("a"), Feature("b")], rows.T, {"a": 1.0}, predictions)
     contract = Contract(task="regression", target="y", profile=profile)
     assert Contract.model_validate_json(contract.model_dump_json()) == contract
 
