@@ -64,7 +64,7 @@ def test_pod_that_is_killed_again_and_again(access: Access) -> None:
             _restarted(access, before)
             time.sleep(16)  # Prometheus counts the restarts that it sees, and looks every 15 s
         wait_for_alerts(access, alert)
-        assert re.search(r"Last State: +Terminated\n.*\n +Exit Code: +137", look_at(access, alert))
+        assert re.search(r"Last State: +Terminated.*Exit Code: +137", look_at(access, alert), re.DOTALL)
         access.kubectl("delete", "pod", victim, f"--namespace={NAMESPACE}")
         wait_until_complete(access)
 
