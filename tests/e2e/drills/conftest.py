@@ -4,9 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.drills.drill import RELEASE, install_release, wait_until_complete, wait_until_quiet
+from tests.e2e.drills.drill import NAMESPACE, install_release, wait_until_complete, wait_until_quiet
 from tools.cluster.access import Access
-from tools.cluster.main_job import NAMESPACE
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -18,7 +17,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def _installed(access: Access) -> Iterator[None]:
     install_release(access)
     yield
-    access.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
+    access.kubectl("delete", "namespace", NAMESPACE)
 
 
 @pytest.fixture(autouse=True)

@@ -18,9 +18,10 @@ from tools.cluster.access import Access, promql
 from tools.cluster.cache import ROOT
 from tools.cluster.console import wait_for
 from tools.cluster.images import APP
-from tools.cluster.main_job import ALIAS, MODEL, MONITORING, NAMESPACE, TRACKING_URI, image_values, install
+from tools.cluster.main_job import ALIAS, MODEL, MONITORING, TRACKING_URI, image_values, install
 from tools.drills import RESULTS
 
+NAMESPACE = "drills"  # their series must not appear among those of the models
 RELEASE = f"drills-{time.time():.0f}"  # new in each session: failures of an earlier one would burn its error budget
 FULLNAME = f"{RELEASE}-model-service"
 SELECTOR = f"app.kubernetes.io/instance={RELEASE}"
@@ -109,7 +110,7 @@ def drill(
         ends: Whether the alerts must end soon. Those of a spent error budget last for hours.
     """
     started = time.time()
-    with under_load(access, clients, rate, LEAST, host=host, node=node, rows=_rows()) as counted:
+    with under_load(access, clients, rate, LEAST, namespace=NAMESPACE, host=host, node=node, rows=_rows()) as counted:
         yield counted
     raised = raised_alerts(access, since=started)
     seen = {key: value for key, value in asdict(counted).items() if key in Record.__dataclass_fields__}

@@ -7,6 +7,7 @@ import pytest
 
 from tests.e2e.drills.drill import (
     FULLNAME,
+    NAMESPACE,
     RELEASE,
     drill,
     install_release,
@@ -17,7 +18,7 @@ from tests.e2e.drills.drill import (
 from tools.charts import MODEL_SERVICE
 from tools.cluster.access import Access
 from tools.cluster.console import Failure
-from tools.cluster.main_job import MODEL, NAMESPACE
+from tools.cluster.main_job import MODEL
 
 NOTHING = "no request fails"
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.drills.drill import SELECTOR, drill, kill, look_at, pods, wait_for_alerts, wait_until_complete
+from tests.e2e.drills.drill import NAMESPACE, SELECTOR, drill, kill, look_at, pods, wait_for_alerts, wait_until_complete
 from tools.cluster import engine, kind
 from tools.cluster.access import Access
 from tools.cluster.console import wait_for
-from tools.cluster.main_job import MONITORING, NAMESPACE
+from tools.cluster.main_job import MONITORING
 
 UNTIL_IT_LEFT = "requests on that pod fail until it has left the Service, at most 10 s"
 # Fills the memory of a container with a file, which belongs to no process: so the kernel ends the largest, the service.

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.drills.drill import FULLNAME, drill, pods, wait_until_complete
+from tests.e2e.drills.drill import FULLNAME, NAMESPACE, drill, pods, wait_until_complete
 from tools.cluster import engine
 from tools.cluster.access import Access, promql
 from tools.cluster.console import wait_for
 from tools.cluster.images import APP
-from tools.cluster.main_job import MONITORING, NAMESPACE, OBSERVABILITY
+from tools.cluster.main_job import MONITORING, OBSERVABILITY
 
 NOTHING = "no request fails"
 MLFLOW = f"{OBSERVABILITY}-mlflow"

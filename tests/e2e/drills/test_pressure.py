@@ -6,10 +6,18 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.drills.drill import SELECTOR, drill, install_release, on_node, pods, wait_for_alerts, wait_until_complete
+from tests.e2e.drills.drill import (
+    NAMESPACE,
+    SELECTOR,
+    drill,
+    install_release,
+    on_node,
+    pods,
+    wait_for_alerts,
+    wait_until_complete,
+)
 from tools.cluster.access import Access
 from tools.cluster.console import wait_for
-from tools.cluster.main_job import NAMESPACE
 
 FILL = "open('{}', 'wb').write(bytes(200_000_000))"
 
