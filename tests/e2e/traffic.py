@@ -25,7 +25,7 @@ class Counted:
     Attributes:
         requests: Number of requests.
         refused: Those with a 429 or a 503 that says when to try again.
-        failures: Those without a response, or with another status than 200.
+        failures: Those without a response, or with a status that is not 200.
         reasons: Of the first failures.
         failing_seconds: From the first failure to the last one.
         slowest_seconds: Longest time to a response.

@@ -1,4 +1,4 @@
-"""Drills of services that the pods or the cluster depend on: while they are away, clients see nothing of it."""
+"""Drills of services that the pods or the cluster depend on: while they are unreachable, clients see nothing of it."""
 
 import json
 import time
@@ -50,7 +50,7 @@ def _without(access: Access, kind: str, name: str, namespace: str) -> Iterator[N
 
 
 def _grow_and_lose_a_pod(access: Access) -> None:
-    """Do what an autoscaler and a node drain do: pods start while the registry is away."""
+    """Do what an autoscaler and a node drain do: pods start while the registry is unreachable."""
     access.kubectl("scale", f"deployment/{FULLNAME}", "--replicas=4", f"--namespace={NAMESPACE}")
     wait_until_complete(access, 4)
     access.kubectl("delete", "pod", pods(access)[0], f"--namespace={NAMESPACE}")
@@ -61,7 +61,7 @@ def _grow_and_lose_a_pod(access: Access) -> None:
 
 @pytest.mark.long
 def test_mlflow_away(access: Access) -> None:
-    fault = "MLflow is away for ten minutes; the release grows and loses a pod meanwhile"
+    fault = "MLflow is unreachable for ten minutes; the release grows and loses a pod meanwhile"
     with (
         drill(access, "MLflow away", fault=fault, promise=NOTHING) as counted,
         _without(access, "deployment", MLFLOW, MONITORING),
@@ -135,7 +135,7 @@ def test_prometheus_away(access: Access) -> None:
 def test_api_server_away(access: Access) -> None:
     (node,) = (each["metadata"]["name"] for each in access.get_all("node", "node-role.kubernetes.io/control-plane", ""))
     manifest = "/etc/kubernetes/manifests/kube-apiserver.yaml"
-    with drill(access, "API server away", fault="the API server is away for a minute", promise=NOTHING) as counted:
+    with drill(access, "API server away", fault="the API server does not run for a minute", promise=NOTHING) as counted:
         engine.docker("exec", node, "mv", manifest, "/tmp/")  # noqa: S108 - of the node
         try:
             time.sleep(60)
@@ -151,7 +151,7 @@ def test_api_server_away(access: Access) -> None:
 def test_dns_away(access: Access) -> None:
     """The clients know the address. The pods resolve no name to answer a request."""
     address = access.get("service", FULLNAME, NAMESPACE)["spec"]["clusterIP"]
-    fault = "the cluster's DNS is away for a minute"
+    fault = "the cluster's DNS does not run for a minute"
     with (
         drill(access, "DNS away", fault=fault, promise=NOTHING, host=address) as counted,
         _without(access, "deployment", "coredns", "kube-system"),
