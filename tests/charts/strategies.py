@@ -84,7 +84,8 @@ def drawn(schema: Schema, samples: Any) -> st.SearchStrategy[Any]:
         drawn_texts = st.from_regex(pattern, fullmatch=True, alphabet=CHARACTERS)
         return drawn_texts.filter(lambda text: len(text) <= longest)
     if kinds == "integer":
-        return st.integers(schema.get("minimum", -5), schema.get("maximum", LARGEST_INTEGER))
+        least = schema.get("minimum", -5)
+        return st.integers(least, schema.get("maximum", max(LARGEST_INTEGER, 2 * least)))
     return {"boolean": st.booleans(), "null": st.none(), "number": st.floats(0.001, 64)}[kinds]
 
 
