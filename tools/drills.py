@@ -23,8 +23,8 @@ requests arrive. The test fails if the promise is broken.
   request is repeated. A client waits at most 10 s for a response.
 * *Failed*: no response, or a status other than 200. *Refused*: a 429 or a 503 with `Retry-After`. *Recovered after*:
   from the first failure to the last. *Slowest*: the longest time to a response.
-* *Alerts*: those of the release that were pending or firing. A test fails if another alert is raised, and if an alert
-  does not end.
+* *Alerts*: those that the fault raised, at least pending. A test fails if another alert fires, and if an alert does not
+  end.
 
 Run them with `make up` and `make test-long`, and write this page with `python -m tools.drills`.
 
