@@ -36,7 +36,7 @@ class Lasting:
 
     scored: Scored  # tokens whose labels were scored
     shadow: Shadow | None  # None: there is no challenger
-    segments: SegmentWriter | None  # None: there is no inference log
+    segments: SegmentWriter | None  # None: the inference log is off
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Client:
         """Return the response and its body.
 
         Raises:
-            OSError, HTTPException: There is no complete response.
+            OSError, HTTPException: The response is missing or incomplete.
         """
         try:
             self._connection.request(method, path, body, HEADERS)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from app.monitoring.segments import closed
-from training.data.log_store import FORMS, LogStore
+from training.data.log_store import LogStore
 from training.errors import InputError, TrainingError
-from training.settings import Settings
+from training.shipping.options import LogOptions
 from training.shipping.ship import expire, ship, take_open
 
 EXPIRY_SECONDS = 3600.0
@@ -28,14 +28,10 @@ MOST_PAUSE_SECONDS = 60.0  # after a failure
 log = logging.getLogger("training")
 
 
-class Options(Settings):
+class Options(LogOptions):
     """Turn the segments of a pod's inference log into Parquet files, until SIGTERM."""
 
-    mlflow_tracking_uri: str = Field(
-        default="", validation_alias="mlflow_tracking_uri", description="Not used by this command."
-    )
     segments: Path = Field(description="Folder of the segments, MODEL_SERVICE_PAYLOAD_DIR of the service.")
-    log_uri: str = Field(description=f"Place of the log: {FORMS}.")
     pod: str = Field(
         default_factory=lambda: os.environ.get("HOSTNAME", "local"),
         pattern=r"^[A-Za-z0-9][-.A-Za-z0-9]*$",
@@ -53,12 +49,6 @@ class Options(Settings):
         description="At SIGTERM, also ship segments that are not complete. The service must have ended before.",
     )
     once: bool = Field(default=False, description="Ship the complete segments and end.")
-
-    @field_validator("mlflow_tracking_uri")
-    @classmethod
-    def _is_a_server(cls, uri: str) -> str:
-        """Accept any address: the command does not connect to MLflow."""
-        return uri
 
 
 def run(options: Options) -> dict[str, Any]:

@@ -29,6 +29,9 @@ SELECTOR = f"app.kubernetes.io/instance={RELEASE}"
 RUNBOOKS = ROOT / "docs" / "runbooks.md"
 JOB = f'namespace="{NAMESPACE}",job="{FULLNAME}"'
 LEAST = 5_000  # requests in a drill
+# Promises of several drills
+NOTHING = "no request fails"
+UNTIL_IT_LEFT = "requests on that pod fail until it has left the Service, at most 10 s"
 
 
 @dataclass
@@ -61,6 +64,11 @@ def wait_until_complete(access: Access, replicas: int = 2) -> None:
     """Wait until the release has its pods, all ready, and no other."""
     access.kubectl("rollout", "status", f"deployment/{FULLNAME}", f"--namespace={NAMESPACE}", "--timeout=300s")
     wait_for("the pods", lambda: len(pods(access)) == replicas, timeout_seconds=300, remedy="")
+
+
+def scale(access: Access, replicas: int) -> None:
+    """Change the number of pods, and do not wait."""
+    access.kubectl("scale", f"deployment/{FULLNAME}", f"--replicas={replicas}", f"--namespace={NAMESPACE}")
 
 
 def pods(access: Access) -> list[str]:
@@ -132,7 +140,8 @@ def _rows() -> dict[str, Any]:
     return {"columns": [str(name) for name in found.feature_names], "data": mixed.tolist()}
 
 
-def _promql(access: Access, query: str) -> list[dict[str, Any]]:
+def ask_prometheus(access: Access, query: str) -> list[dict[str, Any]]:
+    """Return the series that a query selects."""
     with access.forward("service/prometheus-operated", 9090, MONITORING) as prometheus:
         return promql(prometheus, query)
 
@@ -140,7 +149,9 @@ def _promql(access: Access, query: str) -> list[dict[str, Any]]:
 def raised_alerts(access: Access, since: float, state: str = "pending|firing") -> set[str]:
     """Return the names of the release's alerts that were in a state since a time, in seconds of the epoch."""
     window = max(30, round(time.time() - since))
-    found = _promql(access, f'count by (alertname) (last_over_time(ALERTS{{{JOB},alertstate=~"{state}"}}[{window}s]))')
+    found = ask_prometheus(
+        access, f'count by (alertname) (last_over_time(ALERTS{{{JOB},alertstate=~"{state}"}}[{window}s]))'
+    )
     return {series["metric"]["alertname"] for series in found}
 
 
@@ -160,7 +171,7 @@ def wait_until_quiet(access: Access) -> None:
     watched = f"count(up{{{JOB}}} == 1) and on () job:slo_availability:ratio{{{JOB}}}"
     wait_for(
         "the end of the alerts",
-        lambda: _promql(access, watched) and not raised_alerts(access, since=time.time()),
+        lambda: ask_prometheus(access, watched) and not raised_alerts(access, since=time.time()),
         timeout_seconds=600,
         remedy="See the rules page of Prometheus.",
     )
@@ -171,7 +182,7 @@ def look_at(access: Access, alert: str) -> str:
     section = RUNBOOKS.read_text().partition(f"\n## {alert}\n")[2].partition("\n**Do**")[0]
     commands = re.findall(r"`kubectl ([^`]+)`", section)
     assert commands, f"the runbook of {alert} has no command"
-    (found, *_) = _promql(access, f'ALERTS{{{JOB},alertname="{alert}"}}')
+    (found, *_) = ask_prometheus(access, f'ALERTS{{{JOB},alertname="{alert}"}}')
     names = {"$NS": NAMESPACE, "$RELEASE": RELEASE, "$JOB": FULLNAME, "<pod>": found["metric"].get("pod", "")}
     words = [[names.get(word, word) for word in shlex.split(command)] for command in commands]
     return "\n".join(access.kubectl(*command) for command in words)

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.drills.drill import (
-    FULLNAME,
     NAMESPACE,
+    NOTHING,
     RELEASE,
     drill,
     install_release,
     look_at,
+    scale,
     wait_for_alerts,
     wait_until_complete,
 )
@@ -19,12 +20,6 @@ from tools.charts import MODEL_SERVICE
 from tools.cluster.access import Access
 from tools.cluster.console import Failure
 from tools.cluster.main_job import MODEL
-
-NOTHING = "no request fails"
-
-
-def _scale(access: Access, replicas: int) -> None:
-    access.kubectl("scale", f"deployment/{FULLNAME}", f"--replicas={replicas}", f"--namespace={NAMESPACE}")
 
 
 @pytest.mark.long
@@ -38,10 +33,10 @@ def test_upgrade_and_rollback(access: Access) -> None:
 
 @pytest.mark.long
 def test_scaling_down(access: Access) -> None:
-    _scale(access, 5)
+    scale(access, 5)
     wait_until_complete(access, 5)
     with drill(access, "scale down", fault="the number of pods goes from 5 to 2", promise=NOTHING) as counted:
-        _scale(access, 2)
+        scale(access, 2)
         wait_until_complete(access)
 
     assert counted.failures == counted.refused == 0
@@ -53,7 +48,7 @@ def test_flapping_autoscaler(access: Access) -> None:
     with drill(access, "flapping autoscaler", fault=fault, promise=NOTHING) as counted:
         for _ in range(5):
             for replicas in (4, 2):
-                _scale(access, replicas)
+                scale(access, replicas)
                 time.sleep(10)
         wait_until_complete(access)
 

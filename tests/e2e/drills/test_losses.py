@@ -6,13 +6,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.drills.drill import NAMESPACE, SELECTOR, drill, kill, look_at, pods, wait_for_alerts, wait_until_complete
+from tests.e2e.drills.drill import (
+    NAMESPACE,
+    NOTHING,
+    SELECTOR,
+    UNTIL_IT_LEFT,
+    drill,
+    kill,
+    look_at,
+    pods,
+    wait_for_alerts,
+    wait_until_complete,
+)
 from tools.cluster import engine, kind
 from tools.cluster.access import Access
 from tools.cluster.console import wait_for
 from tools.cluster.main_job import MONITORING
 
-UNTIL_IT_LEFT = "requests on that pod fail until it has left the Service, at most 10 s"
 # Fills the memory of a container with a file, which belongs to no process: so the kernel ends the largest, the service.
 FILL = "import os\nfile = os.memfd_create('full')\nwhile True: os.write(file, bytes(1 << 20))"
 
@@ -32,7 +42,7 @@ def _restarted(access: Access, before: int) -> None:
 
 
 def test_deleted_pod(access: Access) -> None:
-    with drill(access, "deleted pod", fault="a pod is deleted", promise="no request fails") as counted:
+    with drill(access, "deleted pod", fault="a pod is deleted", promise=NOTHING) as counted:
         access.kubectl("delete", "pod", pods(access)[0], f"--namespace={NAMESPACE}")
         wait_until_complete(access)
 

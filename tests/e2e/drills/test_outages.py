@@ -7,14 +7,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.e2e.drills.drill import FULLNAME, NAMESPACE, drill, pods, wait_until_complete
+from tests.e2e.drills.drill import FULLNAME, NAMESPACE, NOTHING, ask_prometheus, drill, pods, scale, wait_until_complete
 from tools.cluster import engine
-from tools.cluster.access import Access, promql
+from tools.cluster.access import Access
 from tools.cluster.console import wait_for
 from tools.cluster.images import APP
 from tools.cluster.main_job import MONITORING, OBSERVABILITY
 
-NOTHING = "no request fails"
 MLFLOW = f"{OBSERVABILITY}-mlflow"
 # A server that answers everything with the body of its argument after a time.
 FALSE_MLFLOW = """
@@ -51,11 +50,11 @@ def _without(access: Access, kind: str, name: str, namespace: str) -> Iterator[N
 
 def _grow_and_lose_a_pod(access: Access) -> None:
     """Do what an autoscaler and a node drain do: pods start while the registry is unreachable."""
-    access.kubectl("scale", f"deployment/{FULLNAME}", "--replicas=4", f"--namespace={NAMESPACE}")
+    scale(access, 4)
     wait_until_complete(access, 4)
     access.kubectl("delete", "pod", pods(access)[0], f"--namespace={NAMESPACE}")
     wait_until_complete(access, 4)
-    access.kubectl("scale", f"deployment/{FULLNAME}", "--replicas=2", f"--namespace={NAMESPACE}")
+    scale(access, 2)
     wait_until_complete(access)
 
 
@@ -124,8 +123,7 @@ def test_prometheus_away(access: Access) -> None:
         finally:
             engine.docker(*signal, "CONT")
         time.sleep(60)
-    with access.forward("service/prometheus-operated", 9090, MONITORING) as prometheus:
-        increase = float(promql(prometheus, query)[0]["value"][1])
+    increase = float(ask_prometheus(access, query)[0]["value"][1])
 
     assert counted.failures == counted.refused == 0
     assert increase > counted.requests * 0.75, (increase, counted)

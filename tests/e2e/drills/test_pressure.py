@@ -9,6 +9,7 @@ import pytest
 from tests.e2e.drills.drill import (
     NAMESPACE,
     SELECTOR,
+    UNTIL_IT_LEFT,
     drill,
     install_release,
     on_node,
@@ -36,9 +37,8 @@ def test_throttled_cpu(access: Access) -> None:
 def test_full_cache(access: Access) -> None:
     install_release(access, "--set-string=emptyDirSizeLimits.cache=50Mi")
     wait_until_complete(access)
-    promise = "requests on that pod fail until it has left the Service, at most 10 s"
     fault = "the cache volume of a pod is full, and Kubernetes evicts it"
-    with drill(access, "full volume", fault=fault, promise=promise) as counted:
+    with drill(access, "full volume", fault=fault, promise=UNTIL_IT_LEFT) as counted:
         victim = pods(access)[0]
         mounts = access.get("pod", victim, NAMESPACE)["spec"]["containers"][0]["volumeMounts"]
         (cache,) = (mount["mountPath"] for mount in mounts if mount["name"] == "cache")
