@@ -30,7 +30,7 @@ def prometheus(folder: Path, targets: Sequence[str]) -> Iterator[str]:
     ]
     with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         try:
-            until(lambda: process.poll() is not None or answers(f"http://{address}/-/ready"), 120)
+            until(lambda: process.poll() is not None or answers(f"http://{address}/-/ready"))
             assert process.poll() is None, (folder / "log").read_text()
             yield f"http://{address}"
         finally:

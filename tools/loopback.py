@@ -21,7 +21,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 300) -> Any:
     """Return the first true result, or fail when the clock runs out."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):

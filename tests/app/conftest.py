@@ -81,7 +81,7 @@ def mlflow_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def mlflow_server(mlflow_process: str) -> str:
     """Address of an MLflow server that is ready."""
-    until(lambda: answers(f"{mlflow_process}/health"), 180)  # takes 6 s, or a minute on a busy machine
+    until(lambda: answers(f"{mlflow_process}/health"))  # takes 6 s, or a minute on a busy machine
     return mlflow_process
 
 

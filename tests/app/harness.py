@@ -176,7 +176,7 @@ def running_service(uri: str, tmp_path: Path, **changes: str) -> Iterator[Runnin
     log = tmp_path / "log"
     with process(SERVICE, log, **variables) as started:
         here = Running(started, int(variables["MODEL_SERVICE_PORT"]), log)
-        until(lambda: answers(f"{here.address}/health/ready"), 120)  # importing MLflow takes 20 s on a busy machine
+        until(lambda: answers(f"{here.address}/health/ready"))  # importing MLflow takes 20 s on a busy machine
         yield here
 
 

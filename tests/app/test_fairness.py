@@ -220,7 +220,7 @@ def test_one_greedy_and_nine_polite_callers_on_one_service(saved: Path, tmp_path
     async def scenario() -> list[int]:
         async with (
             listening(settings) as here,
-            httpx.AsyncClient(base_url=f"http://127.0.0.1:{here.port}", timeout=60) as client,
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{here.port}", timeout=300) as client,
         ):
             within, reader = here.service.limits, here.service.loaded.reader  # type: ignore[union-attr]
             read = reader.read

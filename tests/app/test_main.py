@@ -196,7 +196,7 @@ def test_service_listens_on_ipv4_and_ipv6(saved: Path, tmp_path: Path) -> None:
 def test_service_listens_on_ipv4_where_ipv6_is_absent(saved: Path, tmp_path: Path) -> None:
     variables = environment(saved.as_uri(), tmp_path)
     with process(["tests/without_ipv6.py", *SERVICE], tmp_path / "log", **variables):
-        until(lambda: answers(f"http://127.0.0.1:{variables['MODEL_SERVICE_PORT']}/health/ready"), 120)
+        until(lambda: answers(f"http://127.0.0.1:{variables['MODEL_SERVICE_PORT']}/health/ready"))
         assert not answers(f"http://[::1]:{variables['MODEL_SERVICE_PORT']}/health/ready")
 
 

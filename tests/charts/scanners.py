@@ -34,7 +34,7 @@ def kube_score(files: list[Path]) -> list[str]:
         oldest = ".".join(KUBERNETES_VERSIONS[0].split(".")[:2])
         command = [program("kube-score"), "score", f"--kubernetes-version=v{oldest}", "--output-format=json", str(file)]
         # kube-score exits with 1 if it has findings.
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         if not done.stdout.startswith("["):
             raise RuntimeError(f"kube-score failed: {done.stdout}{done.stderr}")
         for item in json.loads(done.stdout):
@@ -50,7 +50,7 @@ def checkov(files: list[Path]) -> list[str]:
     """Return the findings of checkov's Kubernetes checks."""
     options = ["--framework=kubernetes", "--output=json", "--compact", "--quiet", "--soft-fail", "--skip-download"]
     named = [f"--file={file}" for file in files]
-    results = json.loads(run([_checkov(), *options, *named], timeout_seconds=120))["results"]
+    results = json.loads(run([_checkov(), *options, *named], timeout_seconds=300))["results"]
     return [
         f"{found['resource'].partition('.')[0]}: checkov {found['check_id']}: {found['check_name']}"
         for found in results["failed_checks"]

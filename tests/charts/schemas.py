@@ -56,7 +56,7 @@ def problems_of_text(manifests: str, kubernetes: str = KUBERNETES_VERSION) -> li
         input=manifests,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     # The text before the first `- at` is the path of the schema.

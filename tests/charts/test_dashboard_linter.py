@@ -23,7 +23,7 @@ type Place = tuple[str, str, str]
 def lint(path: Path, configuration: Path) -> subprocess.CompletedProcess[str]:
     """Run the linter in strict mode, which also fails on warnings."""
     command = [str(dashboard_linter() / "dashboard-linter"), "lint", "--strict", f"--config={configuration}", str(path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def excluded() -> list[Place]:

@@ -13,7 +13,7 @@ from tools.generate.charts import CASES, MLFLOW_CASES
 def helm(name: str, *arguments: str) -> str:
     """Return the output of one of the two built Helm versions, whichever is on PATH."""
     command = [str(clients() / name), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout
 
 
 def test_both_versions_are_built() -> None:

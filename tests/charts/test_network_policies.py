@@ -111,7 +111,7 @@ def allowed(policies: Path, connections: list[Connection]) -> list[bool]:
     file.write_text(json.dumps(traffic))
     command = [str(cyclonus() / "cyclonus"), "analyze", "--mode=query-traffic", "--policy-path", str(policies)]
     done = subprocess.run(
-        [*command, "--traffic-path", str(file)], capture_output=True, text=True, timeout=60, check=True
+        [*command, "--traffic-path", str(file)], capture_output=True, text=True, timeout=300, check=True
     )
     answers = re.findall(r"is allowed\?\s*\|\s*(true|false)", done.stdout, re.IGNORECASE)
     return [answer.lower() == "true" for answer in answers]

@@ -82,8 +82,8 @@ def test_one_command_installs_without_the_package_of_the_stack(tmp_path: Path, c
     assert not (chart / "charts" / DEPENDENCY).exists()
     helm = [str(clients() / command), "template", "obs", str(chart), f"--set={DEPENDENCY}.enabled=false"]
 
-    missing = subprocess.run(helm, capture_output=True, text=True, timeout=60, check=False)
-    found = subprocess.run([*helm, "--dependency-update"], capture_output=True, text=True, timeout=60, check=False)
+    missing = subprocess.run(helm, capture_output=True, text=True, timeout=300, check=False)
+    found = subprocess.run([*helm, "--dependency-update"], capture_output=True, text=True, timeout=300, check=False)
 
     assert DEPENDENCY in missing.stderr, "missing in charts/"
     assert (missing.returncode, found.returncode) == (1, 0), found.stderr
@@ -275,7 +275,7 @@ def test_ct_lints_the_umbrella(umbrella: Path) -> None:
     command = [program("ct"), "lint", f"--charts={umbrella}", "--skip-helm-dependencies"]
     root = OBSERVABILITY.parents[1]
 
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300, check=False)
 
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "mlflow-values.yaml" in done.stdout

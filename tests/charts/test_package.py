@@ -20,7 +20,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the packaged chart."""
     folder = tmp_path_factory.mktemp("package")
     command = [program("helm"), "package", str(MODEL_SERVICE), "--destination", str(folder)]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
     return next(folder.glob("*.tgz"))
 
 

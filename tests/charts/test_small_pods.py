@@ -44,12 +44,12 @@ def post(service: Running, path: str, model: Model, rows: int) -> None:
     request = urllib.request.Request(  # noqa: S310 - our own
         service.address + path, data=body, headers={"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=300) as answer:  # noqa: S310
         answer.read()
 
 
 def samples(service: Running) -> list[str]:
-    with urllib.request.urlopen(f"{service.address}/metrics", timeout=30) as answer:  # noqa: S310 - our own
+    with urllib.request.urlopen(f"{service.address}/metrics", timeout=300) as answer:  # noqa: S310 - our own
         return [line for line in answer.read().decode().splitlines() if not line.startswith("#")]
 
 

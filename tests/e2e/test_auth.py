@@ -35,7 +35,7 @@ request = urllib.request.Request(
     {json.dumps(BODY).encode()!r},
     {{"Content-Type": "application/json", "Authorization": "Bearer " + open("/token/token").read()}},
 )
-print(len(json.load(urllib.request.urlopen(request, timeout=10))["predictions"]))
+print(len(json.load(urllib.request.urlopen(request, timeout=300))["predictions"]))
 """
 
 
@@ -80,7 +80,7 @@ def _status(access: Access, key: str = "", *, trace: str = "") -> int:
     with access.forward(f"service/{RELEASE}-model-service", 80, NAMESPACE) as url:
         request = urllib.request.Request(f"{url}/predict", json.dumps(BODY).encode(), headers)  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=300) as answer:  # noqa: S310
                 assert len(json.load(answer)["predictions"]) == 1
                 return int(answer.status)
         except urllib.error.HTTPError as error:

@@ -14,12 +14,11 @@ import yaml
 from tests.charts.schemas import GATEWAY_API
 from tests.e2e.two_versions import register_two_versions
 from tools.charts import MODEL_SERVICE, Object
-from tools.cluster.access import Access, http, promql
+from tools.cluster.access import Access, http, promql, wait_for_series
 from tools.cluster.images import APP, HAPROXY
 from tools.cluster.main_job import NAMESPACE, TRACKING_URI, image_values, install
 from tools.cluster.registry import push
 from tools.go import module
-from tools.loopback import until
 
 RELEASE = "split"
 FULLNAME = f"{RELEASE}-model-service"
@@ -133,16 +132,16 @@ def test_requests_are_split_compared_and_promoted_by_values(
     assert len(served) == len(canary) == 1
     assert not served & canary
     scraped = f'count by (job) (count_over_time(up{{job=~"{FULLNAME}(-canary)?"}}[10m]) >= 2)'
-    until(lambda: len(promql(prometheus, scraped)) == 2, 180)  # the increase from 0 counts
+    wait_for_series(prometheus, f"count({scraped}) == 2")  # the increase from 0 counts
 
     found = versions(proxy, REQUESTS)
 
     assert found.keys() == {"1", "2"}
     assert abs(found["2"] - REQUESTS * WEIGHT / 100) <= 2, found
     versions(proxy, 3 * REQUESTS)  # 400 requests of the canary in all
-    until(lambda: promql(prometheus, f"job:canary_requests:increase{{{job}}} >= 200"), 240)
-    until(lambda: promql(prometheus, f"job:canary_errors:delta{{{job}}} == 0"), 120)
-    until(lambda: promql(prometheus, f"job:canary_latency_p99:ratio{{{job}}} > 0"), 120)
+    wait_for_series(prometheus, f"job:canary_requests:increase{{{job}}} >= 200")
+    wait_for_series(prometheus, f"job:canary_errors:delta{{{job}}} == 0")
+    wait_for_series(prometheus, f"job:canary_latency_p99:ratio{{{job}}} > 0")
     assert not promql(prometheus, f'ALERTS{{alertname=~"ModelCanary.*",reason!="latency",{job}}}')
     access.helm("test", RELEASE, "--namespace", NAMESPACE)
 

@@ -15,7 +15,7 @@ from app.model.files import ModelFiles
 from tests.app.following.registry import ALIAS
 from tests.e2e.two_versions import register_two_versions
 from tools.charts import MODEL_SERVICE
-from tools.cluster.access import Access, http, promql
+from tools.cluster.access import Access, http, promql, wait_for_series
 from tools.cluster.images import APP
 from tools.cluster.main_job import NAMESPACE, TRACKING_URI, image_values, install
 from tools.loopback import until
@@ -75,17 +75,17 @@ def pod(access: Access, versions: Versions) -> Iterator[str]:
 
 def test_pods_compare_a_challenger_and_the_live_gate_decides(pod: str, versions: Versions, prometheus: str) -> None:
     known = http(f"{pod}/model")
-    until(lambda: http(f"{pod}/model")["challenger"]["state"] == "comparing", 120)
+    until(lambda: http(f"{pod}/model")["challenger"]["state"] == "comparing")
     example = np.array(known["input_example"]["data"], dtype=float)
     names = known["input_example"]["columns"]
     drawn = np.random.default_rng(0)
     rows = (example[drawn.integers(len(example), size=ROWS)] * drawn.normal(1, 0.3, (ROWS, len(names)))).tolist()
     compared = f'model_challenger_rows_total{{model_name="{versions.name}"}}'
-    until(lambda: promql(prometheus, f"count_over_time({compared}[5m]) >= 2"), 120)  # the increase from 0 counts
+    wait_for_series(prometheus, f"count_over_time({compared}[5m]) >= 2")  # the increase from 0 counts
 
     for start in range(0, ROWS, 40):
         http(f"{pod}/predict", {"columns": names, "data": rows[start : start + 40]})
-    until(lambda: promql(prometheus, f"{compared} == {ROWS}"), 120)
+    wait_for_series(prometheus, f"{compared} == {ROWS}")
 
     order = [names.index(column["name"]) for column in known["signature"]]
     old, new = versions.scores([[row[i] for i in order] for row in rows])

@@ -51,7 +51,7 @@ def test_pod_ships_its_log_when_it_ends(access: Access, jobs: Jobs) -> None:
 
     access.helm("uninstall", RELEASE, "--namespace", NAMESPACE, "--wait")
     access.kubectl(
-        "wait", "pod", "--selector=app.kubernetes.io/name=model-service", "--for=delete", "--timeout=120s",
+        "wait", "pod", "--selector=app.kubernetes.io/name=model-service", "--for=delete", "--timeout=300s",
         "--namespace", NAMESPACE,
     )  # fmt: skip
 

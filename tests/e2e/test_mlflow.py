@@ -57,7 +57,7 @@ def status(url: str, host: str = "", *, password: str = "", method: str = "GET",
     data = b'{"max_results": 1}' if method == "POST" else None
     request = urllib.request.Request(url, data, headers)  # noqa: S310 - local URLs
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=300) as answer:  # noqa: S310
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:
@@ -130,7 +130,7 @@ def _rules(prometheus: str) -> list[dict[str, Any]]:
 
 def test_alerts_are_evaluated_and_silent_when_healthy(prometheus: str) -> None:
     healthy = lambda: _rules(prometheus) and all(rule["health"] == "ok" for rule in _rules(prometheus))  # noqa: E731
-    wait_for("healthy rules", healthy, timeout_seconds=150, remedy="Does the operator reject the PrometheusRule?")
+    wait_for("healthy rules", healthy, timeout_seconds=300, remedy="Does the operator reject the PrometheusRule?")
 
     rules = {rule["name"]: rule for rule in _rules(prometheus)}
 

@@ -36,7 +36,7 @@ def test_prometheus_evaluates_every_rule(prometheus: str) -> None:
         groups = _groups(prometheus)
         return groups if groups and all(rule["health"] == "ok" for group in groups for rule in group["rules"]) else []
 
-    wait_for("healthy rules", evaluated, timeout_seconds=150, remedy="Does the operator reject the PrometheusRule?")
+    wait_for("healthy rules", evaluated, timeout_seconds=300, remedy="Does the operator reject the PrometheusRule?")
     rules = [rule for group in _groups(prometheus) for rule in group["rules"]]
 
     names = {
@@ -108,7 +108,7 @@ def assert_each_query_has_data(
 
     assert len(queries) > 10
     try:
-        wait_for("data in every panel", filled, timeout_seconds=240, remedy="")
+        wait_for("data in every panel", filled, timeout_seconds=300, remedy="")
     finally:
         assert sorted(empty) == []
 

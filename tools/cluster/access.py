@@ -62,7 +62,7 @@ class Access:
                 process.communicate()
 
 
-def http(url: str, body: Any = None, timeout_seconds: float = 10) -> Any:
+def http(url: str, body: Any = None, timeout_seconds: float = 60) -> Any:
     """Return the parsed JSON that an address answers to GET, or to POST when there is a body.
 
     Raises:
@@ -86,7 +86,7 @@ def promql(prometheus: str, query: str) -> list[dict[str, Any]]:
     return list(answer["data"]["result"])
 
 
-def wait_for_series(prometheus: str, query: str, timeout_seconds: float = 120) -> list[dict[str, Any]]:
+def wait_for_series(prometheus: str, query: str, timeout_seconds: float = 300) -> list[dict[str, Any]]:
     """Return the series of a query as soon as it selects any.
 
     Raises:

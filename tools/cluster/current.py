@@ -119,6 +119,6 @@ def stop() -> None:
     for namespace in (name.partition("/")[2] for name in names):
         for release in access.helm("list", "--all", "--namespace", namespace, "--short").split():
             access.helm("uninstall", release, "--namespace", namespace, "--wait", "--timeout=3m")
-        access.kubectl("delete", "namespace", namespace, "--timeout=180s")
+        access.kubectl("delete", "namespace", namespace, "--timeout=300s")
     access.kubectl("delete", CLUSTER_WIDE, f"--selector={LABEL}", f"--namespace={SYSTEM}", "--ignore-not-found")
     shutil.rmtree(STATE)

@@ -121,7 +121,7 @@ def start() -> None:
     _copy_runtime_wrapper()
     with step("start the Docker engine"):
         daemon.start()
-        wait_for("the Docker engine", lambda: docker("version"), timeout_seconds=60, remedy=f"See {daemon.log}.")
+        wait_for("the Docker engine", lambda: docker("version"), timeout_seconds=300, remedy=f"See {daemon.log}.")
         if "kind" not in docker("network", "ls", "--format", "{{.Name}}").split():
             name = f"--opt=com.docker.network.bridge.name={KIND_BRIDGE}"
             docker("network", "create", "kind", "--subnet", KIND_NETWORK, name)

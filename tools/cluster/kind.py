@@ -161,7 +161,7 @@ def _use_local_volumes(access: Access) -> None:
 def _install_metrics_server(access: Access) -> None:
     with step("install metrics-server"):
         access.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(METRICS_SERVER))
-        access.kubectl("rollout", "status", "deployment/metrics-server", "--namespace=kube-system", "--timeout=180s")
+        access.kubectl("rollout", "status", "deployment/metrics-server", "--namespace=kube-system", "--timeout=300s")
 
 
 def status() -> str:

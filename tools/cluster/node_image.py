@@ -128,7 +128,7 @@ def _import(archive: Path, image: str) -> None:
         wait_for(
             "containerd in the node image",
             lambda: docker("exec", container, "ctr", "version"),
-            timeout_seconds=60,
+            timeout_seconds=300,
             remedy=f"See {_LOG}.",
         )
         docker(

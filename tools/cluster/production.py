@@ -74,7 +74,7 @@ def logging_runs(access: Access, namespace: str, clients: int, runs: int) -> Ite
     )  # fmt: skip
     lines: list[dict[str, Any]] = []
     try:
-        access.kubectl("wait", "pod", *pod, "--for=jsonpath={.status.phase}=Running", "--timeout=60s")
+        access.kubectl("wait", "pod", *pod, "--for=jsonpath={.status.phase}=Running", "--timeout=300s")
         yield lines
         wait_for(
             "the end of the runs",

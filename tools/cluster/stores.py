@@ -42,7 +42,7 @@ def install_stores(access: Access, namespace: str) -> None:
     manifest = Template(MANIFEST.read_text()).substitute(images)
     access.kubectl("apply", "--server-side", "--namespace", namespace, "-f", "-", stdin=manifest)
     for name in ("database", "bucket"):
-        access.kubectl("rollout", "status", f"deployment/{name}", "--namespace", namespace, "--timeout=120s")
+        access.kubectl("rollout", "status", f"deployment/{name}", "--namespace", namespace, "--timeout=300s")
 
 
 def put_secret(access: Access, namespace: str, name: str, data: dict[str, str]) -> None:
@@ -58,10 +58,10 @@ def scale(access: Access, name: str, namespace: str, pods: int) -> None:
     wait_for(
         f"{pods} pods of {name}",
         lambda: len(access.get_all("pod", f"app={name}", namespace)) == pods,
-        timeout_seconds=60,
+        timeout_seconds=300,
         remedy="See kubectl describe pod.",
     )
-    access.kubectl("rollout", "status", f"deployment/{name}", "--namespace", namespace, "--timeout=120s")
+    access.kubectl("rollout", "status", f"deployment/{name}", "--namespace", namespace, "--timeout=300s")
 
 
 def psql(access: Access, namespace: str, statement: str) -> str:

@@ -52,7 +52,7 @@ class Client:
 
     def _connect(self) -> http.client.HTTPConnection:
         pod = next(pod for pod in self.pods if answers(f"{pod.address}/health/ready"))
-        connection = http.client.HTTPConnection("127.0.0.1", pod.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", pod.port, timeout=300)
         connection.connect()
         assert connection.sock is not None
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -218,7 +218,7 @@ def test_no_request_holds_the_event_loop(
     """The shortest of several attempts counts: a pause that the machine causes is not in each of them."""
     found = wide(tmp_path, width)
     pauses = {}
-    with probed_service(found, str(limit)) as here, httpx.Client(timeout=60) as client:
+    with probed_service(found, str(limit)) as here, httpx.Client(timeout=300) as client:
         made = bodies(found.columns, rows)
         for form, (path, kind, body) in ((form, made[form]) for form in forms):
             assert len(body) <= limit
@@ -270,5 +270,5 @@ def probed_service(found: Wide, limit: str) -> Iterator[Probed]:
     }
     with process(["-m", "tests.app.probed_service"], log, **variables) as started:
         here = Running(started, port, log)
-        until(lambda: answers(f"{here.address}/health/ready"), 120)
+        until(lambda: answers(f"{here.address}/health/ready"))
         yield Probed(here, pauses)

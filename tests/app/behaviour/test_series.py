@@ -16,7 +16,7 @@ PER_FEATURE = 26
 
 def scraped(address: str, encoding: str = "identity") -> bytes:
     request = urllib.request.Request(f"{address}/metrics", headers={"Accept-Encoding": encoding})  # noqa: S310 - our own
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=300) as answer:  # noqa: S310
         content: bytes = answer.read()
         return content
 

@@ -31,7 +31,7 @@ class Registry:
         for path in folder.iterdir():
             target = f"{self.address}/api/2.0/mlflow-artifacts/artifacts{urlsplit(source).path}/{path.name}"
             request = Request(target, path.read_bytes(), method="PUT")  # noqa: S310 - a test's own server
-            with urlopen(request, timeout=30) as response:  # noqa: S310
+            with urlopen(request, timeout=300) as response:  # noqa: S310
                 assert response.status == 200
         known = {"name": self.name, "source": source, "run_id": self._run["run_id"]}
         given = [{"key": key, "value": value} for key, value in tags.items()]
@@ -51,5 +51,5 @@ class Registry:
     def _call(self, path: str, body: dict[str, Any]) -> Any:
         request = Request(f"{self.address}/api/2.0/{path}", json.dumps(body).encode(), method="POST")  # noqa: S310
         request.add_header("Content-Type", "application/json")
-        with urlopen(request, timeout=30) as response:  # noqa: S310
+        with urlopen(request, timeout=300) as response:  # noqa: S310
             return json.load(response)

@@ -57,7 +57,7 @@ def reaches(client: TestClient, wanted: str) -> dict[str, Any]:
         time.sleep(0.1)  # leaves the CPU to the process that tries the challenger
         return bool(state(client)["state"] == wanted)
 
-    until(reached, 180)
+    until(reached)
     return state(client)
 
 
@@ -74,7 +74,7 @@ def total(client: TestClient, name: str, **labels: str) -> float:
 
 def counted(client: TestClient, rows: int) -> None:
     """Wait until a number of rows has been compared."""
-    until(lambda: total(client, "model_challenger_rows_total") == rows, 30)
+    until(lambda: total(client, "model_challenger_rows_total") == rows)
 
 
 def test_counts_equal_those_of_the_models_themselves(

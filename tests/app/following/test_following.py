@@ -128,7 +128,7 @@ def test_moved_alias_swaps_the_model_without_a_failed_request(
         for each in clients:
             each.start()
         registry.point(second)
-        until(lambda: serves(client, second, "watching"), 60)
+        until(lambda: serves(client, second, "watching"))
         known = model_of(client)
         text = client.get("/metrics").text
         record = read_copy((tmp_path / "cache" / RECORD).read_bytes())
@@ -159,7 +159,7 @@ def test_settled_version_is_what_a_restart_serves(registry: Registry, first: str
     registry.point(first)
     with serving(settings_of(registry, tmp_path)) as client:
         registry.point(second)
-        until(lambda: serves(client, second), 60)
+        until(lambda: serves(client, second))
         assert model_of(client)["following"]["previous"] is None
 
     with serving(settings_of(registry, tmp_path, mlflow_tracking_uri=NOWHERE)) as client:
@@ -205,7 +205,7 @@ def test_broken_version_is_refused(
     version = registry.register(folder, **({"sha256": "0" * 64} if fault == "digest" else {}))
 
     registry.point(version)
-    until(lambda: model_of(client)["following"]["refused"][-1:] and refused(client)["version"] == version, 60)
+    until(lambda: model_of(client)["following"]["refused"][-1:] and refused(client)["version"] == version)
 
     assert refused(client)["reason"] == reason
     assert cause in refused(client)["cause"]
@@ -250,7 +250,7 @@ def test_version_that_fails_on_requests_is_rolled_back_and_not_served_again(
     registry.point(first)
     with serving(settings_of(registry, tmp_path, follow_watch_seconds=600)) as client:
         registry.point(version)
-        until(lambda: serves(client, version, "watching"), 60)
+        until(lambda: serves(client, version, "watching"))
         for _ in range(25):
             client.post("/predict", json=body(rows, row))
         until(lambda: serves(client, first))
@@ -273,7 +273,7 @@ def test_version_whose_trial_the_container_did_not_survive_is_refused(
     registry.point(first)
     with serving(settings_of(registry, tmp_path, follow_watch_seconds=600)) as client:
         registry.point(second)
-        until(lambda: serves(client, second, "watching"), 60)
+        until(lambda: serves(client, second, "watching"))
 
     with serving(settings_of(registry, tmp_path)) as client:
         until(lambda: model_of(client)["following"]["alias_version"] == second)
@@ -294,7 +294,7 @@ def test_pod_returns_from_a_version_that_another_pod_refuses(
         with serving(settings_of(registry, tmp_path / "new", **named)) as client:
             assert model_of(client)["origin"] == "peer"
             registry.point(second)
-            until(lambda: serves(client, second, "watching"), 60)
+            until(lambda: serves(client, second, "watching"))
             refusals.append(Refusal(second, "", "errors", "it failed there", "2026-01-01T00:00:00+00:00", "rs0"))
             time.sleep(0.4)
             assert serves(client, second, "watching"), "pods of an earlier rollout decide for themselves"

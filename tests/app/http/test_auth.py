@@ -143,26 +143,24 @@ def test_body_is_not_read_without_a_valid_key(saved: Path, folder: Path, tmp_pat
 
 def test_keys_are_rotated_without_a_restart(guarded: TestClient, folder: Path) -> None:
     mount(folder, web=FIRST, batch=SECOND)
-    until(lambda: status(guarded, SECOND) == 200, 5)
+    until(lambda: status(guarded, SECOND) == 200)
     assert status(guarded, FIRST) == 200
 
     mount(folder, batch=SECOND)
-    until(lambda: status(guarded, FIRST) == 401, 5)
+    until(lambda: status(guarded, FIRST) == 401)
     assert status(guarded, SECOND) == 200
 
 
 def test_last_key_can_be_removed(guarded: TestClient, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     mount(folder)
-    until(lambda: status(guarded, FIRST) == 401, 5)
+    until(lambda: status(guarded, FIRST) == 401)
     mount(folder, web="short")
-    until(
-        lambda: status(guarded, "short") != 401 or "API keys: web must have 16 to 1024 characters" in caplog.messages, 5
-    )
+    until(lambda: status(guarded, "short") != 401 or "API keys: web must have 16 to 1024 characters" in caplog.messages)
 
     assert status(guarded, "short") == 401
     assert "API keys: the folder has no usable key; all requests are rejected" in caplog.messages
     mount(folder, web=SECOND)
-    until(lambda: status(guarded, SECOND) == 200, 5)
+    until(lambda: status(guarded, SECOND) == 200)
 
 
 def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -173,7 +171,7 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_unreadable_folder_keeps_the_keys(guarded: TestClient, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder.rename(folder.with_name("gone"))
 
-    until(lambda: status(guarded, FIRST) == 200 and warned(caplog), 5)
+    until(lambda: status(guarded, FIRST) == 200 and warned(caplog))
     assert status(guarded, SECOND) == 401
     assert warned(caplog) == [
         "API keys: the folder cannot be read (No such file or directory); the previous keys stay valid"

@@ -73,7 +73,7 @@ def asked(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     KINDS[request.param].save(folder / "model")
     limits = {"MODEL_SERVICE_MAX_ROWS": "150", "MODEL_SERVICE_MAX_BODY_BYTES": str(TAKEN_BYTES)}
     with running_service((folder / "model").as_uri(), folder, **limits) as here:
-        connection = HTTPConnection("127.0.0.1", here.port, timeout=20)
+        connection = HTTPConnection("127.0.0.1", here.port, timeout=300)
         document = json.loads(get(connection, "/openapi.json"))
         content = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
         of = [content, *({"$ref": f"#/components/schemas/{name}"} for name in ("Predictions", "ProblemDetails"))]

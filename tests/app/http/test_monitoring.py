@@ -23,7 +23,7 @@ SCRAPERS = 8
 
 def status(url: str) -> int:
     try:
-        with urlopen(url, timeout=20) as answer:  # noqa: S310 - our own service
+        with urlopen(url, timeout=300) as answer:  # noqa: S310 - our own service
             return int(answer.status)
     except HTTPError as error:
         with error:
@@ -32,7 +32,7 @@ def status(url: str) -> int:
 
 def latencies(here: Running, seconds: float) -> list[float]:
     """Return the duration of requests with one row from one client."""
-    connection = http.client.HTTPConnection("127.0.0.1", here.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", here.port, timeout=300)
     found = []
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -51,7 +51,7 @@ def test_monitoring_port_alone_serves_health_and_metrics(saved: Path, tmp_path: 
     variables = environment(saved.as_uri(), tmp_path, MODEL_SERVICE_MONITORING_PORT=str(port))
     api, monitoring = f"http://127.0.0.1:{variables['MODEL_SERVICE_PORT']}", f"http://127.0.0.1:{port}"
     with process(SERVICE, tmp_path / "log", **variables) as started:
-        until(lambda: answers(f"{monitoring}/health/ready"), 120)
+        until(lambda: answers(f"{monitoring}/health/ready"))
 
         assert {path: status(monitoring + path) for path in PATHS} == dict.fromkeys(PATHS, 200)
         assert {path: status(api + path) for path in PATHS} == dict.fromkeys(PATHS, 404)
@@ -67,7 +67,7 @@ def test_flood_of_scrapes_shares_responses(saved: Path, tmp_path: Path) -> None:
     port = free_port()
     variables = environment(saved.as_uri(), tmp_path, MODEL_SERVICE_MONITORING_PORT=str(port))
     with process(SERVICE, tmp_path / "log", **variables) as started:
-        until(lambda: answers(f"http://127.0.0.1:{port}/health/ready"), 120)
+        until(lambda: answers(f"http://127.0.0.1:{port}/health/ready"))
         here = Running(started, int(variables["MODEL_SERVICE_PORT"]), tmp_path / "log")
         ended = threading.Event()
         counts = [0] * SCRAPERS

@@ -67,7 +67,7 @@ class Collector:
             groups = [group for request in self.requests for group in request.resource_spans]
             return [span for group in groups for scope in group.scope_spans for span in scope.spans]
 
-        until(lambda: len(found()) >= count, 20)
+        until(lambda: len(found()) >= count)
         return sorted(found(), key=lambda span: span.start_time_unix_nano)
 
     def resource(self) -> dict[str, Any]:

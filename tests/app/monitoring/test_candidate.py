@@ -39,13 +39,13 @@ def test_decision_about_the_newest_version_is_exported(registry: Registry, saved
 
     with serving(settings_of(registry, tmp_path, candidate_poll_seconds=0.1)) as client:
         labels = {"model_name": NAME, "candidate_version": champion, "decision": "", "reason": ""}
-        until(lambda: candidates(client) == [labels], 30)
+        until(lambda: candidates(client) == [labels])
         refused = registry.register(saved, **GATE)
         labels = {"candidate_version": refused, "decision": "refused", "reason": 'auc 0.71 is below \\"0.75\\".'}
-        until(lambda: candidates(client) == [{"model_name": NAME, **labels}], 30)
+        until(lambda: candidates(client) == [{"model_name": NAME, **labels}])
         registry.tag(refused, **{"gate.decision": "promoted", "gate.reason": "x" * 1000})
         labels = {"candidate_version": refused, "decision": "promoted", "reason": "x" * LONGEST_REASON}
-        until(lambda: candidates(client) == [{"model_name": NAME, **labels}], 30)
+        until(lambda: candidates(client) == [{"model_name": NAME, **labels}])
         assert client.get("/model").json()["version"] == champion
 
 

@@ -184,7 +184,7 @@ def test_negative_and_several_numbers_are_counted() -> None:
 
 @pytest.mark.parametrize("repeats", [1, 300], ids=["few rows", "more than a block"])
 def test_varying_constant_feature_is_counted_below_and_above(repeats: int) -> None:
-    (constant,) = profile_of([Feature("pay")], np.full((9, 1), 3, dtype=np.float32), {}, ()).features
+    (constant,) = profile_of([Feature("pay")], np.full((1, 9), 3, dtype=np.float32), {}, ()).features
     found = drift(AGE, CITY, constant)
     found.count(np.tile(rows([20, 0, 3], [20, 0, 2.999], [20, 0, 3.001]), (repeats, 1)), rows(*[[0.1]] * 3 * repeats))
     assert counts(found)["pay"] == {"00": repeats, "01": repeats, "02": repeats, MISSING: 0}

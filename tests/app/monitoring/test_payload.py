@@ -28,7 +28,7 @@ class Lines:
 
     def __call__(self, count: int) -> list[dict[str, Any]]:
         """Wait until `count` payload lines are logged, and return them."""
-        until(lambda: len(self._found()) >= count, 5)
+        until(lambda: len(self._found()) >= count)
         return self._found()
 
     def _found(self) -> list[dict[str, Any]]:
@@ -122,7 +122,7 @@ def test_share_of_the_requests_is_sampled(saved: Path, tmp_path: Path, lines: Li
         payloads = client.app.state.service.loaded.payloads  # type: ignore[attr-defined]
         for _ in range(200):
             client.post("/predict", json={"instances": [ROW]})
-        until(lambda: payloads._waiting == 0, 5)
+        until(lambda: payloads._waiting == 0)
 
     assert 60 < len(lines(1)) < 140  # more than five standard deviations
 
@@ -139,7 +139,7 @@ def test_full_queue_does_not_delay_requests(
 
     assert answers == [200] * 10
     assert len(lines(3)) == 3
-    until(lambda: payloads._waiting == 0, 5)
+    until(lambda: payloads._waiting == 0)
     logging_client.post("/predict", json={"instances": [ROW]})
     assert [line.get("left_out") for line in lines(4)] == [None, None, None, 7]
 

@@ -27,7 +27,7 @@ def unproxied(tmp_path_factory: pytest.TempPathFactory, booster: xgb.Booster, lo
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with process(arguments, folder / "log", **quiet):
         address = f"http://127.0.0.1:{port}"
-        until(lambda: answers(f"{address}/health"), 180)
+        until(lambda: answers(f"{address}/health"))
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings(action="ignore"):
             patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
             import mlflow

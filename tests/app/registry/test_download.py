@@ -157,7 +157,7 @@ def test_registered_digest_of_training_is_accepted_for_every_flavor(
 def call(address: str, method: str, path: str, body: dict[str, str]) -> None:
     request = Request(f"{address}/api/2.0/{path}", json.dumps(body).encode(), method=method)  # noqa: S310
     request.add_header("Content-Type", "application/json")
-    with urlopen(request, timeout=10) as response:  # noqa: S310 - a test's own server
+    with urlopen(request, timeout=300) as response:  # noqa: S310 - a test's own server
         assert response.status == 200
 
 

@@ -268,7 +268,7 @@ def test_pods_with_credentials_for_mlflow_answer_only_each_other(offer: tuple[Se
         assert list(stranger.copies()) == []
         assert next(found for _, found in Peers(ours, time.monotonic() + 10).copies()) == copy
         request = Request(f"http://127.0.0.1:{settings.peers_port}{MODEL_PATH}", headers={TOKEN_HEADER: "wrong"})
-        with pytest.raises(OSError, match="401"), urlopen(request, timeout=5):  # noqa: S310
+        with pytest.raises(OSError, match="401"), urlopen(request, timeout=300):  # noqa: S310
             pass
 
 

@@ -122,7 +122,7 @@ def test_worker_that_ends_under_load_gives_no_wrong_answer_and_restarts(pod: Pod
                 os.kill(model_process(pod.supervisor), signal.SIGKILL)
             else:
                 assert pod.ask(-3.0).status_code == 503
-            until(lambda: seen[503], 30)
+            until(lambda: seen[503])
             reasons = pod.client.get("/health/ready").json()["reasons"]
             until(pod.ready, PATIENCE_SECONDS)
             before = seen[200]

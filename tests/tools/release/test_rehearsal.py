@@ -203,5 +203,5 @@ def test_verbs_of_the_workflow_release_and_verify(registry: Registry, tmp_path: 
 
 def repositories(registry: Registry) -> list[str]:
     """Return the names of the repositories of the registry."""
-    with urllib.request.urlopen(f"http://{registry.prefix.partition('/')[0]}/v2/_catalog", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{registry.prefix.partition('/')[0]}/v2/_catalog", timeout=300) as answer:
         return list(json.load(answer)["repositories"])

@@ -71,7 +71,7 @@ def test_one_of_several_concurrent_promotions_wins_the_alias(
     for _ in range(rounds):
         start.wait(60)
         start.wait(60)
-        winners.append(wins.get(timeout=60))
+        winners.append(wins.get(timeout=300))
     for process in processes:
         process.join(60)
 

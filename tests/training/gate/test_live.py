@@ -18,7 +18,7 @@ from tests.app.harness import running_service
 from tests.prometheus import prometheus
 from tests.training.conftest import Result, Server
 from tests.training.gate.test_promote import verified
-from tools.cluster.access import http, promql
+from tools.cluster.access import http, wait_for_series
 from tools.loopback import free_port, until
 from training.gate.live import Live, LiveError, judge_live, mean_at_least, share_at_most
 from training.gate.promotion import LiveRules
@@ -83,13 +83,13 @@ def compared(
         prometheus(metrics, [f"127.0.0.1:{port}"]) as address,
         running_service(champion["uri"], place, **variables) as service,
     ):
-        until(lambda: http(f"{service.address}/model")["challenger"]["state"] == "comparing", 120)
+        until(lambda: http(f"{service.address}/model")["challenger"]["state"] == "comparing")
         seen = "count_over_time(model_challenger_rows_total[1m]) >= 2"  # the increase from zero counts
-        until(lambda: promql(address, seen), 60)
+        wait_for_series(address, seen)
         scores, truth = asked(service.address, server, champion, candidate)
         total = f"model_challenger_rows_total == {len(truth)} and on () model_challenger_labels_total == {len(truth)}"
-        until(lambda: promql(address, total), 60)
-        until(lambda: promql(address, f"count_over_time(({total})[20s:1s]) >= 3"), 60)
+        wait_for_series(address, total)
+        wait_for_series(address, f"count_over_time(({total})[20s:1s]) >= 3")
         old, new = scores
         gain = (old - truth) ** 2 - (new - truth) ** 2
         yield Compared(address, server, champion, candidate, float(((old > 0.5) != (new > 0.5)).mean()), gain)

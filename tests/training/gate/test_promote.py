@@ -323,7 +323,7 @@ def test_one_of_two_concurrent_promotions_wins(
     for _ in range(rounds):
         client.delete_registered_model_alias(NAME, "raced")
         start.wait(120)
-        both = dict(outcomes.get(timeout=120) for _ in numbers)
+        both = dict(outcomes.get(timeout=300) for _ in numbers)
         winner = [version for version, decision in both.items() if decision.outcome == "promoted"]
         refused = [version for version, decision in both.items() if decision.outcome == "refused"]
         assert sorted(winner + refused) == sorted(numbers)

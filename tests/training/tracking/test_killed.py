@@ -67,7 +67,7 @@ class Forward(BaseHTTPRequestHandler):
             last = server.fatal(server.count, self.path)
         if last and not server.answered:
             return server.kill()
-        connection = http.client.HTTPConnection(server.target, timeout=60)
+        connection = http.client.HTTPConnection(server.target, timeout=300)
         connection.request(self.command, self.path, body, {**self.headers, "Host": server.target})
         answer = connection.getresponse()
         content = answer.read()

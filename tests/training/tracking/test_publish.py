@@ -207,7 +207,7 @@ def test_stopped_run_is_marked_killed(server: Server, sent: signal.Signals) -> N
         while run_status(server, name) != "RUNNING" and time.monotonic() < deadline:
             time.sleep(0.2)
         process.send_signal(sent)
-        code = process.wait(timeout=120)
+        code = process.wait(timeout=300)
 
     assert code == 128 + sent
     assert run_status(server, name) == "KILLED"

@@ -13,7 +13,7 @@ from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
 
 
 async def main(address: str, rows: Any) -> dict[str, Any]:
-    client = InferenceRESTClient(RESTConfig(protocol="v2", timeout=60))
+    client = InferenceRESTClient(RESTConfig(protocol="v2", timeout=300))
     try:
         found: dict[str, Any] = {
             "live": await client.is_server_live(address),

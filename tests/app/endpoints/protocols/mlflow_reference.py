@@ -24,7 +24,7 @@ def command(folder: Path) -> Iterator[str]:
     starter.chmod(0o755)
     path = f"{folder}:{os.environ['PATH']}"  # mlflow finds uvicorn on PATH
     with process([*serve, *where], folder / "reference", MLFLOW_DISABLE_TELEMETRY="true", PATH=path):
-        until(lambda: answers(f"http://127.0.0.1:{port}/ping"), 120)
+        until(lambda: answers(f"http://127.0.0.1:{port}/ping"))
         yield f"http://127.0.0.1:{port}"
 
 

@@ -63,7 +63,7 @@ def test_predictions_equal_the_reference_in_all_forms(both: tuple[str, str, str]
         body, media = form(frame)
 
         wanted, found = (
-            requests.post(f"{each}/invocations", data=body, headers={"Content-Type": media}, timeout=60)
+            requests.post(f"{each}/invocations", data=body, headers={"Content-Type": media}, timeout=300)
             for each in (reference, ours)
         )
 
@@ -80,7 +80,7 @@ def test_errors_have_the_format_and_status_of_the_reference(both: tuple[str, str
     bodies: list[Any] = [{}, [], {"inputs": [record], "instances": [record]}, {"inputs": [record | {first: "x"}]}]
     for data, media in map(as_json, bodies):
         wanted, found = (
-            requests.post(f"{each}/invocations", data=data, headers={"Content-Type": media}, timeout=60).json()
+            requests.post(f"{each}/invocations", data=data, headers={"Content-Type": media}, timeout=300).json()
             for each in (reference, ours)
         )
 
@@ -89,7 +89,7 @@ def test_errors_have_the_format_and_status_of_the_reference(both: tuple[str, str
     for media in ("text/plain", "text/csv; charset=latin-1", "text/csv; header=present"):
         sent = {"Content-Type": media}
         assert [
-            requests.post(f"{each}/invocations", data=b"a", headers=sent, timeout=60).status_code
+            requests.post(f"{each}/invocations", data=b"a", headers=sent, timeout=300).status_code
             for each in (reference, ours)
         ] == [415, 415]
 
@@ -104,7 +104,7 @@ def test_mlflow_client_works(both: tuple[str, str, str]) -> None:
     # A dict of arrays is documented but fails in MLflow's client itself.
     asked = [frame, records(frame), json.dumps({"inputs": frame.to_dict(orient="list")})]
     for client in clients:
-        client.wait_server_ready(timeout=10)
+        client.wait_server_ready(timeout=300)
 
     for data in asked:
         wanted, found = (client.invoke(data, params={"unknown": 1}).get_predictions() for client in clients)
