@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 from pyarrow.fs import FileInfo
 from pyarrow.parquet import ParquetFile
@@ -23,8 +24,8 @@ class ParquetTable:
     """The files of a place, which all have the same columns.
 
     `schema` contains the names and types of the columns in the order of the first file. A column without values, or
-    with text stored as a dictionary, matches the column of the other files. `groups` and `rows` are the numbers of row
-    groups and of rows.
+    with text stored as a dictionary, matches the column of the other files. `group_rows` contains the number
+    of rows of each row group, through all files.
 
     Raises:
         InputError: There is no file, a file is not Parquet, or its columns differ. The message names the file.
@@ -35,8 +36,27 @@ class ParquetTable:
         self.place = place
         self._found = place.files(*CSV, *PARQUET)
         self._files = _files(place, self._found)
-        self.groups = self.rows = 0
+        self._group_rows: list[list[int]] = []  # by file
         self.schema = self._common_schema()
+        self.group_rows = [rows for each in self._group_rows for rows in each]
+
+    @property
+    def groups(self) -> int:
+        """Number of row groups."""
+        return len(self.group_rows)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return sum(self.group_rows)
+
+    @property
+    def files(self) -> dict[str, list[int]]:
+        """Size of each file, and the rows of its row groups, by path in the folder. That of a single file is empty."""
+        return {
+            file.path[len(self.place.path) + 1 :]: [file.size, *rows]
+            for file, rows in zip(self._files, self._group_rows, strict=True)
+        }
 
     @cached_property
     def file_sha256(self) -> dict[str, str]:
@@ -69,12 +89,28 @@ class ParquetTable:
             InputError: A file has changed. The message names it.
         """
         digest = self.sha256
+        self.check_unchanged()
+        return digest
+
+    def check_unchanged(self) -> None:
+        """Refuse files that have changed since they were opened.
+
+        Raises:
+            InputError: A file has changed. The message names it.
+        """
         before, now = _versions(self._found), _versions(self.place.files(*CSV, *PARQUET))
         if changed := sorted(path for path in before | now if before.get(path) != now.get(path)):
-            raise InputError(
-                f"{changed[0]} has changed while it was read: write new data to a new path, and train again."
-            )
-        return digest
+            raise self._changed(changed[0])
+
+    def read(self, names: Sequence[str], chosen: Callable[[int], bool] = lambda _: True) -> pa.Table:
+        """Return these columns of the chosen row groups.
+
+        Raises:
+            InputError: A file is damaged or has changed.
+            TrainingError: A file cannot be read.
+        """
+        empty = self.schema.empty_table().select(names)
+        return pa.concat_tables([empty, *(each for _, each in self.tables(names, chosen))])
 
     def tables(self, names: Sequence[str], chosen: Callable[[int], bool]) -> Iterator[tuple[int, pa.Table]]:
         """Yield the chosen row groups, each with the number of its first row.
@@ -84,17 +120,21 @@ class ParquetTable:
             chosen: Selects a row group by its number, counted through all files.
 
         Raises:
-            InputError: A file is damaged.
+            InputError: A file is damaged or has changed.
             TrainingError: A file cannot be read.
         """
         wanted = pa.schema([self.schema.field(name) for name in names])
         number = start = 0
-        for file in self._files:
-            with self._opened(file) as reader:
-                for i in range(reader.num_row_groups):
-                    if chosen(number):
-                        yield start, self._row_group(file, reader, i, wanted)
-                    number, start = number + 1, start + reader.metadata.row_group(i).num_rows
+        for file, rows in zip(self._files, self._group_rows, strict=True):
+            own = [i for i in range(len(rows)) if chosen(number + i)]
+            starts = np.cumsum([start, *rows])
+            if own:
+                with self._opened(file) as reader:
+                    if _rows_of_groups(reader) != rows:
+                        raise self._changed(self._shown(file))
+                    for i in own:
+                        yield int(starts[i]), self._row_group(file, reader, i, wanted)
+            number, start = number + len(rows), int(starts[-1])
 
     def _row_group(self, file: TableFile, reader: ParquetFile, number: int, wanted: pa.Schema) -> pa.Table:
         try:
@@ -107,6 +147,9 @@ class ParquetTable:
             if isinstance(found, InputError):
                 raise InputError(f"{str(found).rstrip('.')}; write the file again.") from None
             raise found from None
+
+    def _changed(self, path: str) -> InputError:
+        return InputError(f"{path} has changed while it was read: write new data to a new path, and train again.")
 
     def _shown(self, file: TableFile) -> str:
         """Return the path of a file, or the URI of a single file, which may be a copy."""
@@ -134,8 +177,7 @@ class ParquetTable:
         for file in self._files:
             with self._opened(file) as reader:
                 schema = reader.schema_arrow
-                self.groups += reader.num_row_groups
-                self.rows += reader.metadata.num_rows
+                self._group_rows.append(_rows_of_groups(reader))
             check_names(schema.names, self._shown(file))
             if file.path == first:
                 kinds = {field.name: field.type for field in schema}
@@ -158,6 +200,10 @@ def column_blocks(names: Sequence[str], rows: int) -> Iterator[Sequence[str]]:
     """Yield consecutive columns whose 64-bit numbers need little memory, at most a sixteenth of that of all columns."""
     size = max(1, _BLOCK_BYTES // (8 * max(rows, 1)), -(-len(names) // _BLOCKS))
     yield from (names[start : start + size] for start in range(0, len(names), size))
+
+
+def _rows_of_groups(reader: ParquetFile) -> list[int]:
+    return [reader.metadata.row_group(i).num_rows for i in range(reader.num_row_groups)]
 
 
 def _versions(files: Sequence[FileInfo]) -> dict[str, tuple[int, int]]:

@@ -29,8 +29,17 @@ def labelled(table: pa.Table, target: str, *, skip: bool) -> NDArray[np.bool_]:
     Raises:
         InputError: A row has no target, or no row has one.
     """
-    column = table.column(target)
-    missing = pc.is_null(column, nan_is_null=True).to_numpy()
+    missing = pc.is_null(table.column(target), nan_is_null=True).to_numpy()
+    check_labelled(missing, target, skip=skip)
+    return np.asarray(~missing)
+
+
+def check_labelled(missing: NDArray[np.bool_], target: str, *, skip: bool) -> None:
+    """Refuse rows that have no target, unless `skip` is set, and a table without any.
+
+    Raises:
+        InputError: A row has no target, or no row has one.
+    """
     count = int(missing.sum())
     if count and not skip:
         row = int(missing.argmax()) + 1
@@ -40,7 +49,6 @@ def labelled(table: pa.Table, target: str, *, skip: bool) -> NDArray[np.bool_]:
         )
     if count == len(missing):
         raise InputError(f"No row has a value in the target column {target}.")
-    return np.asarray(~missing)
 
 
 def grouped(table: pa.Table, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -73,13 +81,15 @@ def target_of(
     Raises:
         InputError: The values do not fit the task.
     """
-    column = _plain(table, name)
-    if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+    column = encoded(table, name)
+    numeric = not pa.types.is_dictionary(column.type)
+    if numeric:
         values: Any = column.to_numpy(zero_copy_only=False)
         _finite(values, name)
+        indices = values
     else:
-        values = column.cast(pa.string()).to_numpy(zero_copy_only=False)  # a boolean is true or false
-    numeric = values.dtype != object
+        texts, indices = column.dictionary.to_pylist(), column.indices.to_numpy(zero_copy_only=False)
+        values = np.array(texts, dtype=object)[np.unique(indices)]
     if task == "auto":
         whole = numeric and bool((values == np.trunc(values)).all())
         few = not numeric or (whole and len(np.unique(values)) <= INFERRED_CLASSES)
@@ -87,7 +97,9 @@ def target_of(
         log.info("task %s, inferred from the values of %s; set --task to change it", task, name)
     if task in ("regression", "ranking"):
         if not numeric:
-            raise InputError(f"Row 1, column {name}: {values[0][:50]!r} is not a number; a {task} needs numbers.")
+            raise InputError(
+                f"Row 1, column {name}: {texts[indices[0]][:50]!r} is not a number; a {task} needs numbers."
+            )
         return task, (), _grades(values, name) if task == "ranking" else values.astype(np.float32)
     found = sorted(pd.unique(values).tolist())
     labels = [_label(value) for value in found]
@@ -104,8 +116,26 @@ def target_of(
                 f"{', '.join(labels)}."
             )
         classes = (*(each for each in labels if each != positive), positive)
-    valuesof = {value: classes.index(label) for value, label in zip(found, labels, strict=True)}
-    return task, classes, pd.Series(values).map(valuesof).to_numpy(dtype=np.float32)
+    number_of = {value: classes.index(label) for value, label in zip(found, labels, strict=True)}
+    if numeric:
+        return task, classes, pd.Series(values).map(number_of).to_numpy(dtype=np.float32)
+    return task, classes, np.array([number_of.get(text, -1) for text in texts], dtype=np.float32)[indices]
+
+
+def encoded(table: pa.Table, name: str) -> pa.Array:
+    """Return a target without missing values as numbers, or text and booleans as a dictionary of the distinct values.
+
+    Raises:
+        InputError: The column has a different type, such as dates or lists.
+    """
+    column = table.column(name)
+    if pa.types.is_dictionary(column.type) and pa.types.is_string(column.type.value_type):
+        cells = column.unify_dictionaries().combine_chunks()
+        return cells.combine_chunks() if isinstance(cells, pa.ChunkedArray) else cells
+    plain = _plain(table, name)
+    if pa.types.is_floating(plain.type) or pa.types.is_integer(plain.type):
+        return plain
+    return plain.cast(pa.string()).dictionary_encode()  # a boolean is true or false
 
 
 def feature(table: pa.Table, name: str, categorical: bool, fewest: int = 1) -> tuple[ContractColumn, "pd.Series[Any]"]:

@@ -118,9 +118,7 @@ def opened(uri: str, null_words: tuple[str, ...] | None = None, wanted: CsvForma
 
 def _parquet(name: str, source: ParquetTable, null_words: tuple[str, ...] | None) -> Raw:
     def columns(names: Sequence[str]) -> pa.Table:
-        tables = [each for _, each in source.tables(names, lambda _: True)]
-        table = pa.concat_tables([source.schema.empty_table().select(names), *tables])
-        return without_words(table, null_words or (), names)
+        return without_words(source.read(names), null_words or (), names)
 
     def digests() -> Mapping[str, str]:
         return source.file_sha256 if source.place.is_folder else {}

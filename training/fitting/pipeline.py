@@ -5,25 +5,28 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.model.contract import Isotonic, Platt
+from app.model.contract import Isotonic, Platt, Variable
 from training.data import dataset, split
 from training.data.dataset import Data
+from training.data.preprocessing import numbers
 from training.data.split import Identity, Split
 from training.errors import InputError
 from training.fitting import fit, resumable_fit
 from training.fitting.calibrate import calibrate, check_calibration
 from training.fitting.checkpoints import Checkpoints, checkpoints_of
+from training.fitting.evaluate import importance
 from training.fitting.fit import Fitted
 from training.fitting.leak_warnings import warn_of_leaks
 from training.fitting.matrices import matrix
 from training.fitting.objectives import check_objective, metric_name
 from training.fitting.parameter_check import check_used
+from training.fitting.reference_profile import Feature, variables_of
 from training.fitting.search import search
 from training.fitting.search_space import lowest, space_of
 from training.train_options import TrainOptions
 from training.workers import sharded_data
-from training.workers.group import Group
-from training.workers.sharded_data import ShardedData
+from training.workers.group import ALONE, Group
+from training.workers.sharded_data import Judged, ShardedData
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,8 @@ class Trained(NamedTuple):
         history: Metrics by round, of the choice of the rounds and of the fit.
         chosen: Metrics of the choice of the rounds.
         metric: Metric by which the model is judged. Empty for the defaults of the task.
+        variables: Distributions of the features in the training rows of all workers.
+        judged: Held-out rows of all workers with their predictions, before a calibration.
         kept: Checkpoints, to be cleared after the registration.
         calibration: Calibration of the probability, if any.
     """
@@ -49,6 +54,8 @@ class Trained(NamedTuple):
     fitted: Fitted
     history: dict[str, list[float]]
     chosen: dict[str, float]
+    variables: tuple[Variable, ...]
+    judged: Judged
     metric: str = ""
     kept: Checkpoints | None = None
     calibration: Platt | Isotonic | None = None
@@ -103,10 +110,18 @@ def train(options: TrainOptions, group: Group, run_id: str = "") -> Trained:
         kept = checkpoints_of(options, whole.identity, params, rounds, group)
         fitted = resumable_fit.fit(data, parts.rest, params, rounds, options.nthread, group, kept)
     calibration = calibrate(data, parts, params, rounds, options.nthread, options.calibration)
-    if not alone:
-        whole = sharded_data.gather(whole, group)
-    facts = whole.data, whole.parts, whole.identity, fitted, history | fitted.history, chosen, metric, kept
-    return Trained(*facts, calibration)
+    judged = sharded_data.judge(whole, fitted.booster, options.nthread, group)
+    variables = distributions(data, parts, fitted, group)
+    measured = history | fitted.history, chosen, variables, judged, metric
+    return Trained(data, parts, whole.identity, fitted, *measured, kept, calibration)
+
+
+def distributions(data: Data, parts: Split, fitted: Fitted, group: Group = ALONE) -> tuple[Variable, ...]:
+    """Return the distributions of the features in the training rows of all workers."""
+    categories = {column.name: column.categories for column in data.columns}
+    features = [Feature(name, categories.get(name, ())) for name in data.frame.columns]
+    columns = (numbers(data.frame[name])[parts.rest] for name in data.frame.columns)
+    return variables_of(features, columns, importance(fitted.booster), group)
 
 
 def _loaded(options: TrainOptions, group: Group) -> ShardedData:

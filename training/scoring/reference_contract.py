@@ -156,7 +156,7 @@ def _booster_profile(
         rows.T,
         importance(_booster(running.folder)),
         predictions_of(contract.task, output.classes, numbers, truth if scored else None),
-        score_edges_of(numbers) if output.task == "binary" and scored else (),
+        score_edges_of(numbers.reshape(-1)) if output.task == "binary" and scored else (),
     )
 
 

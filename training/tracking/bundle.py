@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,8 @@ from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 from pydantic import BaseModel, ConfigDict
 
 from app.model.calibration import calibrated
-from app.model.contract import CONTRACT_FILE, MODEL_FILE, Contract
+from app.model.contract import CONTRACT_FILE, MODEL_FILE, Contract, Profile
 from training.data.dataset import Data
-from training.data.preprocessing import numbers
 from training.data.split import Split
 from training.environment import Environment
 from training.fitting import evaluate, plots
@@ -22,7 +22,7 @@ from training.fitting.finite import finite, finite_curves
 from training.fitting.group_metrics import measure_groups
 from training.fitting.matrices import predict
 from training.fitting.pipeline import Trained
-from training.fitting.reference_profile import Feature, predictions_of, profile_of, score_edges_of
+from training.fitting.reference_profile import predictions_of, score_edges_of
 from training.tracking.manifest import MANIFEST_FILE, DataFacts, Manifest, SplitFacts
 from training.train_options import TrainOptions
 
@@ -65,13 +65,14 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
         OSError: There is no room or no permission to write.
     """
     data, split, identity, fitted = trained.data, trained.parts, trained.identity, trained.fitted
+    judged = trained.judged
     content = fitted.ubj
     sha256 = hashlib.sha256(content).hexdigest()
-    output = predict(fitted.booster, data, split.holdout, options.nthread)
+    output = judged.output
     if trained.calibration:
         output = calibrated(output, trained.calibration)
-    measured = evaluate.measure(data, split.holdout, output, trained.metric)
-    by_group = measure_groups(data, split.holdout, output, trained.metric)
+    measured = evaluate.measure(judged.data, judged.rows, output, trained.metric)
+    by_group = measure_groups(judged.data, judged.rows, output, trained.metric)
     metrics = measured | by_group | finite(trained.chosen) | {"rounds": fitted.rounds}
     manifest = Manifest(
         model_name=options.model_name,
@@ -95,7 +96,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
             key=data.key,
             time_from=split.time_from,
             holdout_sha256=identity.holdout_sha256,
-            holdout_rows=len(split.holdout),
+            holdout_rows=len(judged.rows),
         ),
         params=fitted.params,
         rounds=fitted.rounds,
@@ -109,8 +110,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
     )
     row, example = _example(data, split)
     answer = predict(fitted.booster, data, row, 1)
-    truth = data.target[split.holdout] if data.task == "binary" else None
-    categories = {column.name: column.categories for column in data.columns}
+    truth = judged.data.target[judged.rows] if data.task == "binary" else None
     contract = Contract(
         schema_version=2 if trained.calibration else 1,
         task=data.task,
@@ -123,12 +123,11 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
         calibration=trained.calibration,
         example_output=tuple(tuple(map(float, np.atleast_1d(each))) for each in answer),
         metrics={name.removeprefix("holdout_"): value for name, value in measured.items()},
-        profile=profile_of(
-            [Feature(name, categories.get(name, ())) for name in data.frame.columns],
-            (numbers(data.frame[name])[split.rest] for name in data.frame.columns),
-            evaluate.importance(fitted.booster),
-            predictions_of(data.task, data.classes, output, truth),
-            score_edges_of(output) if truth is not None else (),
+        profile=Profile(
+            created_at=datetime.now(UTC),
+            features=trained.variables,
+            predictions=predictions_of(data.task, data.classes, output, truth),
+            score_edges=score_edges_of(output) if truth is not None else (),
         ),
     )
     record = Record(
@@ -148,7 +147,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
     for name, model in ((CONTRACT_FILE, contract), (MANIFEST_FILE, manifest)):
         (folder / name).write_text(model.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (folder / PICTURES).mkdir()
-    plots.draw(data, split.holdout, output, fitted.booster, trained.history, folder / PICTURES)
+    plots.draw(judged.data, judged.rows, output, fitted.booster, trained.history, folder / PICTURES)
     (folder / RECORD_FILE).write_text(
         record.model_dump_json(indent=2) + "\n", encoding="utf-8"
     )  # last, so that its existence means that all files are complete
@@ -156,8 +155,8 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
 
 
 def _example(data: Data, split: Split) -> tuple[Any, dict[str, Any]]:
-    """Return the number of the held-out row with the fewest missing values, and its values by column."""
-    rows = split.holdout[:_EXAMPLES_LOOKED_AT]
+    """Return the number of this worker's held-out row with the fewest missing values, and its values by column."""
+    rows = (split.holdout if len(split.holdout) else split.rest)[:_EXAMPLES_LOOKED_AT]
     row = int(rows[data.frame.iloc[rows].isna().sum(axis=1).to_numpy().argmin()])
     values: dict[str, Any] = {}
     for column in data.columns:

@@ -6,11 +6,12 @@ DMLC_TRACKER_URI and DMLC_TRACKER_PORT. Without them there is one worker, and th
 Source: https://xgboost.readthedocs.io/en/release_3.4.0/tutorials/kubernetes.html
 """
 
+import json
 import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -59,12 +60,43 @@ class Group:
         everything[start : start + len(numbers)] = numbers
         return np.asarray(collective.allreduce(everything, collective.Op.SUM)).reshape(everything.shape)
 
+    def summed(self, numbers: NDArray[Any]) -> NDArray[Any]:
+        """Return the sum of the numbers of all workers, which have the same shape."""
+        return numbers if self.size == 1 else np.asarray(collective.allreduce(numbers, collective.Op.SUM))
+
+    def everyones(self, mine: Any) -> list[Any]:
+        """Return the JSON values of all workers, in the order of the workers."""
+        text = (json.dumps(mine) + "\n").encode()
+        return [json.loads(line) for line in self.joined(np.frombuffer(text, dtype=np.uint8)).tobytes().splitlines()]
+
+    def agreed[Made](self, step: Callable[[], Made]) -> Made:
+        """Return the result of a step without exchange, if each worker has one.
+
+        Raises:
+            InputError: The step failed on a worker. All workers end with its message and exit code, because a restart
+                of the others cannot help.
+        """
+        made: list[Made] = []
+        problem = ""
+        try:
+            made.append(step())
+        except InputError as error:
+            if self.size == 1:
+                raise
+            problem = str(error)
+        if self.size > 1 and (problems := [each for each in self.everyones(problem) if each]):
+            raise InputError(problems[0]) from None
+        return made[0]
+
     def from_first(self, content: bytes | None) -> bytes | None:
         """Return the content of the first worker. The content of the other workers is ignored."""
         if self.size == 1:
             return content
         mine = np.frombuffer(content or b"", dtype=np.uint8) if self.first else np.zeros(0, dtype=np.uint8)
         return self.joined(mine).tobytes() or None
+
+
+ALONE = Group()
 
 
 def announced() -> Group:
@@ -86,18 +118,22 @@ def joined() -> Iterator[Group]:
         yield group
         return
     size, host, port = group.size, _text("DMLC_TRACKER_URI"), _number("DMLC_TRACKER_PORT")
-    tracker = None
-    if group.first:
-        tracker = _tracker(size, port)
+    tracker = _tracker(size, port) if group.first else None
+    refused: InputError | None = None
     try:
         with ExitStack() as communicator:
             log.info("worker %d of %d: waiting for the others at %s:%d", group.rank, size, host, port)
             _enter(communicator, group, host, port)
             log.info("worker %d of %d: all workers are connected", group.rank, size)
-            yield group
+            try:
+                yield group
+            except InputError as error:  # of all workers, which disconnect before they end with it
+                refused = error
         if tracker:
             tracker.wait_for(_GOODBYE_SECONDS)
     except XGBoostError as error:
+        if refused:
+            raise refused from None
         if "/collective/" not in str(error):
             raise
         raise GroupError(
@@ -108,6 +144,8 @@ def joined() -> Iterator[Group]:
         if tracker:
             with suppress(XGBoostError):  # a lost worker did not disconnect
                 tracker.free()
+    if refused:
+        raise refused
 
 
 def _enter(communicator: ExitStack, group: Group, host: str, port: int) -> None:

@@ -5,7 +5,6 @@ The rule is recorded with the model, because a different partition of the rows g
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -18,26 +17,37 @@ from training.workers.group import Group
 RULE = "row-group-modulo"
 
 
-@dataclass(frozen=True)
-class RowGroups:
-    """The rows of one worker, and their numbers in the whole data set, shape (rows,)."""
-
-    table: pa.Table
-    rows: NDArray[np.int64]
-
-
-def read(source: ParquetTable, group: Group, names: Sequence[str]) -> RowGroups:
-    """Return these columns of the rows of the worker.
+def check_enough(source: ParquetTable, group: Group) -> None:
+    """Refuse data of which a worker would have no rows.
 
     Raises:
-        InputError: The data have fewer row groups than there are workers.
-        TrainingError: The data cannot be read.
+        InputError: The data have fewer row groups than there are workers, or all row groups of a worker are empty.
     """
     if source.groups < group.size:
         raise InputError(
             f"{source.place.uri} has {source.groups} row groups for {group.size} workers: write it with smaller row "
             "groups, or train with fewer workers."
         )
-    starts, tables = zip(*source.tables(names, lambda number: number % group.size == group.rank), strict=True)
-    rows = [np.arange(start, start + len(each), dtype=np.int64) for start, each in zip(starts, tables, strict=True)]
-    return RowGroups(pa.concat_tables(tables), np.concatenate(rows))
+    for rank in range(group.size):
+        if not sum(source.group_rows[rank :: group.size]):
+            raise InputError(
+                f"{source.place.uri}: the row groups of worker {rank} have no rows: write the files without empty row "
+                "groups, or train with fewer workers."
+            )
+
+
+def numbers(source: ParquetTable, group: Group) -> NDArray[np.int64]:
+    """Return the numbers of the rows of the worker in the whole data set, shape (rows,), ascending."""
+    starts = np.cumsum([0, *source.group_rows])
+    own = range(group.rank, source.groups, group.size)
+    return np.concatenate([np.arange(starts[i], starts[i + 1], dtype=np.int64) for i in own])
+
+
+def read(source: ParquetTable, group: Group, names: Sequence[str]) -> pa.Table:
+    """Return these columns of the rows of the worker.
+
+    Raises:
+        InputError: A row group is damaged, or a file has changed.
+        TrainingError: The data cannot be read.
+    """
+    return source.read(names, lambda number: number % group.size == group.rank)

@@ -1,25 +1,23 @@
-"""The training data of several workers: the shard of each, and the data that the first worker records.
+"""The training data of several workers: the shard of each, and the rows on which the model is measured.
 
 Each worker holds the features of its own row groups, and the target of all rows. The workers exchange the categories of
-their columns, and all split the rows as a single worker would. The first worker also gets the features of all held-out
-rows, because it alone measures the model and uses MLflow.
+their columns, and all split the rows as a single worker would. Each worker predicts its own held-out rows. Only the
+predictions, targets and weights of these rows are exchanged, never their features.
 """
 
 import dataclasses
-import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
+import xgboost as xgb
 
-from training.data.dataset import Data, DataSpec, SplitSpec
-from training.data.parquet_table import ParquetTable
+from training.data.dataset import Data, DataSpec, Matrix, SplitSpec
 from training.data.split import Identity, Rows, Split, split
-from training.data.storage import place
+from training.fitting.matrices import predict
 from training.workers import row_groups, shards
 from training.workers.group import Group
+from training.workers.labels import read_labels
+from training.workers.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -44,12 +42,12 @@ def load(spec: DataSpec, split_spec: SplitSpec, group: Group) -> ShardedData:
         InputError: The data cannot be used, or not by several workers.
         TrainingError: The data are unreachable.
     """
-    whole = shards.read_labels(spec)
-    shard = whole.shard(group)
+    known = read_labels(spec, group)
+    shard = Shard.of(known, group)
     # The workers exchange examples of their categories, because no worker reads the features of another one.
-    data = shards.prepare(whole, shard, _everyones(group, whole.examples(shard)))
-    digests = _everyones(group, data.sha256)
-    parts = split(whole.all_rows(data), split_spec)
+    data = shards.prepare(shard, lambda table: group.everyones(shard.examples(table)), group)
+    digests = group.everyones(data.sha256)
+    parts = split(shards.all_rows(known, data), split_spec)
     mine = Split(
         parts.rule,
         _within(shard.rows, parts.rest),
@@ -58,9 +56,10 @@ def load(spec: DataSpec, split_spec: SplitSpec, group: Group) -> ShardedData:
         parts.time_from,
     )
     identity = Identity(
-        raw_sha256="",  # only the first worker reads all bytes, in `gather`
+        # The first worker alone reads all bytes.
+        raw_sha256=known.source.checked_sha256() if group.first else "",
         sha256=shards.digest(digests),
-        rows=len(whole.target),
+        rows=len(known.target),
         holdout_sha256=parts.holdout_sha256,
         workers=group.size,
         shard_rule=row_groups.RULE,
@@ -68,41 +67,38 @@ def load(spec: DataSpec, split_spec: SplitSpec, group: Group) -> ShardedData:
     return ShardedData(data, mine, identity)
 
 
-def gather(shared: ShardedData, group: Group) -> ShardedData:
-    """Return the data that the first worker records: its own training rows, and the held-out rows of all workers."""
-    data, parts = shared.data, shared.parts
-    held = group.joined(data.features_of(parts.holdout))
-    target = group.joined(data.target[parts.holdout])
-    weights = None
-    if data.weights is not None:
-        weights = np.concatenate([data.weights[parts.rest], group.joined(data.weights[parts.holdout])])
-    frame = pd.DataFrame({name: _column(held[:, i], data.frame[name]) for i, name in enumerate(data.frame.columns)})
-    whole = dataclasses.replace(
-        data,
-        frame=pd.concat([data.frame.iloc[parts.rest], frame], ignore_index=True),
-        target=np.concatenate([data.target[parts.rest], target]),
-        weights=weights,
-    )
-    own = len(parts.rest)
-    holdout = np.arange(own, own + len(held), dtype=np.int64)
-    rows = dataclasses.replace(parts, rest=np.arange(own, dtype=np.int64), holdout=holdout, folds=())
-    raw = ParquetTable(place(data.spec.source)).sha256 if group.first else ""
-    return ShardedData(whole, rows, dataclasses.replace(shared.identity, raw_sha256=raw))
+@dataclass(frozen=True)
+class Judged:
+    """The held-out rows of all workers, without their features.
+
+    Args:
+        data: Data with the true values and weights.
+        rows: Numbers of the held-out rows in `data`.
+        output: Predictions of the booster, shape (rows,) or (rows, classes).
+    """
+
+    data: Data
+    rows: Rows
+    output: Matrix
 
 
-def _everyones(group: Group, mine: Any) -> list[Any]:
-    """Return the values of all workers, in the order of the workers."""
-    text = (json.dumps(mine) + "\n").encode()
-    return [json.loads(line) for line in group.joined(np.frombuffer(text, dtype=np.uint8)).tobytes().splitlines()]
+def judge(shared: ShardedData, booster: xgb.Booster, nthread: int, group: Group) -> Judged:
+    """Return the held-out rows with the predictions of a model, each by the worker that holds the row."""
+    data, rows = shared.data, shared.parts.holdout
+    own = predict(booster, data, rows, nthread) if len(rows) else np.zeros(0, dtype=np.float32)
+    if group.size == 1:
+        return Judged(data, rows, own)
+    shape = max(group.everyones(own.shape[1:]))  # a worker without held-out rows does not know it
+    output = group.joined(own.reshape(len(own), *shape))
+    weights = None if data.weights is None else group.joined(data.weights[rows])
+    held = dataclasses.replace(data, frame=data.frame.iloc[:0], target=group.joined(data.target[rows]), weights=weights)
+    return Judged(held, np.arange(len(output), dtype=np.int64), output)
 
 
-def _within(rows: NDArray[np.int64], wanted: Rows) -> Rows:
+def _within(rows: Rows, wanted: Rows) -> Rows:
     """Return the positions of the wanted rows among the rows of this worker."""
-    return np.flatnonzero(np.isin(rows, wanted)).astype(np.int64)
-
-
-def _column(values: NDArray[np.float32], like: "pd.Series[Any]") -> Any:
-    if isinstance(like.dtype, pd.CategoricalDtype):
-        codes = np.where(np.isnan(values), -1, values).astype(np.int64)
-        return pd.Categorical.from_codes(codes, dtype=like.dtype)
-    return values
+    places = np.searchsorted(wanted, rows)
+    found = np.zeros(len(rows), dtype=np.bool_)
+    inside = places < len(wanted)
+    found[inside] = wanted[places[inside]] == rows[inside]
+    return np.flatnonzero(found).astype(np.int64)

@@ -21,12 +21,13 @@ from training.data.dataset import Data, load
 from training.data.split import identity, split
 from training.environment import environment
 from training.fitting import fit
-from training.fitting.matrices import matrix
+from training.fitting.matrices import matrix, predict
 from training.fitting.objectives import metric_name
-from training.fitting.pipeline import Trained
+from training.fitting.pipeline import Trained, distributions
 from training.tracking import bundle
 from training.tracking.publish import save
 from training.train_options import TrainOptions
+from training.workers.sharded_data import Judged
 
 ROWS = 12
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), max_size=4).filter(
@@ -58,7 +59,18 @@ def served(folder: Path, source: Path, *argv: str) -> tuple[Data, fit.Fitted, Bo
     fitted = fit.fit(data, parts.rest, fit.parameters(data, options.booster_params, metric), options.rounds, 1)
     work = folder / "work"
     work.mkdir()
-    trained = Trained(data, parts, identity(data, parts), fitted, fitted.history, {}, metric)
+    judged = Judged(data, parts.holdout, predict(fitted.booster, data, parts.holdout, 1))
+    trained = Trained(
+        data,
+        parts,
+        identity(data, parts),
+        fitted,
+        fitted.history,
+        {},
+        distributions(data, parts, fitted),
+        judged,
+        metric,
+    )
     bundle.write(work, "0", trained, options, environment("", 1))
     with warnings.catch_warnings(action="ignore"):  # from the imports of MLflow
         save(work, folder / "model")

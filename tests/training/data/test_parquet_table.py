@@ -16,6 +16,7 @@ from training.data.dataset import DataSpec, SplitSpec, load
 from training.data.split import split
 from training.errors import InputError
 from training.workers import shards
+from training.workers.labels import read_labels
 
 
 def frame(rows: int) -> pd.DataFrame:
@@ -64,7 +65,7 @@ def test_folder_of_a_bucket_gives_the_same_data(bucket: Path, lake: Path, monkey
     there, here = load(spec("s3://data/lake/")), load(spec(lake))
 
     assert (there.name, there.sha256, there.raw_sha256) == (here.name, here.sha256, here.raw_sha256)
-    assert shards.read_labels(spec("s3://data/lake")).target.tolist() == here.target.tolist()
+    assert read_labels(spec("s3://data/lake")).target.tolist() == here.target.tolist()
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
     with pytest.raises(InputError, match=r"s3://data/lake cannot be read: .*ACCESS_DENIED"):
         load(spec("s3://data/lake"))
@@ -97,7 +98,7 @@ def test_files_may_store_equal_values_with_different_types(tmp_path: Path) -> No
     whole.to_parquet(tmp_path.with_suffix(".parquet"))
 
     assert load(spec(tmp_path)).sha256 == load(spec(tmp_path.with_suffix(".parquet"))).sha256
-    assert len(shards.read_labels(spec(tmp_path)).target) == 90
+    assert len(read_labels(spec(tmp_path)).target) == 90
 
 
 def emptied(lake: Path) -> None:
@@ -111,7 +112,7 @@ def rewritten(change: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path]
     return lambda lake: change(frame(300)[100:200]).to_parquet(lake / "b.PARQUET")
 
 
-@pytest.mark.parametrize("reader", [load, shards.read_labels])
+@pytest.mark.parametrize("reader", [load, read_labels])
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
@@ -151,7 +152,7 @@ def test_inconsistent_folder_is_refused_with_file_and_column(
     assert sentence.format(lake=lake) in str(refused.value)
 
 
-@pytest.mark.parametrize("reader", [load, shards.read_labels])
+@pytest.mark.parametrize("reader", [load, read_labels])
 def test_duplicate_column_is_named(reader: Callable[[DataSpec], object], tmp_path: Path) -> None:
     twice = pa.table([pa.array([1.0, 2.0]), pa.array([3.0, 4.0]), pa.array(["yes", "no"])], names=["x", "x", "left"])
     parquet.write_table(twice, tmp_path / "a.parquet")

@@ -22,7 +22,7 @@ from training.errors import InputError
 from training.fitting.boost import boost
 from training.fitting.checkpoints import Checkpoints, key
 from training.workers.group import Group, joined
-from training.workers.row_groups import read
+from training.workers.row_groups import check_enough, read
 
 COLUMNS = [f"f{i}" for i in range(10)]
 PARAMETERS = {"objective": "binary:logistic", "max_depth": 4, "subsample": 0.8, "seed": 3, "nthread": 1}
@@ -37,17 +37,18 @@ from training.fitting.checkpoints import Checkpoints
 from training.errors import TrainingError
 from training.workers.group import joined
 from training.data.parquet_table import ParquetTable
-from training.workers.row_groups import read
+from training.workers.row_groups import numbers, read
 from training.data.storage import place
 
 logging.basicConfig(level=logging.INFO)
 data, checkpoints, parameters, rounds, dies = json.loads(sys.argv[1])
 try:
     with joined() as group:
-        shard = read(ParquetTable(place(data)), group, [*(f"f{i}" for i in range(10)), "y"])
+        source = ParquetTable(place(data))
+        table, rows = read(source, group, [*(f"f{i}" for i in range(10)), "y"]), numbers(source, group)
         matrix = xgb.DMatrix(
-            np.stack([shard.table[f"f{i}"].to_numpy() for i in range(10)], 1).astype(np.float32),
-            label=shard.table["y"].to_numpy(),
+            np.stack([table[f"f{i}"].to_numpy() for i in range(10)], 1).astype(np.float32),
+            label=table["y"].to_numpy(),
         )
         def after(number, metrics):
             if number == dies and group.rank == 1:
@@ -56,8 +57,8 @@ try:
         kept = Checkpoints(place(checkpoints), 5, "the same data and settings") if checkpoints else None
         booster = boost(parameters, matrix, rounds, group=group, after=after, checkpoints=kept)
         content = bytes(booster.save_raw("ubj"))
-        everyones = group.joined(shard.rows)
-        print(json.dumps({"file_sha256": hashlib.sha256(content).hexdigest(), "rows": len(shard.rows),
+        everyones = group.joined(rows)
+        print(json.dumps({"file_sha256": hashlib.sha256(content).hexdigest(), "rows": len(rows),
                           "all": sorted(everyones.tolist()) == list(range(len(everyones)))}))
         if group.first and checkpoints:
             open(os.path.join(checkpoints, "model.ubj"), "wb").write(content)
@@ -151,8 +152,8 @@ def test_lost_worker_is_reported_and_a_restart_gives_the_same_bytes(
 def test_single_worker_continues_from_a_checkpoint_with_the_same_bytes(data: Path, tmp_path: Path) -> None:
     with joined() as group:
         assert group == Group()
-    shard = read(ParquetTable(place(str(data))), group, [*COLUMNS, "y"])
-    matrix = xgb.DMatrix(shard.table.select(COLUMNS).to_pandas().astype(np.float32), shard.table["y"].to_numpy())
+    table = read(ParquetTable(place(str(data))), group, [*COLUMNS, "y"])
+    matrix = xgb.DMatrix(table.select(COLUMNS).to_pandas().astype(np.float32), table["y"].to_numpy())
     kept = Checkpoints(place(str(tmp_path)), 4, key(parameters=PARAMETERS, rounds=ROUNDS))
 
     whole = boost(PARAMETERS, matrix, ROUNDS, group=group)
@@ -185,7 +186,7 @@ def test_metrics_of_a_round_equal_xgboost() -> None:
 
 def test_too_few_row_groups_and_csv_are_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has 12 row groups for 13 workers: write it with smaller row groups"):
-        read(ParquetTable(place(str(data))), Group(0, 13), ["y"])
+        check_enough(ParquetTable(place(str(data))), Group(0, 13))
     (tmp_path / "a.csv").write_text("a\n1\n")
     with pytest.raises(InputError, match="is not a Parquet file, which folders and several workers require"):
         ParquetTable(place(str(tmp_path / "a.csv")))

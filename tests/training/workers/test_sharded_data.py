@@ -16,12 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from app.model.contract import Contract
 from tests.training.conftest import Server
 from tools.loopback import free_port
 from training.data.dataset import DataSpec, SplitSpec
 from training.data.dataset import load as load_alone
+from training.data.preprocessing import numbers
 from training.data.split import split
 from training.errors import InputError
+from training.fitting.reference_profile import variable_of
 from training.gate import holdout
 from training.tracking.mlflow_errors import mlflow_at
 from training.workers import shards
@@ -126,6 +129,14 @@ def test_three_workers_register_one_model_and_record_their_number(
     assert manifest["split"]["holdout_rows"] == len(parts.holdout)
     assert manifest["metrics"]["holdout_auc"] > 0.9
     assert model.checkpoints == [], "those of a registered model are of no use"
+    written = server.model_folder(NAME, lines[0]["version"]) / "contract.json"
+    profile = Contract.model_validate_json(written.read_text()).profile
+    assert profile
+    categories = {column.name: column.categories for column in alone.columns}
+    for each in profile.features:
+        values = numbers(alone.frame[each.name])[parts.rest]
+        wanted = variable_of(each.name, values, categories[each.name], each.importance)
+        assert each == wanted, "the distribution of the training rows of all workers"
     with mlflow_at(server.uri):
         held_out = holdout.reload(server.client, lines[0]["run_id"])
     pd.testing.assert_frame_equal(
