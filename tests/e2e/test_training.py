@@ -14,9 +14,9 @@ from tests.e2e.logs import result
 from tools.cluster.access import Access
 from tools.cluster.console import Failure, wait_for
 from training.data.dataset import load
+from training.data.matrices import predict
 from training.data.split import split
 from training.fitting import evaluate, fit
-from training.fitting.matrices import predict
 from training.train_options import TrainOptions
 
 NAMESPACE = "workers"

@@ -11,10 +11,10 @@ from sklearn.linear_model import LogisticRegression
 from app.model.calibration import log_odds
 from app.model.contract import Isotonic, Platt
 from training.data.dataset import Data, Matrix
+from training.data.matrices import predict
 from training.data.split import Split
 from training.errors import InputError
 from training.fitting import fit
-from training.fitting.matrices import predict
 
 Method = Literal["", "platt", "isotonic"]
 OPTION = "--calibration (TRAINING_CALIBRATION)"

@@ -8,9 +8,9 @@ import numpy as np
 import xgboost as xgb
 
 from training.data.dataset import Data
+from training.data.matrices import matrix, training_matrix
 from training.data.split import Rows, Split
 from training.fitting.finite import last_if_none
-from training.fitting.matrices import matrix, training_matrix
 from training.fitting.objectives import DEFAULTS, eval_metric
 from training.fitting.parameter_check import refusal
 from training.metrics.catalog import metric_of

@@ -8,6 +8,7 @@ import numpy as np
 from app.model.contract import Isotonic, Platt, Variable
 from training.data import dataset, split
 from training.data.dataset import Data
+from training.data.matrices import matrix
 from training.data.preprocessing import numbers
 from training.data.split import Identity, Split
 from training.errors import InputError
@@ -17,7 +18,6 @@ from training.fitting.checkpoints import Checkpoints, checkpoints_of
 from training.fitting.evaluate import importance
 from training.fitting.fit import Fitted
 from training.fitting.leak_warnings import warn_of_leaks
-from training.fitting.matrices import matrix
 from training.fitting.objectives import check_objective, metric_name
 from training.fitting.parameter_check import check_used
 from training.fitting.reference_profile import Feature, variables_of

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from training.data.dataset import Data
+from training.data.matrices import matrix, training_matrix
 from training.data.split import Rows, Split
 from training.fitting.boost import boost
 from training.fitting.checkpoints import Checkpoints
 from training.fitting.finite import last_if_none
 from training.fitting.fit import Chosen, Fitted, chosen, more_is_better
-from training.fitting.matrices import matrix, training_matrix
 from training.workers.group import Group
 
 

@@ -6,13 +6,13 @@ from app.model.calibration import calibrated
 from app.model.contract import Isotonic, Platt
 from training.data import dataset
 from training.data.dataset import Data
+from training.data.matrices import predict
 from training.data.split import Split, split
 from training.environment import Environment, environment
 from training.errors import InputError
 from training.fitting.calibrate import calibrate
 from training.fitting.evaluate import measure
 from training.fitting.fit import Fitted, fit
-from training.fitting.matrices import predict
 from training.tracking.manifest import Manifest
 
 

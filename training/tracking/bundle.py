@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict
 from app.model.calibration import calibrated
 from app.model.contract import CONTRACT_FILE, MODEL_FILE, Contract, Profile
 from training.data.dataset import Data
+from training.data.matrices import predict
 from training.data.split import Split
 from training.environment import Environment
 from training.fitting import evaluate, plots
 from training.fitting.finite import finite, finite_curves
 from training.fitting.group_metrics import measure_groups
-from training.fitting.matrices import predict
 from training.fitting.pipeline import Trained
 from training.fitting.reference_profile import predictions_of, score_edges_of
 from training.tracking.manifest import MANIFEST_FILE, DataFacts, Manifest, SplitFacts

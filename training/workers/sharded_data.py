@@ -12,8 +12,8 @@ import numpy as np
 import xgboost as xgb
 
 from training.data.dataset import Data, DataSpec, Matrix, SplitSpec
+from training.data.matrices import predict
 from training.data.split import Identity, Rows, Split, split
-from training.fitting.matrices import predict
 from training.workers import row_groups, shards
 from training.workers.group import Group
 from training.workers.labels import read_labels

@@ -18,10 +18,10 @@ from app.model.xgboost import BoosterModel
 from app.model.xgboost import load as load_model
 from app.uri import ModelFolder
 from training.data.dataset import Data, load
+from training.data.matrices import matrix, predict
 from training.data.split import identity, split
 from training.environment import environment
 from training.fitting import fit
-from training.fitting.matrices import matrix, predict
 from training.fitting.objectives import metric_name
 from training.fitting.pipeline import Trained, distributions
 from training.tracking import bundle

@@ -15,10 +15,10 @@ from tests.training.behaviour.test_served import answers, served
 from tests.training.conftest import Server
 from tests.training.gate.test_promote import proposed
 from training.data.dataset import DataSpec, SplitSpec, load
+from training.data.matrices import matrix
 from training.data.row_weights import weights_of
 from training.data.split import split
 from training.errors import InputError
-from training.fitting.matrices import matrix
 from training.gate import holdout
 from training.gate.promote import promote
 from training.metrics.catalog import METRICS

@@ -8,10 +8,10 @@ import pytest
 import xgboost as xgb
 
 from training.data.dataset import load
+from training.data.matrices import matrix
 from training.data.split import split
 from training.fitting import evaluate
 from training.fitting.fit import Fitted, choose_rounds, fit, more_is_better, parameters
-from training.fitting.matrices import matrix
 from training.train_options import TrainOptions
 
 

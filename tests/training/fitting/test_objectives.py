@@ -10,10 +10,10 @@ import pytest
 from app.model.contract import Task
 from tests.training.behaviour.test_served import answers, served
 from training.data.dataset import load
+from training.data.matrices import matrix
 from training.data.split import split
 from training.errors import InputError
 from training.fitting.fit import choose_rounds, fit, more_is_better, own_metric, parameters
-from training.fitting.matrices import matrix
 from training.fitting.objectives import check_objective, eval_metric, metric_name
 from training.metrics.catalog import metric_of
 from training.metrics.truth import Truth

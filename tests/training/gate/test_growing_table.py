@@ -10,9 +10,9 @@ import pytest
 import xgboost as xgb
 
 from training.data.dataset import DataSpec, SplitSpec, load
+from training.data.matrices import matrix
 from training.data.split import split
 from training.fitting.fit import fit, parameters
-from training.fitting.matrices import matrix
 from training.gate.bootstrap import compare
 from training.metrics.truth import Truth
 

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 import xgboost as xgb
 
+from training.data import matrices
 from training.data.dataset import Data, DataSpec, load
-from training.fitting import fit, matrices
+from training.fitting import fit
 
 ROWS = 4000
 TARGETS = {"binary": "class", "multiclass": "kind", "regression": "amount", "ranking": "grade"}
