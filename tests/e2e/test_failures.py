@@ -2,11 +2,12 @@
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
 
+from tests.e2e.outage import without
 from tools.cluster.access import Access, http
 from tools.cluster.cache import ROOT
 from tools.cluster.console import Failure, wait_for
@@ -77,11 +78,9 @@ def test_unknown_model_is_named_in_the_termination_message(access: Access) -> No
 
 @pytest.mark.alone
 def test_service_recovers_when_mlflow_comes_back(access: Access, service: str) -> None:
-    mlflow = ["deployment", f"{OBSERVABILITY}-mlflow", "--namespace", MONITORING]
     example = http(f"{service}/model")["input_example"]
-    access.kubectl("scale", *mlflow, "--replicas=0")
-    try:
-        access.kubectl("wait", "pod", "--for=delete", "-l", "app.kubernetes.io/name=mlflow", "-n", MONITORING)
+    with ExitStack() as outage:
+        outage.enter_context(without(access, f"{OBSERVABILITY}-mlflow", MONITORING))
         with unready_release(access, "waiting", f"models:/{MODEL}@{ALIAS}") as selector:
             message = termination_message(access, selector)
             assert f"models:/{MODEL}@{ALIAS}" in message
@@ -90,13 +89,10 @@ def test_service_recovers_when_mlflow_comes_back(access: Access, service: str) -
                 "pods that have loaded their model do not need MLflow"
             )
 
-            access.kubectl("scale", *mlflow, "--replicas=1")
+            outage.close()
             # The registry is on a volume, so registered models survive the replacement of the pod.
             ready = lambda: container(access, selector).get("ready")  # noqa: E731
             wait_for("the pod that waited for MLflow", ready, timeout_seconds=300, remedy="")
-    finally:
-        access.kubectl("scale", *mlflow, "--replicas=1")
-        access.kubectl("rollout", "status", *mlflow, "--timeout=300s")
 
 
 def test_models_uri_without_tracking_uri_installs_nothing(access: Access) -> None:

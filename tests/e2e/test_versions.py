@@ -1,11 +1,11 @@
 """Tests of which version pods serve: one for each ReplicaSet, or the one that the alias names if they follow it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from tests.e2e.outage import without
 from tests.e2e.traffic import under_load
 from tools.charts import MODEL_SERVICE
 from tools.cluster.access import Access, http
@@ -15,7 +15,7 @@ from tools.cluster.main_job import MODEL, MONITORING, NAMESPACE, OBSERVABILITY, 
 
 RELEASE, ALIAS = "versions", "served"
 NAME = f"{RELEASE}-model-service"
-MLFLOW = f"deployment/{OBSERVABILITY}-mlflow"
+MLFLOW = f"{OBSERVABILITY}-mlflow"
 API = "api/2.0/mlflow"
 
 
@@ -74,22 +74,6 @@ def served(access: Access) -> list[dict[str, Any]]:
     return found
 
 
-@contextmanager
-def without_mlflow(access: Access) -> Iterator[None]:
-    """Stop MLflow within the block."""
-
-    def replicas(count: int) -> None:
-        access.kubectl("scale", MLFLOW, f"--namespace={MONITORING}", f"--replicas={count}")
-
-    replicas(0)
-    try:
-        access.kubectl("wait", "pod", "--for=delete", "--selector=app.kubernetes.io/name=mlflow", f"-n={MONITORING}")
-        yield
-    finally:
-        replicas(1)
-        access.kubectl("rollout", "status", MLFLOW, f"--namespace={MONITORING}", "--timeout=300s")
-
-
 def test_pods_serve_one_version_until_a_rollout(access: Access, mlflow_url: str, release: str) -> None:
     move_alias(mlflow_url, release)
     access.kubectl("delete", "pod", pods(access)[0], f"--namespace={NAMESPACE}")
@@ -108,7 +92,7 @@ def test_pods_serve_one_version_until_a_rollout(access: Access, mlflow_url: str,
 
 @pytest.mark.alone
 def test_pods_start_while_mlflow_is_down(access: Access, release: str) -> None:
-    with without_mlflow(access):
+    with without(access, MLFLOW, MONITORING):
         access.kubectl("delete", "pod", pods(access)[0], f"--namespace={NAMESPACE}")
         install_release(access, "--set=replicaCount=5")
         found = served(access)

@@ -2,12 +2,11 @@
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from tests.e2e.drills.drill import FULLNAME, NAMESPACE, NOTHING, ask_prometheus, drill, pods, scale, wait_until_complete
+from tests.e2e.outage import without
 from tools.cluster import engine
 from tools.cluster.access import Access
 from tools.cluster.console import wait_for
@@ -29,25 +28,6 @@ http.server.ThreadingHTTPServer(("", 5000), Handler).serve_forever()
 """
 
 
-@contextmanager
-def _without(access: Access, kind: str, name: str, namespace: str) -> Iterator[None]:
-    """Scale something to zero within the block."""
-    place = [f"{kind}/{name}", f"--namespace={namespace}"]
-    replicas = access.get(kind, name, namespace)["spec"]["replicas"]
-    access.kubectl("scale", *place, "--replicas=0")
-    try:
-        wait_for(
-            f"the end of {name}",
-            lambda: not access.get(kind, name, namespace)["status"].get("replicas"),
-            timeout_seconds=300,
-            remedy="",
-        )
-        yield
-    finally:
-        access.kubectl("scale", *place, f"--replicas={replicas}")
-        access.kubectl("rollout", "status", *place, "--timeout=300s")
-
-
 def _grow_and_lose_a_pod(access: Access) -> None:
     """Do what an autoscaler and a node drain do: pods start while the registry is unreachable."""
     scale(access, 4)
@@ -63,7 +43,7 @@ def test_mlflow_away(access: Access) -> None:
     fault = "MLflow is unreachable for ten minutes; the release grows and loses a pod meanwhile"
     with (
         drill(access, "MLflow away", fault=fault, promise=NOTHING) as counted,
-        _without(access, "deployment", MLFLOW, MONITORING),
+        without(access, MLFLOW, MONITORING),
     ):
         until = time.monotonic() + 600
         _grow_and_lose_a_pod(access)
@@ -152,7 +132,7 @@ def test_dns_away(access: Access) -> None:
     fault = "the cluster's DNS does not run for a minute"
     with (
         drill(access, "DNS away", fault=fault, promise=NOTHING, host=address) as counted,
-        _without(access, "deployment", "coredns", "kube-system"),
+        without(access, "coredns", "kube-system"),
     ):
         time.sleep(60)
 
