@@ -2,7 +2,8 @@
 
 It runs in a pod of the service image with only the standard library: `python3 load.py HOST CLIENTS RATE LEAST [ROWS]`
 sends RATE requests per second with each of CLIENTS clients (0: without pauses), until it gets SIGTERM and has sent
-LEAST requests. They contain the rows of the JSON file ROWS (`columns` and `data`) in turn, or the input example.
+LEAST requests. They contain the rows of the JSON file ROWS (`columns` and `data`) in turn, or the input example, and
+the API key of the environment variable KEY.
 It then prints one JSON line: requests, refused (429 or 503 with Retry-After), failures, the first reasons, the seconds
 from the first failure to the last, the slowest response in seconds, and requests per second. No request is repeated.
 
@@ -12,6 +13,7 @@ for each request, so the Service may route it to a pod that is shutting down.
 
 import itertools
 import json
+import os
 import signal
 import socket
 import struct
@@ -24,6 +26,8 @@ from pathlib import Path
 KEPT = 100  # requests on a connection
 LIMIT_SECONDS = 10.0  # for a response
 HEADERS = {"Content-Type": "application/json"}
+if os.environ.get("KEY"):
+    HEADERS["Authorization"] = f"Bearer {os.environ['KEY']}"
 
 
 class Client:

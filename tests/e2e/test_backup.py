@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import mlflow.artifacts
 import pytest
 from mlflow import MlflowClient
 
+from tests.e2e.champion import register_champion
 from tools.charts import MODEL_SERVICE
 from tools.cluster.access import Access, http
 from tools.cluster.images import APP
@@ -40,16 +40,6 @@ def _bucket(url: str) -> Any:
     return boto3.resource("s3", aws_access_key_id=key, aws_secret_access_key=secret, **place).Bucket(BUCKET)
 
 
-def _register(client: MlflowClient, files: Path) -> None:
-    """Register the files of a model under its name and alias."""
-    run = client.create_run(client.create_experiment("models"))
-    client.log_artifacts(run.info.run_id, str(files), "model")
-    client.set_terminated(run.info.run_id)
-    client.create_registered_model(MODEL)
-    version = client.create_model_version(MODEL, f"{run.info.artifact_uri}/model", run.info.run_id).version
-    client.set_registered_model_alias(MODEL, ALIAS, version)
-
-
 def _served(access: Access, namespace: str) -> dict[str, Any]:
     """Install a release that serves the alias, and return what decides its answers, and an answer."""
     values = {"model.uri": f"models:/{MODEL}@{ALIAS}", "mlflow.trackingUri": f"http://{FULLNAME}:5000"}
@@ -65,16 +55,13 @@ def _served(access: Access, namespace: str) -> dict[str, Any]:
 
 
 def test_destroyed_mlflow_is_restored_and_serves_the_same(access: Access, mlflow_url: str, tmp_path: Path) -> None:
-    champion = mlflow.artifacts.download_artifacts(
-        artifact_uri=f"models:/{MODEL}@{ALIAS}", dst_path=str(tmp_path / "model"), tracking_uri=mlflow_url
-    )
     objects = {}
     with stores(access, "backup") as namespace:
         make_bucket(access, namespace)
         install_mlflow(access, namespace, tmp_path)
         wait_until_ready(access, namespace)
         with access.forward(f"service/{FULLNAME}", 5000, namespace) as url:
-            _register(MlflowClient(url), Path(champion))
+            register_champion(mlflow_url, url, tmp_path)
         with logging_runs(access, namespace, clients=4, runs=20) as lines:
             pass
         before = _served(access, namespace)

@@ -100,7 +100,7 @@ def test_prometheus_scrapes_with_a_login(prometheus: str) -> None:
 
 
 def test_helm_test_logs_and_finds_a_run(closed: Access) -> None:
-    printed = closed.helm("test", RELEASE, "--namespace", NAMESPACE, "--logs", "--timeout", "120s")
+    printed = closed.helm("test", RELEASE, "--namespace", NAMESPACE, "--logs", "--timeout=300s")
 
     assert "Succeeded" in printed
     assert "was logged with an artifact, read back, found by a search and deleted" in printed

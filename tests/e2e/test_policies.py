@@ -60,7 +60,7 @@ def test_network_policy_allows_only_the_given_clients(access: Access) -> None:
     assert connect(access, "other", POLICED_SERVICE) == "refused"
     assert connect(access, "other", OPEN_SERVICE) == "connected", "a release without a policy allows it"
 
-    assert "Succeeded" in access.helm("test", POLICED, "--namespace", NAMESPACE, "--timeout", "120s")
+    assert "Succeeded" in access.helm("test", POLICED, "--namespace", NAMESPACE, "--timeout=300s")
 
 
 @pytest.mark.usefixtures("_policed")

@@ -116,7 +116,7 @@ def test_autoscaler_reports_a_metric(access: Access) -> None:
 
 
 def test_helm_test_passes(access: Access) -> None:
-    printed = access.helm("test", RELEASE, "--namespace", NAMESPACE, "--timeout", "120s")
+    printed = access.helm("test", RELEASE, "--namespace", NAMESPACE, "--timeout=300s")
 
     assert "Phase:" in printed
     assert "Succeeded" in printed

@@ -146,9 +146,7 @@ def test_notes_are_printed(access: Access, stack: None) -> None:  # noqa: ARG001
 
 
 def test_helm_test_passes(access: Access, stack: None) -> None:  # noqa: ARG001
-    done = access.helm(
-        "test", STACK, "--namespace", HERE, "--filter", f"name={STACK}-mlflow-check", "--timeout", "180s"
-    )
+    done = access.helm("test", STACK, "--namespace", HERE, "--filter", f"name={STACK}-mlflow-check", "--timeout=300s")
 
     assert "Succeeded" in done
 

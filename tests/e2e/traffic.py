@@ -52,6 +52,7 @@ def under_load(
     host: str = FULLNAME,
     image: str = APP.reference,
     node: str = "",
+    key: str = "",
     rows: Mapping[str, Any] | None = None,
 ) -> Iterator[Counted]:
     """Send requests from a pod during the body, and after it until there were enough.
@@ -65,6 +66,7 @@ def under_load(
         host: Host of the service.
         image: Image with Python.
         node: Node of the pod; "" lets Kubernetes choose.
+        key: API key of the clients.
         rows: Rows to send in turn, as `columns` and `data`, of at most 1 MiB as JSON; None sends the input example.
     """
     metadata = {"name": "load", "namespace": namespace}
@@ -75,6 +77,7 @@ def under_load(
         "name": "load",
         "image": image,
         "command": [*command, *(["/load/rows.json"] if rows else [])],
+        "env": [{"name": "KEY", "value": key}],
         "volumeMounts": [{"name": "load", "mountPath": "/load"}],
     }
     spec: dict[str, Any] = {

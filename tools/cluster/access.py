@@ -62,14 +62,15 @@ class Access:
                 process.communicate()
 
 
-def http(url: str, body: Any = None, timeout_seconds: float = 60) -> Any:
-    """Return the parsed JSON that an address answers to GET, or to POST when there is a body.
+def http(url: str, body: Any = None, timeout_seconds: float = 60, key: str = "") -> Any:
+    """Return the parsed JSON that an address answers to GET, or to POST when there is a body, with an API key if any.
 
     Raises:
         Failure: no answer, or a status of 400 or above; with the status and the answer.
     """
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310 - our own URLs
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    request = urllib.request.Request(url, data, headers)  # noqa: S310 - our own URLs
     try:
         with urllib.request.urlopen(request, timeout=timeout_seconds) as answer:  # noqa: S310
             return json.load(answer)

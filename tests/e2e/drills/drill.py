@@ -101,6 +101,7 @@ def drill(
     rate: float = 25,
     node: str = "",
     host: str = FULLNAME,
+    key: str = "",
     ends: bool = True,
 ) -> Iterator[Counted]:
     """Put the release under load during the body, and record what the clients saw.
@@ -116,10 +117,12 @@ def drill(
         rate: Requests per second of each client; 0 sends without pauses.
         node: Node of the clients; "" lets Kubernetes choose.
         host: Host that the clients call.
+        key: API key of the clients.
         ends: Whether the alerts must end soon. Those of a spent error budget last for hours.
     """
     started = time.time()
-    with under_load(access, clients, rate, LEAST, namespace=NAMESPACE, host=host, node=node, rows=_rows()) as counted:
+    place = {"namespace": NAMESPACE, "host": host, "node": node, "key": key}
+    with under_load(access, clients, rate, LEAST, **place, rows=_rows()) as counted:
         yield counted
     fired = raised_alerts(access, since=started, state="firing")
     seen = {key: value for key, value in asdict(counted).items() if key in Record.__dataclass_fields__}

@@ -1,5 +1,6 @@
 """Drills of changes on purpose, and of changes that are wrong: clients see nothing of them."""
 
+import json
 import time
 from pathlib import Path
 
@@ -12,14 +13,16 @@ from tests.e2e.drills.drill import (
     drill,
     install_release,
     look_at,
+    pods,
     scale,
     wait_for_alerts,
     wait_until_complete,
 )
 from tools.charts import MODEL_SERVICE
-from tools.cluster.access import Access
-from tools.cluster.console import Failure
+from tools.cluster.access import Access, http
+from tools.cluster.console import Failure, wait_for
 from tools.cluster.main_job import MODEL
+from tools.cluster.stores import put_secret
 
 
 @pytest.mark.long
@@ -74,6 +77,34 @@ def test_upgrade_that_cannot_succeed(access: Access, name: str, fault: str, wron
         wait_for_alerts(access, alert)
         assert wrong.rpartition("=")[2].rpartition("/")[2] in look_at(access, alert)
         access.helm("rollback", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=5m")
+
+    assert counted.failures == counted.refused == 0
+
+
+@pytest.mark.long
+def test_expired_key(access: Access) -> None:
+    expired, valid = "an-expired-key-of-2025", "the-key-of-this-year"
+    put_secret(access, NAMESPACE, "callers", {"web-2025": expired, "web-2026": valid})
+    install_release(access, "--set-string=api.auth.existingSecret=callers")
+    fault = "the expired one of two API keys is removed"
+    promise = "no request with the other key fails"
+
+    def refused(pod: str) -> bool:
+        with access.forward(f"pod/{pod}", 8000, NAMESPACE) as url:
+            try:
+                http(f"{url}/model", key=expired)
+            except Failure as failure:
+                return "answered 401" in str(failure)
+        return False
+
+    with drill(access, "expired key", fault=fault, promise=promise, key=valid) as counted:
+        assert not any(refused(pod) for pod in pods(access))
+        patch = [{"op": "remove", "path": "/data/web-2025"}]
+        access.kubectl(
+            "patch", "secret", "callers", f"--namespace={NAMESPACE}", "--type=json", f"-p={json.dumps(patch)}"
+        )
+        all_refuse = lambda: all(refused(pod) for pod in pods(access))  # noqa: E731
+        wait_for("pods that refuse the expired key", all_refuse, timeout_seconds=300, remedy="")
 
     assert counted.failures == counted.refused == 0
 

@@ -2,16 +2,32 @@
 
 import json
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.drills.drill import FULLNAME, NAMESPACE, NOTHING, ask_prometheus, drill, pods, scale, wait_until_complete
+from tests.e2e.champion import register_champion
+from tests.e2e.drills.drill import (
+    FULLNAME,
+    NAMESPACE,
+    NOTHING,
+    ask_prometheus,
+    drill,
+    install_release,
+    pods,
+    scale,
+    wait_until_complete,
+)
 from tests.e2e.outage import without
 from tools.cluster import engine
 from tools.cluster.access import Access
 from tools.cluster.console import wait_for
 from tools.cluster.images import APP
 from tools.cluster.main_job import MONITORING, OBSERVABILITY
+from tools.cluster.production import FULLNAME as PRODUCTION
+from tools.cluster.production import install_mlflow, stores, wait_until_ready
+from tools.cluster.stores import make_bucket
 
 MLFLOW = f"{OBSERVABILITY}-mlflow"
 # A server that answers everything with the body of its argument after a time.
@@ -46,6 +62,36 @@ def test_mlflow_away(access: Access) -> None:
         without(access, MLFLOW, MONITORING),
     ):
         until = time.monotonic() + 600
+        _grow_and_lose_a_pod(access)
+        time.sleep(max(0.0, until - time.monotonic()))
+
+    assert counted.failures == counted.refused == 0
+
+
+@pytest.fixture
+def production(access: Access, mlflow_url: str, tmp_path: Path) -> Iterator[str]:
+    """Namespace of an MLflow with PostgreSQL and a bucket, from which the release gets its model."""
+    with stores(access, "drills-stores") as namespace:
+        make_bucket(access, namespace)
+        install_mlflow(access, namespace, tmp_path)
+        wait_until_ready(access, namespace)
+        with access.forward(f"service/{PRODUCTION}", 5000, namespace) as url:
+            register_champion(mlflow_url, url, tmp_path)
+        install_release(access, f"--set-string=mlflow.trackingUri=http://{PRODUCTION}.{namespace}:5000")
+        wait_until_complete(access)
+        yield namespace
+        install_release(access)
+
+
+@pytest.mark.long
+def test_stores_away(access: Access, production: str) -> None:
+    fault = "PostgreSQL and the bucket of MLflow are unreachable for two minutes; the release grows and loses a pod"
+    with (
+        drill(access, "stores away", fault=fault, promise=NOTHING) as counted,
+        without(access, "database", production),
+        without(access, "bucket", production),
+    ):
+        until = time.monotonic() + 120
         _grow_and_lose_a_pod(access)
         time.sleep(max(0.0, until - time.monotonic()))
 
