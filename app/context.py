@@ -8,3 +8,5 @@ REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 CALLER: ContextVar[str] = ContextVar("caller", default="")
 # ID of the trace that contains the request, set by app.http.tracing.
 TRACE_ID: ContextVar[str] = ContextVar("trace_id", default="")
+# The same ID, only if the trace is sampled, so that somebody can look it up.
+SAMPLED_TRACE: ContextVar[str] = ContextVar("sampled_trace", default="")

@@ -17,7 +17,7 @@ from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_exporter import PrometheusMiddleware
 
-from app.context import REQUEST_ID
+from app.context import REQUEST_ID, SAMPLED_TRACE
 from app.errors import ERROR_FORMAT, ErrorFormat, problem_document, problem_response
 from app.limits import Pace
 from app.monitoring.observations import Observations, observations
@@ -146,6 +146,8 @@ class DirectSeries:
         count, duration = self._children[status]
         count.inc()
         duration.observe(seconds)
+        if trace := SAMPLED_TRACE.get():
+            duration.exemplify(seconds, trace)
 
 
 def _identity(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, int]:

@@ -14,7 +14,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import __version__
-from app.context import TRACE_ID
+from app.context import SAMPLED_TRACE, TRACE_ID
 from app.http.auth import OPEN_PATHS
 from app.http.front import METHODS, PREDICT
 from app.settings import Settings
@@ -88,6 +88,7 @@ class Tracing:
             "network.protocol.version": scope["http_version"],
         }
         _NOTES.set(notes)
+        SAMPLED_TRACE.set(TRACE_ID.get())
 
         def send_noted(message: Message) -> Any:
             if message["type"] == "http.response.start":

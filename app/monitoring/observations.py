@@ -6,12 +6,15 @@ increments wait for the scrape.
 """
 
 import threading
+import time
+from bisect import bisect_left
 from collections.abc import Iterable
 
 import numpy as np
 from prometheus_client import REGISTRY, Counter, Histogram
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 MOST_WAITING = 1024  # per child: 32 KiB
 
@@ -23,6 +26,7 @@ class Observations:
         self._child = child
         self._bounds = np.array(child._upper_bounds)
         self._waiting: list[float] = []
+        self._exemplars: dict[int, Exemplar] = {}
         self._lock = threading.Lock()
 
     def observe(self, value: float) -> None:
@@ -38,6 +42,11 @@ class Observations:
         waiting.extend(values)
         if len(waiting) >= MOST_WAITING:
             self.flush()
+
+    def exemplify(self, value: float, trace: str) -> None:
+        """Name the trace of an observed value. The next scrape links the last one of each bucket (OpenMetrics only)."""
+        bucket = bisect_left(self._child._upper_bounds, value)
+        self._exemplars[bucket] = Exemplar({"trace_id": trace}, value, time.time())
 
     @property
     def count(self) -> int:
@@ -55,6 +64,9 @@ class Observations:
                 if count:
                     self._child._buckets[place].inc(count)
             self._child._sum.inc(sum(values))
+            while self._exemplars:
+                place, exemplar = self._exemplars.popitem()
+                self._child._buckets[place].set_exemplar(exemplar)
 
 
 class Tally:

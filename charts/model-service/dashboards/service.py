@@ -155,8 +155,10 @@ def latency() -> list[Panel]:
     """Return latency, in total and by stage and pod."""
     metric, stages = "http_server_request_duration_seconds", "model_inference_duration_seconds"
     quantiles = [query(quantile(share, metric, PREDICT), f"p{share * 100:g}") for share in (0.5, 0.95, 0.99)]
+    quantiles[-1].exemplar(True)
+    latency = "Latency of /predict, measured in the pods. Diamonds are traced requests (monitoring.tracing)."
     return [
-        graph("Latency percentiles", "Latency of /predict, measured in the pods.", "s", *quantiles),
+        graph("Latency percentiles", latency, "s", *quantiles),
         graph(
             "p95 latency by stage",
             "95th percentile of each stage of a prediction.",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -18,7 +19,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from starlette.testclient import TestClient
 
 from app.main import create_app
-from tests.app.harness import SERVICE, logged, process, serving, settings_for, silent_server
+from tests.app.harness import SERVICE, logged, process, running_service, serving, settings_for, silent_server
+from tests.prometheus import prometheus
 from tools.loopback import answers, free_port, until
 
 ROW = {"mean radius": 0.5, "texture": 0.25, "count": 3}
@@ -197,6 +199,28 @@ def test_sampler_samples_a_share_and_respects_the_client(
         client.get("/model", headers={"traceparent": "00-nonsense"})
 
     assert [span.trace_id.hex() for span in collector.spans(1)] == [TRACE]
+
+
+def test_latency_links_to_the_sampled_trace_in_prometheus(collector: Collector, saved: Path, tmp_path: Path) -> None:
+    asked, unsampled = "1" * 32, "2" * 32
+    place = tmp_path / "prometheus"
+    place.mkdir()
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
+    with running_service(saved.as_uri(), tmp_path, **variables) as service:
+        for trace, sampled in ((asked, "01"), (unsampled, "00")):
+            headers = {"traceparent": f"00-{trace}-{PARENT}-{sampled}"}
+            httpx.post(f"{service.address}/predict", json={"instances": [ROW]}, headers=headers, timeout=300)
+        plain = httpx.get(f"{service.address}/metrics", timeout=300).text
+        with prometheus(place, [service.address.removeprefix("http://")]) as address:
+            series = 'http_server_request_duration_seconds_bucket{path="/predict"}'
+            query: dict[str, str | float] = {"query": series, "start": time.time() - 300, "end": time.time() + 300}
+            found = lambda: httpx.get(f"{address}/api/v1/query_exemplars", params=query, timeout=300).json()["data"]  # noqa: E731
+            ((exemplar,),) = (each["exemplars"] for each in until(found))
+
+    (span,) = collector.spans(1)
+    assert exemplar["labels"] == {"trace_id": span.trace_id.hex()} == {"trace_id": asked}
+    assert 0 < float(exemplar["value"]) <= (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9 + 0.001
+    assert asked not in plain
 
 
 def test_last_spans_are_exported_on_shutdown(saved: Path, tmp_path: Path) -> None:
