@@ -1,8 +1,8 @@
 """Connections between pods, and whether the cluster's network plugin enforces NetworkPolicies."""
 
 import json
-from uuid import uuid4
 
+from tests.e2e.programs import printed_by
 from tools.cluster.access import Access
 from tools.cluster.images import APP
 from tools.cluster.main_job import NAMESPACE
@@ -22,11 +22,8 @@ except OSError:
 
 def connect(access: Access, label: str, target: Target) -> str:
     """Connect to a host and port from a new pod with the label `caller`, and return "connected" or "refused"."""
-    return access.kubectl(
-        "run", f"caller-{uuid4().hex[:8]}", "--rm", "--stdin", "--quiet", "--restart=Never", "--pod-running-timeout=5m",
-        f"--namespace={NAMESPACE}", f"--labels=caller={label}", f"--image={APP.reference}", "--command", "--",
-        "python3", "-c", CONNECT, *target,
-    ).strip()  # fmt: skip
+    program, options = ["python3", "-c", CONNECT, *target], (f"--labels=caller={label}",)
+    return printed_by(access, NAMESPACE, APP.reference, *program, options=options).strip()
 
 
 def enforced(access: Access) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.programs import printed_by
 from tools.charts import MLFLOW as CHART
 from tools.cluster.access import Access
 from tools.cluster.console import run, wait_for
@@ -144,11 +145,8 @@ def test_pod_reports_what_is_missing_and_recovers(stores: Access, name: str) -> 
 
 def client(access: Access, uri: str, *arguments: str) -> list[str]:
     """Run the client in a different namespace and return its output: run, metric and SHA-256."""
-    printed = access.kubectl(
-        "run", "mlflow-client", "--rm", "--stdin", "--quiet", "--restart=Never", "--namespace=default",
-        f"--image={MLFLOW.reference}", f"--env=MLFLOW_TRACKING_URI={uri}",
-        "--command", "--", "python3", "-c", CLIENT, *arguments,
-    )  # fmt: skip
+    options = (f"--env=MLFLOW_TRACKING_URI={uri}",)
+    printed = printed_by(access, "default", MLFLOW.reference, "python3", "-c", CLIENT, *arguments, options=options)
     return next(line for line in printed.splitlines() if line.startswith("RUN ")).split()[1:]
 
 

@@ -15,6 +15,7 @@ from sklearn.datasets import load_breast_cancer
 from xgboost import Booster, DMatrix
 
 from tests.e2e.logs import result
+from tests.e2e.programs import printed_by
 from tools.cluster.access import Access, http, wait_for_series
 from tools.cluster.cache import ROOT
 from tools.cluster.console import run, wait_for
@@ -124,11 +125,7 @@ def test_helm_test_passes(access: Access) -> None:
 
 def test_mlflow_ui_is_reachable_by_service_name(access: Access) -> None:
     code = f"import urllib.request as r; print(r.urlopen('{TRACKING_URI}/', timeout=300).read().decode())"
-    command = ["--command", "--", "python3", "-c", code]
-    page = access.kubectl(
-        "run", "mlflow-ui", "--rm", "--stdin", "--quiet", "--restart=Never", "--pod-running-timeout=5m",
-        f"--namespace={NAMESPACE}", f"--image={APP.reference}", *command,
-    )  # fmt: skip
+    page = printed_by(access, NAMESPACE, APP.reference, "python3", "-c", code)
 
     assert "<title>MLflow</title>" in page
 

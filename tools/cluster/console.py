@@ -141,17 +141,17 @@ def abort() -> None:
 
 
 def wait_for(what: str, probe: Callable[[], object], *, timeout_seconds: float, remedy: str) -> None:
-    """Call `probe` each half second until it returns something true.
+    """Call `probe` until it returns something true: each half second, later more rarely, because probes cost CPU.
 
     Raises:
         Failure: it did not within `timeout_seconds`; carries the last failure that the probe raised.
     """
-    deadline, last = time.monotonic() + timeout_seconds, ""
-    while time.monotonic() < deadline:
+    started, last = time.monotonic(), ""
+    while (waited := time.monotonic() - started) < timeout_seconds:
         try:
             if probe():
                 return
         except Failure as failure:
             last = f" Last answer: {failure}"
-        time.sleep(0.5)
+        time.sleep(min(max(0.5, waited / 10), 3))
     raise Failure(f"{what}: not within {timeout_seconds:.0f} s.{last} {remedy}")
