@@ -19,7 +19,8 @@ down: ## Remove the cluster, but keep the build cache
 status: ## Show what runs, and the cause of what does not
 	@$(PYTHON) -m tools.cluster status
 
-# Tests run side by side, each line with its name, and then those that need a cluster which nothing else loads.
+# Tests run side by side, each line with its name, and then those that need a cluster which nothing else loads. The tests
+# of the cluster wait for pods, so the others are nice: they take the CPU that is left.
 # The last lines repeat the name of each failed test, because thousands of lines separate it from the end.
 RESULTS := build/test
 kept = 2>&1 | tee $(RESULTS)/$(1).log
@@ -32,8 +33,8 @@ test: ## Run all tests
 	$(MAKE) --no-print-directory --keep-going lint types $(call named,lint) & lint=$$!; \
 	$(MAKE) --no-print-directory up && wait $$lint || { wait; exit 1; }; \
 	failed=0; \
-	$(MAKE) --no-print-directory service $(call named,app) & app=$$!; \
-	$(MAKE) --no-print-directory --keep-going charts delivery learning $(call named,others) & others=$$!; \
+	nice $(MAKE) --no-print-directory service $(call named,app) & app=$$!; \
+	nice $(MAKE) --no-print-directory --keep-going charts delivery learning $(call named,others) & others=$$!; \
 	$(shared) $(call named,e2e) || failed=1; \
 	wait $$app || failed=1; \
 	wait $$others || failed=1; \

@@ -42,7 +42,7 @@ class Jobs:
 
     def release(self, name: str, *values: str, wait: bool = True) -> None:
         """Install or upgrade a release of the chart."""
-        more = ["--wait", "--timeout=8m"] if wait else []
+        more = ["--wait", "--timeout=10m"] if wait else []
         command = ["upgrade", "--install", name, CHART, "--namespace", self.namespace]
         self.access.helm(*command, *IMAGES, *SMALL, *values, *more)
 
@@ -67,7 +67,7 @@ class Jobs:
         found = [job for job in found if f"-{kind}-" in job["metadata"]["name"]]
         return sorted(found, key=lambda job: str(job["metadata"]["creationTimestamp"]))
 
-    def ended(self, name: str, kind: str, timeout_seconds: int = 420) -> Any:
+    def ended(self, name: str, kind: str, timeout_seconds: int = 900) -> Any:
         """Wait until the only Job of a kind has ended, and return it."""
 
         def over() -> bool:

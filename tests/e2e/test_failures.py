@@ -50,14 +50,17 @@ def container(access: Access, selector: str) -> dict[str, Any]:
 
 def termination_message(access: Access, selector: str) -> str:
     """Return the termination message of the container, as `kubectl describe pod` shows it."""
+    found = ""  # kept, because the status of a restart may lack it for a moment
 
-    def message() -> str:
+    def exited() -> str:
+        nonlocal found
         status = container(access, selector)
         ended = status.get("lastState", {}).get("terminated") or status.get("state", {}).get("terminated") or {}
-        return str(ended.get("message", ""))
+        found = str(ended.get("message", ""))
+        return found
 
-    wait_for("the termination message", message, timeout_seconds=300, remedy="The container did not exit.")
-    return message()
+    wait_for("the termination message", exited, timeout_seconds=600, remedy="The container did not exit.")
+    return found
 
 
 def test_unknown_model_is_named_in_the_termination_message(access: Access) -> None:

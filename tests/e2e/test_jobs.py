@@ -111,7 +111,7 @@ def test_label_and_rollback_replace_the_job_without_training(access: Access, job
     jobs.release("trained", *TRAINS, *GOOD, "--set=pod.labels.team=risk")
     labelled = jobs.ended("trained", "train")
     said = [message(jobs, labelled)]  # before the rollback deletes its pods
-    access.helm("rollback", "trained", "--namespace", NAMESPACE, "--wait", "--timeout=8m")
+    access.helm("rollback", "trained", "--namespace", NAMESPACE, "--wait", "--timeout=10m")
     back = jobs.ended("trained", "train")
     said.append(message(jobs, back))
 
@@ -128,7 +128,7 @@ def test_scheduled_run_passes_the_same_gate(access: Access, jobs: Jobs) -> None:
 
     name = ["job/now-train-1", "--namespace", NAMESPACE]
     either = '--for=jsonpath={.status.conditions[?(@.status=="True")].type}'
-    access.kubectl("wait", either, "--timeout=420s", *name)
+    access.kubectl("wait", either, "--timeout=900s", *name)
     log = jobs.log("job/now-train-1", "train")
     assert result(log)["uri"].startswith(f"models:/{MODEL}/")
     access.helm("uninstall", "nightly", "--namespace", NAMESPACE)

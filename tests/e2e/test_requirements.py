@@ -32,6 +32,7 @@ def no_route(access: Access) -> Iterator[None]:
         access.kubectl("delete", "crd", CRD, "--ignore-not-found")
 
 
+@pytest.mark.alone  # the test of the canary defines HTTPRoute
 @pytest.mark.usefixtures("no_route")
 def test_missing_definition_is_named_with_its_key_and_installs_once_it_exists(access: Access) -> None:
     with pytest.raises(

@@ -35,7 +35,7 @@ def upgrade(access: Access, helm: str, *values: str) -> dict[str, object]:
     release = [RELEASE, f"--namespace={NAMESPACE}"]
     run(
         [
-            *command, "upgrade", "--install", *release, str(MODEL_SERVICE), "--wait", "--timeout=4m",
+            *command, "upgrade", "--install", *release, str(MODEL_SERVICE), "--wait", "--timeout=10m",
             *image_values(APP),
             f"--set-string=model.uri=models:/{MODEL}@{ALIAS}", f"--set-string=mlflow.trackingUri={TRACKING_URI}",
             "--set=resources.requests.cpu=20m", "--set=resources.requests.memory=64Mi", *values,

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.alone
 
 def _upgrade_and_roll_back(access: Access) -> None:
     install_model(access, f"models:/{MODEL}@{ALIAS}", f"--set-string=pod.annotations.upgraded=at-{time.time():.0f}")
-    access.helm("rollback", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=5m")
+    access.helm("rollback", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=10m")
 
 
 def test_upgrade_and_rollback_drop_no_request(access: Access) -> None:

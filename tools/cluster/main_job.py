@@ -53,7 +53,7 @@ def release_status(access: Access, release: str, namespace: str) -> str:
     return str(json.loads(text)["info"]["status"])
 
 
-def install(access: Access, release: str, chart: Path, namespace: str, *values: str, timeout: str = "5m") -> None:
+def install(access: Access, release: str, chart: Path, namespace: str, *values: str, timeout: str = "10m") -> None:
     """Install or upgrade a release and wait until it is ready, also after an earlier try was killed half-way.
 
     Raises:
@@ -128,7 +128,7 @@ def install_observability(access: Access, *, with_stack: bool) -> None:
         chart = copy_umbrella(Path(work) / "observability")
         profile = "kind" if with_stack else "existing-prometheus"
         values = [f"--values={chart / f'values-{profile}.yaml'}", *image_values(MLFLOW, "mlflow.image")]
-        install(access, OBSERVABILITY, chart, MONITORING, *values, timeout="10m")
+        install(access, OBSERVABILITY, chart, MONITORING, *values)
 
 
 def champion(access: Access) -> str:

@@ -49,7 +49,7 @@ class Record:
     alerts: list[str] = field(default_factory=list)
 
 
-def install_release(access: Access, *values: str, timeout: str = "5m") -> None:
+def install_release(access: Access, *values: str, timeout: str = "10m") -> None:
     """Install or upgrade the release of the drills: two pods with the chart's defaults, watched by Prometheus."""
     install(
         access, RELEASE, MODEL_SERVICE, NAMESPACE, *image_values(APP),

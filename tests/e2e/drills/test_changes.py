@@ -29,7 +29,7 @@ from tools.cluster.stores import put_secret
 def test_upgrade_and_rollback(access: Access) -> None:
     with drill(access, "upgrade and rollback", fault="an upgrade, then a rollback", promise=NOTHING) as counted:
         install_release(access, f"--set-string=pod.annotations.upgraded=at-{time.time():.0f}")
-        access.helm("rollback", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=5m")
+        access.helm("rollback", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=10m")
 
     assert counted.failures == counted.refused == 0
 
@@ -76,7 +76,7 @@ def test_upgrade_that_cannot_succeed(access: Access, name: str, fault: str, wron
             )
         wait_for_alerts(access, alert)
         assert wrong.rpartition("=")[2].rpartition("/")[2] in look_at(access, alert)
-        access.helm("rollback", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=5m")
+        access.helm("rollback", RELEASE, "--namespace", NAMESPACE, "--wait", "--timeout=10m")
 
     assert counted.failures == counted.refused == 0
 
