@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 HEARTBEAT_SECONDS = 15.0
+_STOPPED = "Stopped, because another step failed."
 
 _durations: dict[str, float] = {}
 _output = threading.Lock()
@@ -122,7 +123,7 @@ def _start(
     remedy: str,
 ) -> subprocess.Popen[str]:
     if _aborted.is_set():
-        raise Failure("Stopped, because another step failed.")
+        raise Failure(_STOPPED)
     try:
         process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=output, stderr=errors, text=True, env=env, cwd=cwd
@@ -144,7 +145,7 @@ def wait_for(what: str, probe: Callable[[], object], *, timeout_seconds: float, 
     """Call `probe` until it returns something true: each half second, later more rarely, because probes cost CPU.
 
     Raises:
-        Failure: it did not within `timeout_seconds`; carries the last failure that the probe raised.
+        Failure: it did not within `timeout_seconds`, with the last failure that the probe raised; or another step failed.
     """
     started, last = time.monotonic(), ""
     while (waited := time.monotonic() - started) < timeout_seconds:
@@ -153,5 +154,6 @@ def wait_for(what: str, probe: Callable[[], object], *, timeout_seconds: float, 
                 return
         except Failure as failure:
             last = f" Last answer: {failure}"
-        time.sleep(min(max(0.5, waited / 10), 3))
+        if _aborted.wait(min(max(0.5, waited / 10), 3)):
+            raise Failure(_STOPPED)
     raise Failure(f"{what}: not within {timeout_seconds:.0f} s.{last} {remedy}")
