@@ -145,7 +145,7 @@ def wait_for(what: str, probe: Callable[[], object], *, timeout_seconds: float, 
     """Call `probe` until it returns something true: each half second, later more rarely, because probes cost CPU.
 
     Raises:
-        Failure: it did not within `timeout_seconds`, with the last failure that the probe raised; or another step failed.
+        Failure: it did not within `timeout_seconds`, with the last failure of the probe; or another step failed.
     """
     started, last = time.monotonic(), ""
     while (waited := time.monotonic() - started) < timeout_seconds:
