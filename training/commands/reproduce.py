@@ -22,7 +22,7 @@ from training.errors import InputError, RefusedError
 from training.reproduction.comparison import compare
 from training.reproduction.retrain import retrain
 from training.settings import Settings
-from training.tracking import manifest, registered
+from training.tracking import evidence, manifest, registered
 from training.tracking.mlflow_errors import mlflow_at
 from training.tracking.registered import UnusableError
 
@@ -63,7 +63,8 @@ def run(options: Options) -> dict[str, Any]:
         record = client.get_run(known.run_id)
         recorded = manifest.read(client, known.run_id)
         again = retrain(recorded, options.moved_data, options.nthread, options.git_commit)
-        answer = compare(record, recorded, known, again)
+        packages = evidence.recorded_packages(client, known.run_id)
+        answer = compare(record, recorded, known, again, packages, evidence.names(client, known.run_id))
         if options.log_outcome:
             for key in ("outcome", "reason", "file_sha256"):
                 client.set_model_version_tag(name, version, f"reproduce.{key}", str(answer[key])[:5000])

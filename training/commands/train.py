@@ -4,6 +4,7 @@ import hashlib
 import logging
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from training.data.storage import NO_ROOM
 from training.environment import Environment, environment
 from training.errors import ResourceError, TrackingError
 from training.fitting.pipeline import Trained, train
-from training.tracking import bundle
+from training.tracking import bundle, evidence
 from training.tracking.bundle import Record
 from training.tracking.mlflow_errors import mlflow_at
 from training.tracking.publish import Published, publish
@@ -43,12 +44,13 @@ def run(options: Options) -> dict[str, Any]:
             fitted = train(options, group).fitted
         return {"worker": group.rank, "file_sha256": hashlib.sha256(fitted.ubj).hexdigest()}
     here = environment(options.git_commit, options.nthread)
+    proofs = evidence.collect(here)
     log.info("options: %s", options.recorded)
     with started(options) as run_id:
         with joined():
             trained = train(options, group, run_id)
         folder = _folder(options.keep_dir, run_id)
-        record = _recorded(folder, run_id, trained, options, here)
+        record = _recorded(folder, run_id, trained, options, here, proofs)
         log.info("%d rounds on %s: %s", trained.fitted.rounds, trained.data.name, record.metrics)
         try:
             done = publish(folder, run_id, options.mlflow_tracking_uri, retry_seconds=options.retry_seconds)
@@ -68,9 +70,12 @@ def _registered(options: Options) -> Published | None:
         return published(mlflow.MlflowClient(), options.model_name, options.key)
 
 
-def _recorded(folder: Path, run_id: str, trained: Trained, options: Options, here: Environment) -> Record:
+def _recorded(
+    folder: Path, run_id: str, trained: Trained, options: Options, here: Environment, proofs: Mapping[str, bytes]
+) -> Record:
     """Write the files of the run, or remove the folder if there is no room or no permission."""
     try:
+        evidence.write(folder, proofs)
         return bundle.write(folder, run_id, trained, options, here)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)

@@ -2,21 +2,24 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from typing import Any
 
 from mlflow.entities import Run
 from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH
 
-from training.environment import Environment
+from training.environment import LOCK, Environment, installed_packages
 from training.reproduction.differences import Difference, change, differing, judge
 from training.reproduction.retrain import Retrained
+from training.tracking import evidence
 from training.tracking.manifest import Manifest
 from training.tracking.registered import Registered
 
 
-def compare(record: Run, recorded: Manifest, known: Registered, again: Retrained) -> dict[str, Any]:
+def compare(
+    record: Run, recorded: Manifest, known: Registered, again: Retrained, packages: str, files: Sequence[str]
+) -> dict[str, Any]:
     """Return the outcome of a repetition as JSON, with every fact that differs.
 
     Args:
@@ -24,8 +27,10 @@ def compare(record: Run, recorded: Manifest, known: Registered, again: Retrained
         recorded: Manifest of the run.
         known: Registered version.
         again: The repeated training.
+        packages: Installed packages of the run. Empty if they are not recorded.
+        files: Paths of the run's files that show its code and packages.
     """
-    differences = tuple(_differences(record, recorded, known, again))
+    differences = tuple(_differences(record, recorded, known, again, packages))
     held_out = again.data.frame.iloc[again.split.holdout]
     contract = known.contract.model_copy(update={"calibration": again.calibration})
     here = replace(known, booster=again.fitted.booster, contract=contract)
@@ -33,14 +38,16 @@ def compare(record: Run, recorded: Manifest, known: Registered, again: Retrained
     sha256 = hashlib.sha256(again.fitted.ubj).hexdigest()
     same = sha256 == known.file_sha256 and contract == known.contract
     finding = judge(same_bytes=same, differences=differences, predictions=predictions)
+    explaining = explaining_files({(each.group, each.name) for each in differences}, files)
     return {
         "outcome": finding.outcome,
-        "reason": finding.sentence,
+        "reason": finding.sentence + (f"; the run contains {', '.join(explaining)}" if explaining else ""),
         "uri": known.uri,
         "run_id": known.run_id,
         "recorded_file_sha256": known.file_sha256,
         "file_sha256": sha256,
         "differences": [asdict(each) for each in differences],
+        "artifacts": explaining,
         "predictions": asdict(predictions),
         "metrics": {
             name: {"recorded": recorded.metrics.get(name), "here": value} for name, value in again.metrics.items()
@@ -48,7 +55,25 @@ def compare(record: Run, recorded: Manifest, known: Registered, again: Retrained
     }
 
 
-def _differences(record: Run, recorded: Manifest, known: Registered, again: Retrained) -> Iterator[Difference]:
+def explaining_files(differing: Set[tuple[str, str]], files: Sequence[str]) -> list[str]:
+    """Return the files of a run that show the recorded side of differences.
+
+    Args:
+        differing: Group and name of each difference.
+        files: Paths of the run's files.
+    """
+    groups = {group for group, _ in differing}
+    shown = {
+        evidence.DIFF_FILE: "code" in groups,
+        LOCK.name: ("environment", "lock_sha256") in differing,
+        evidence.PACKAGES_FILE: "environment" in groups,
+    }
+    return [path for path in files if shown.get(path.removeprefix(f"{evidence.FOLDER}/"))]
+
+
+def _differences(
+    record: Run, recorded: Manifest, known: Registered, again: Retrained, packages: str
+) -> Iterator[Difference]:
     yield from differing("registry", {"model.ubj": recorded.model_sha256}, {"model.ubj": known.file_sha256})
     if record.data.params.get("trials", "0") == "0":  # otherwise the search replaced the parameters of the run
         yield from changed_settings(record.data.params, recorded.params | {"split_seed": recorded.split.spec.seed})
@@ -76,8 +101,13 @@ def _differences(record: Run, recorded: Manifest, known: Registered, again: Retr
     for kind, before, now in parts:
         if before:  # an earlier release did not record them
             yield from differing("data", _named(kind, before), _named(kind, now))
-    yield from differing("code", _code(recorded.environment), _code(again.environment))
-    yield from differing("environment", _machine(recorded.environment), _machine(again.environment))
+    old, new = recorded.environment, again.environment
+    if not old.code_sha256:  # an earlier release did not record it
+        new = new.model_copy(update={"code_sha256": ""})
+    yield from differing("code", _code(old), _code(new))
+    of_run = evidence.versions(packages)
+    here = {name: value for name, value in evidence.versions(installed_packages()).items() if name in of_run}
+    yield from differing("environment", _machine(old) | of_run, _machine(new) | here)
 
 
 def _named(kind: str, digests: Mapping[str, str]) -> dict[str, str]:
@@ -107,7 +137,7 @@ def _value(text: str) -> Any:
 
 
 def _code(of: Environment) -> dict[str, str]:
-    return {"git_commit": of.git_commit, "git_dirty": str(of.git_dirty)}
+    return {"git_commit": of.git_commit, "git_dirty": str(of.git_dirty), "code_sha256": of.code_sha256}
 
 
 def _machine(of: Environment) -> dict[str, str]:

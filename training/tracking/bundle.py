@@ -55,7 +55,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
     """Measure the booster, and write all files of the run.
 
     Args:
-        folder: An empty folder.
+        folder: Folder of the run.
         run_id: Run in MLflow.
         trained: The booster and its data.
         options: Options of the run.

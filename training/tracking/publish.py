@@ -32,6 +32,7 @@ from app.model.digest import DIGEST_TAG, FILES_TAG, digest_of, lines_of
 from app.model.files import ModelFiles
 from training.errors import TrackingError, TrackingRefusal
 from training.progress import bar
+from training.tracking import evidence
 from training.tracking.bundle import PICTURES, RECORD_FILE, Record
 from training.tracking.manifest import MANIFEST_FILE
 from training.tracking.mlflow_errors import mlflow_at
@@ -75,7 +76,7 @@ def publish(folder: Path, run_id: str, where: str, *, retry_seconds: float) -> P
     After a lost connection, the publication is retried. Existing files and versions are not created twice.
 
     Args:
-        folder: Folder that `bundle.write` wrote.
+        folder: Folder that `bundle.write` and `evidence.write` wrote.
         run_id: ID of the active run of this process.
         where: Address of the MLflow server.
         retry_seconds: How long to keep retrying after the first failure.
@@ -142,7 +143,8 @@ def _attempt(folder: Path, record: Record, run_id: str) -> Published:
         for batch in _batches(record.history):
             client.log_batch(run_id, metrics=batch)
         progress.advance()
-        client.log_artifacts(run_id, str(folder / PICTURES), PICTURES)
+        for name in (PICTURES, evidence.FOLDER):
+            client.log_artifacts(run_id, str(folder / name), name)
         client.log_artifact(run_id, str(folder / MANIFEST_FILE))
         progress.advance()
         version = _registered(client, record, run_id)

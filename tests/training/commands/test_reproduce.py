@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -156,6 +157,27 @@ def test_changed_file_in_the_registry_is_named(
     assert (code, answer["file_sha256"]) == (5, version["file_sha256"])  # the digest before the change
     assert named(answer) == {("registry", "model.ubj")}
     assert "find out who changed it" in messages[-1]
+
+
+def test_different_package_and_changed_code_name_their_files(
+    server: Server, trained: Callable[..., dict[str, Any]], table: Path, reproduce: Reproduce, tmp_path: Path
+) -> None:
+    options = (f"--data={table}", "--target=left", "--rounds=2", "--early-stopping-rounds=0")
+    made = trained(server, NAME, *options, f"--git-commit={'1' * 40}-dirty")
+    mlflow.set_tracking_uri(server.uri)
+    file = Path(mlflow.artifacts.download_artifacts(run_id=made["run_id"], artifact_path="environment/packages.txt"))
+    changed = re.sub("^pandas==[^ ]*", "pandas==1.0", file.read_text(), flags=re.MULTILINE)
+    (tmp_path / "packages.txt").write_text(changed)
+    server.client.log_artifact(made["run_id"], str(tmp_path / "packages.txt"), "environment")
+
+    code, answer, messages = reproduce(made["uri"])
+
+    assert code == 0
+    assert named(answer) >= {("environment", "pandas"), ("code", "git_commit")}
+    assert {name for group, name in named(answer) if group == "environment"} == {"pandas"}
+    files = ["environment/packages.txt", "environment/uncommitted.diff"]
+    assert answer["artifacts"] == files
+    assert messages[-1].endswith(f"; the run contains {', '.join(files)}.")
 
 
 @pytest.mark.long

@@ -2,7 +2,7 @@
 
 import json
 
-from training.reproduction.comparison import changed_settings
+from training.reproduction.comparison import changed_settings, explaining_files
 from training.reproduction.differences import Difference
 
 SETTINGS = {
@@ -44,3 +44,13 @@ def test_value_that_mlflow_cut_is_compared_up_to_the_cut() -> None:
     assert list(changed_settings({"monotone_constraints": cut}, {"monotone_constraints": constraints})) == []
     (found,) = changed_settings({"monotone_constraints": cut[:-1] + "x"}, {"monotone_constraints": constraints})
     assert found.name == "monotone_constraints"
+
+
+def test_files_are_named_for_the_differences_that_they_explain() -> None:
+    files = [f"environment/{name}" for name in ("packages.txt", "uncommitted.diff", "uv.lock")]
+
+    assert explaining_files({("data", "sha256"), ("registry", "model.ubj")}, files) == []
+    assert explaining_files({("code", "git_dirty")}, files) == files[1:2]
+    assert explaining_files({("environment", "lock_sha256")}, files) == [files[0], files[2]]
+    assert explaining_files({("environment", "pandas"), ("code", "git_commit")}, files) == files[:2]
+    assert explaining_files({("environment", "lock_sha256")}, []) == []

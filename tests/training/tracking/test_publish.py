@@ -134,6 +134,8 @@ def test_run_records_params_metrics_and_provenance(server: Server, published: di
         "env.cpu",
         "env.nthread",
         "env.lock_sha256",
+        "env.code_sha256",
+        "env.packages_sha256",
         "git.dirty",
     } <= set(run.data.tags)
     pictures = server.client.list_artifacts(published["run_id"], "evaluation")
@@ -142,6 +144,16 @@ def test_run_records_params_metrics_and_provenance(server: Server, published: di
     }
     assert run.inputs
     assert run.inputs.dataset_inputs[0].dataset.digest == load().sha256[:36]
+
+
+def test_run_contains_the_lock_file_and_the_packages(server: Server, published: dict[str, Any]) -> None:
+    mlflow.set_tracking_uri(server.uri)
+    folder = Path(mlflow.artifacts.download_artifacts(run_id=published["run_id"], artifact_path="environment"))
+    tags = server.client.get_run(published["run_id"]).data.tags
+
+    assert {file.name for file in folder.iterdir()} == {"packages.txt", "uv.lock"}
+    for name, tag in (("uv.lock", "env.lock_sha256"), ("packages.txt", "env.packages_sha256")):
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == tags[tag]
 
 
 def test_mlflow_predicts_like_the_booster(server: Server, published: dict[str, Any]) -> None:
