@@ -18,6 +18,8 @@ from training.settings import Seed, Share
 
 # Parameters of XGBoost that have their own option.
 TREE_PARAMS = ("max_depth", "learning_rate", "subsample", "colsample_bytree", "min_child_weight", "reg_lambda")
+# Objectives that imply their task, because a target does not show that it is a time until an event.
+SURVIVAL: dict[str, Task] = {"survival:cox": "survival_risk", "survival:aft": "survival_time"}
 _NOT_FREE = {*TREE_PARAMS, "eta", "lambda", "seed", "nthread", "num_class", "device", "booster", "process_type"}
 
 LOG_MARGIN = timedelta(minutes=15)  # from a label to its file: three times the chart's rotateSeconds
@@ -115,6 +117,16 @@ class TrainOptions(CsvSettings):
         default="",
         description="Column with the weight of each row, a positive number, for the fit and all metrics. It is not a "
         "feature.",
+    )
+    event_column: str = Field(
+        default="",
+        description="Column with 1 or true if the event of a survival model was observed at the time in --target, and "
+        "0 or false if the row was censored then. Without it, a negative time is censored. It is not a feature.",
+    )
+    upper_bound_column: str = Field(
+        default="",
+        description="Column with the latest possible time of the event, of which --target is the earliest one, for the "
+        "objective survival:aft. Empty for a censored row. It is not a feature.",
     )
     validation_share: float = Field(
         default=0.2, gt=0, lt=0.9, description="Share of the other rows that early stopping validates on."
@@ -248,6 +260,22 @@ class TrainOptions(CsvSettings):
         return self
 
     @model_validator(mode="after")
+    def _times_until_an_event(self) -> Self:
+        if self.event_column and self.upper_bound_column:
+            raise ValueError("--upper-bound-column contains which rows are censored: remove --event-column")
+        if self.event_column and self.survival_task not in SURVIVAL.values():
+            raise ValueError(
+                '--event-column needs the objective survival:cox or survival:aft: --params \'{"objective": '
+                '"survival:cox"}\' or --task=survival_risk, which have the same meaning'
+            )
+        if self.upper_bound_column and self.survival_task != "survival_time":
+            raise ValueError("--upper-bound-column needs the objective survival:aft (--task=survival_time)")
+        used = [self.target, self.group, self.time_column, self.weight_column]
+        if {self.event_column, self.upper_bound_column} & {*filter(None, used)}:
+            raise ValueError("--event-column and --upper-bound-column need a column without another use")
+        return self
+
+    @model_validator(mode="after")
     def _rare_categories_are_served(self) -> Self:
         if self.min_category_count > 1 and self.unknown_category != "missing":
             raise ValueError(
@@ -260,13 +288,19 @@ class TrainOptions(CsvSettings):
         """The data to load."""
         names = {"target", "task", "group", "positive", "drop", "categorical", "min_category_count", "skip_unlabelled"}
         names |= {"null_words", "holdout_key", "time_column", "weight_column", "group_metrics", "dates", "date_parts"}
-        given = self.model_dump(include=names)
+        names |= {"event_column", "upper_bound_column"}
+        given = self.model_dump(include=names) | {"task": self.survival_task}
         if not self.from_log:
             return DataSpec(source=self.data, csv=self.csv_format, **given)
         if not (self.holdout_key or self.time_column or self.group):
             given["holdout_key"] = (inference_log.IDENTITY,)  # the holdout stays the same in a log that grows
         source = inference_log.source_of(self.from_log, self.log_until, self.target or inference_log.LABEL)
         return DataSpec(source=source, **given)
+
+    @property
+    def survival_task(self) -> Literal["auto"] | Task:
+        """The task, which an objective of survival models implies."""
+        return SURVIVAL.get(str(self.params.get("objective")), "auto") if self.task == "auto" else self.task
 
     @property
     def split_spec(self) -> SplitSpec:

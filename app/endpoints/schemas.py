@@ -21,6 +21,12 @@ _OTHER_TYPES: dict[str, Json] = {
     "any": {},
 }
 
+# Meaning of a single number that is not a value of the target.
+_MEANINGS = {
+    "survival_risk": "Risk relative to that of other rows (hazard ratio). A higher one means an earlier event.",
+    "survival_time": "Time until the event, in the unit of the target.",
+}
+
 
 def predictions(model: Model | None) -> Json:
     """Return the response of /predict."""
@@ -122,7 +128,7 @@ def _model_name() -> Json:
 
 def _prediction(output: Output) -> Json:
     if output.form == "number":
-        return {"type": "number"}
+        return {"type": "number"} | ({"description": text} if (text := _MEANINGS.get(output.task)) else {})
     if output.form == "numbers":
         return {"type": "array", "items": {"type": "number"}, "minItems": output.width, "maxItems": output.width}
     if output.form == "record":

@@ -17,7 +17,8 @@ MODEL_FILE = "model.ubj"
 MOST_BINS = 10  # per variable, because each bin is two series in every pod
 SCORE_BINS = 20  # of scores with labels: AUC is 0.004 too low with ten bins, and 0.001 with twenty
 
-Task = Literal["binary", "multiclass", "regression", "ranking"]
+# A survival model predicts a relative risk (higher means earlier), or the time until the event.
+Task = Literal["binary", "multiclass", "regression", "ranking", "survival_risk", "survival_time"]
 UnknownCategory = Literal["error", "missing"]
 DatePart = Literal["year", "month", "day", "weekday", "hour", "days"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -191,7 +192,7 @@ class Contract(BaseModel):
     @model_validator(mode="after")
     def _classes_fit_the_task(self) -> Self:
         count = len(self.classes)
-        if self.task in ("regression", "ranking") and count:
+        if self.task not in ("binary", "multiclass") and count:
             raise ValueError(f"a {self.task} model has no classes, but {count} are given")
         if self.task == "binary" and count != 2:
             raise ValueError(f"a binary model has 2 classes, not {count}")

@@ -27,7 +27,8 @@ class Output:
     """Form and meaning of a prediction.
 
     Args:
-        task: binary, multiclass, regression, ranking or multilabel (several independent probabilities).
+        task: binary, multiclass, regression, ranking, survival_risk, survival_time, or multilabel (several independent
+            probabilities).
         form: Form of the JSON value.
         classes: Class names of a classifier, in the order of the booster's numbers.
         width: Number of values that the model predicts per row.
@@ -53,7 +54,13 @@ class Output:
 
     @property
     def comparable(self) -> bool:
-        """Whether a prediction can be compared with a label; false for records, several numbers and unnamed classes."""
+        """Whether a prediction can be compared with a label.
+
+        False for records, several numbers and unnamed classes, and for survival models, because a label does not
+        contain whether the event was observed.
+        """
+        if self.task.startswith("survival"):
+            return False
         return self.form == "number" or (self.form in ("label", "probabilities") and bool(self.classes))
 
     def labels(self, output: Matrix) -> list[int]:
@@ -189,5 +196,6 @@ def _meaning(objective: str, width: int) -> tuple[str, Form]:
     if objective in _CLASSIFIERS:
         task, form = _CLASSIFIERS[objective]
         return ("multilabel", "numbers") if task == "binary" and width > 1 else (task, form)
-    task = "ranking" if objective.startswith("rank:") else "regression"
+    survival = {"survival:cox": "survival_risk", "survival:aft": "survival_time"}
+    task = "ranking" if objective.startswith("rank:") else survival.get(objective, "regression")
     return task, "number" if width == 1 else "numbers"

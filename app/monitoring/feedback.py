@@ -93,7 +93,8 @@ class Feedback:
         self._output = model.output
         if not self._output.comparable:
             raise LoadError(
-                "its predictions are neither a single number nor a named class, so a label cannot be compared with one",
+                "its predictions are neither a named class nor a number that a label contains, so a label cannot be "
+                "compared with one",
                 "turn feedback off",
             )
         self._name, self._version = model.provenance.name, model.provenance.version

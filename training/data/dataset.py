@@ -17,11 +17,21 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.model.contract import ContractColumn, DatePart, Task
 from app.model.dates import PARTS
-from training.data import date_columns, preprocessing, row_hash, row_slices, row_times, row_weights, training_table
+from training.data import (
+    date_columns,
+    preprocessing,
+    row_hash,
+    row_slices,
+    row_times,
+    row_weights,
+    survival,
+    training_table,
+)
 from training.data.column_names import check_names, check_present, index_names, listed, matching
 from training.data.csv_format import CsvFormat, check_notation
 from training.data.training_table import Raw
 from training.errors import InputError
+from training.metrics.truth import Truth
 
 Matrix = NDArray[np.float32]
 _BLOCK = 4096  # rows, which fit the processor's cache
@@ -47,6 +57,8 @@ class DataSpec(BaseModel):
     holdout_key: tuple[str, ...] = ()
     time_column: str = ""
     weight_column: str = ""
+    event_column: str = ""
+    upper_bound_column: str = ""
     group_metrics: tuple[str, ...] = ()
     csv: CsvFormat | None = None
 
@@ -70,6 +82,8 @@ class Data:
         key_hashes: Hash of the key of each row, shape (rows,). None without a key.
         times: Time of each row. None without a time column.
         weights: Weight of each row, shape (rows,). None without a weight column.
+        upper: Upper bound of the time of each row, of which the target is the lower one, shape (rows,). None if the
+            target is not a time until an event.
         slices: Groups of each row for `--group-metrics`, shape (rows, columns). None without such columns.
         moments: Seconds since 1970 of each row, shape (rows,), by column of dates.
         files: Digest of each file by its path in a folder. Empty for a single file.
@@ -89,9 +103,15 @@ class Data:
     key_hashes: row_hash.Hashes | None = None
     times: row_times.RowTimes | None = None
     weights: row_weights.Weights | None = None
+    upper: survival.Times | None = None
     slices: pd.DataFrame | None = None
     moments: Mapping[str, date_columns.Moments] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def truth(self) -> Truth:
+        """The true values against which predictions are measured."""
+        return Truth.of(self.target, self.groups, self.weights, self.upper, self.task == "survival_risk")
 
     @property
     def features(self) -> Matrix:
@@ -107,11 +127,17 @@ class Data:
 
     @property
     def column_sha256(self) -> dict[str, str]:
-        """Digest of each feature and of the target, as float32 with the categories, which names a changed column."""
+        """Digest of each feature, of the target and of its events, as float32 with the categories.
+
+        They name a changed column.
+        """
         known = {column.name: column.categories for column in self.columns} | {self.target_name: self.classes}
+        own = {self.target_name: self.target}
+        if self.upper is not None and (name := self.spec.event_column or self.spec.upper_bound_column):
+            own[name] = self.upper
         found = {}
-        for name in (*self.frame.columns, self.target_name):
-            values = self.target if name == self.target_name else preprocessing.numbers(self.frame[name])
+        for name in (*self.frame.columns, *own):
+            values = own[name] if name in own else preprocessing.numbers(self.frame[name])
             digest = hashlib.sha256(json.dumps(known.get(name, ())).encode() + b"\0")
             digest.update(np.ascontiguousarray(values, dtype="<f4").data)
             found[name] = digest.hexdigest()
@@ -142,6 +168,8 @@ class Data:
             digest.update(np.ascontiguousarray(self.groups, dtype="<i8").data)
         if self.weights is not None:
             digest.update(np.ascontiguousarray(self.weights, dtype="<f4").data)
+        if self.upper is not None:
+            digest.update(np.ascontiguousarray(self.upper, dtype="<f4").data)
         return digest.hexdigest()
 
 
@@ -169,6 +197,8 @@ def _loaded(spec: DataSpec, raw: Raw) -> Data:
     asked: dict[str, tuple[str, ...]] = {"target": (target_name,), "group": (spec.group,) if spec.group else ()}
     asked |= {"time-column": (spec.time_column,) if spec.time_column else ()}
     asked |= {"weight-column": (spec.weight_column,) if spec.weight_column else ()}
+    asked |= {"event-column": (spec.event_column,) if spec.event_column else ()}
+    asked |= {"upper-bound-column": (spec.upper_bound_column,) if spec.upper_bound_column else ()}
     dropped = matching(names, spec.drop, "--drop (TRAINING_DROP)")
     if raw.csv:
         check_notation(raw.columns(names), raw.csv, {*spec.categorical, *dropped})
@@ -178,7 +208,7 @@ def _loaded(spec: DataSpec, raw: Raw) -> Data:
         check_present(names, wanted, f"--{option} (TRAINING_{option.upper().replace('-', '_')})")
     if spec.task == "ranking" and not spec.group:
         raise InputError("--group (TRAINING_GROUP): a ranking needs the column that groups the rows.")
-    others = (target_name, spec.group, spec.time_column, spec.weight_column)
+    others = (target_name, spec.group, spec.time_column, spec.weight_column, spec.event_column, spec.upper_bound_column)
     known = raw.columns(list(dict.fromkeys(filter(None, (*others, *spec.group_metrics)))))
     mask = preprocessing.labelled(known, target_name, skip=spec.skip_unlabelled)
     known = _kept(known, mask, None)
@@ -193,6 +223,10 @@ def _loaded(spec: DataSpec, raw: Raw) -> Data:
         raise InputError("--holdout-key (TRAINING_HOLDOUT_KEY): the key of a ranking must be the column of --group.")
     hashes = _key_hashes(raw, key, mask, order) if key else None
     task, classes, target = preprocessing.target_of(known, target_name, spec.task, raw.classes, spec.positive)
+    upper = None
+    if task in survival.TASKS:
+        columns_of_bounds = spec.event_column, spec.upper_bound_column
+        target, upper = survival.bounds_of(known, target_name, target, *columns_of_bounds)
     times = row_times.times_of(known, spec.time_column) if spec.time_column else None
     if weights is not None and groups is not None and task == "ranking":
         row_weights.check_queries(weights, groups, spec.weight_column)
@@ -200,7 +234,7 @@ def _loaded(spec: DataSpec, raw: Raw) -> Data:
     features = [name for name in names if name not in {*others, *dropped, *index, *raw.own}]
     if not features:
         raise InputError(
-            f"{spec.source} has no feature: all columns are the target, the group, the time, the weight or dropped."
+            f"{spec.source} has no feature: all columns are dropped or have another use, such as the target."
         )
     date_columns.check_dates(spec.dates, features, spec.date_parts)
     columns: list[ContractColumn] = []
@@ -216,7 +250,21 @@ def _loaded(spec: DataSpec, raw: Raw) -> Data:
                 described = preprocessing.feature(table, name, name in spec.categorical, spec.min_category_count)
                 column, series[name] = described
             columns.append(column)
-    facts = (target, target_name, task, classes, groups, raw.sha256(), key, hashes, times, weights, slices, moments)
+    facts = (
+        target,
+        target_name,
+        task,
+        classes,
+        groups,
+        raw.sha256(),
+        key,
+        hashes,
+        times,
+        weights,
+        upper,
+        slices,
+        moments,
+    )
     # Without a copy, which would need the memory of all columns twice.
     return Data(raw.name, spec, pd.DataFrame(series, copy=False), tuple(columns), *facts, raw.files())
 

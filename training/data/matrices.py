@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import xgboost as xgb
 
+from training.data import survival
 from training.data.dataset import Data, Matrix
 from training.data.row_weights import of_groups
 from training.data.split import Rows
@@ -64,10 +65,21 @@ def _contents(data: Data, rows: Rows) -> dict[str, Any]:
     weights = None if data.weights is None else data.weights[rows]
     return {
         "data": data.frame.iloc[rows],
-        "label": data.target[rows],
+        **_labels(data, rows),
         "weight": weights if weights is None or queries is None else of_groups(weights, queries),
         "qid": queries,
     }
+
+
+def _labels(data: Data, rows: Rows) -> dict[str, Any]:
+    """Return the arguments of XGBoost for the targets of these rows."""
+    target = data.target[rows]
+    if data.upper is None:
+        return {"label": target}
+    upper = data.upper[rows]
+    if data.task == "survival_risk":
+        return {"label": survival.label(target, upper)}
+    return {"label_lower_bound": target, "label_upper_bound": upper}
 
 
 class _Batches(xgb.DataIter):

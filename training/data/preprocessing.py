@@ -95,7 +95,7 @@ def target_of(
         few = not numeric or (whole and len(np.unique(values)) <= INFERRED_CLASSES)
         task = ("multiclass" if len(pd.unique(values)) > 2 else "binary") if few else "regression"
         log.info("task %s, inferred from the values of %s; set --task to change it", task, name)
-    if task in ("regression", "ranking"):
+    if task != "binary" and task != "multiclass":
         if not numeric:
             raise InputError(
                 f"Row 1, column {name}: {texts[indices[0]][:50]!r} is not a number; a {task} needs numbers."

@@ -10,7 +10,6 @@ from training.data.dataset import Data, Matrix
 from training.data.split import Rows
 from training.fitting.finite import finite
 from training.metrics.catalog import METRICS, metric_of
-from training.metrics.truth import Truth
 
 
 def measure(data: Data, rows: Rows, output: Matrix, judged_by: str = "") -> dict[str, float]:
@@ -22,7 +21,7 @@ def measure(data: Data, rows: Rows, output: Matrix, judged_by: str = "") -> dict
         output: Predictions of the booster, shape (rows,) or (rows, classes).
         judged_by: Metric by which the model is judged, in addition to those of each model of the task.
     """
-    truth = Truth.of(data.target, data.groups, data.weights).rows(rows)
+    truth = data.truth.rows(rows)
     answers = output.astype(np.float64)
     names = [name for name, each in METRICS.items() if data.task in each.tasks and each.always]
     own = [judged_by] if judged_by and judged_by not in names else []

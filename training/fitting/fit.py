@@ -14,7 +14,6 @@ from training.fitting.finite import last_if_none
 from training.fitting.objectives import DEFAULTS, eval_metric
 from training.fitting.parameter_check import refusal
 from training.metrics.catalog import metric_of
-from training.metrics.truth import Truth
 from training.progress import Rounds, bar
 
 _MORE_IS_BETTER = ("auc", "ndcg", "map", "pre")
@@ -145,7 +144,7 @@ def fit(data: Data, rows: Rows, params: Mapping[str, Any], rounds: int, nthread:
 
 def _own(data: Data, rows: Rows, name: str) -> dict[str, Any]:
     """Return the arguments of XGBoost for a metric that it does not have."""
-    metric, truth = metric_of(name), Truth.of(data.target, data.groups, data.weights).rows(rows)
+    metric, truth = metric_of(name), data.truth.rows(rows)
 
     def value(output: Any, _: xgb.DMatrix) -> tuple[str, float]:
         return name, metric.value(truth, np.asarray(output, dtype=np.float64))

@@ -9,7 +9,6 @@ from training.data.dataset import Data, Matrix
 from training.data.split import Rows
 from training.fitting.finite import finite
 from training.metrics.catalog import DEFAULT_METRIC, metric_of
-from training.metrics.truth import Truth
 
 _NOT_IN_A_NAME = re.compile(r"[^\w\-. :]", re.ASCII)  # MLflow refuses these in the name of a metric
 
@@ -28,7 +27,7 @@ def measure_groups(data: Data, rows: Rows, output: Matrix, judged_by: str = "") 
     if data.slices is None:
         return {}
     name = judged_by or DEFAULT_METRIC[data.task]
-    truth = Truth.of(data.target, data.groups, data.weights).rows(rows)
+    truth = data.truth.rows(rows)
     found: dict[str, float] = {}
     for column, groups in data.slices.iloc[rows].items():
         for group in sorted(groups.unique()):

@@ -5,20 +5,22 @@ from typing import Any
 
 from app.model.contract import Task
 from training.errors import InputError
-from training.metrics.catalog import metric_of, names_for
+from training.metrics.catalog import DEFAULT_METRIC, metric_of, names_for
+from training.train_options import SURVIVAL
 
 DEFAULTS: dict[Task, dict[str, str]] = {
     "binary": {"objective": "binary:logistic", "eval_metric": "logloss"},
     "multiclass": {"objective": "multi:softprob", "eval_metric": "mlogloss"},
     "regression": {"objective": "reg:squarederror", "eval_metric": "rmse"},
     "ranking": {"objective": "rank:ndcg", "eval_metric": "ndcg"},
+    "survival_risk": {"objective": "survival:cox", "eval_metric": "cox-nloglik"},
+    "survival_time": {"objective": "survival:aft", "eval_metric": "aft-nloglik"},
 }
 _FAMILIES: dict[str, Task] = {
     "binary": "binary",
     "multi": "multiclass",
     "reg": "regression",
     "count": "regression",
-    "survival": "regression",
     "rank": "ranking",
 }
 # Objectives whose output is not what the task promises, with what replaces them.
@@ -44,7 +46,7 @@ def check_objective(task: Task, params: Mapping[str, Any]) -> None:
     if other := _REPLACED.get(objective):
         raise InputError(f"--params (TRAINING_PARAMS): {objective} does not predict probabilities; use {other}.")
     family = objective.partition(":")[0]
-    if _FAMILIES.get(family, task) != task:
+    if SURVIVAL.get(objective, _FAMILIES.get(family, task)) != task:
         raise InputError(
             f"--params (TRAINING_PARAMS): {objective} is not an objective of a {task} model, whose default is "
             f"{DEFAULTS[task]['objective']}; set --task, or another objective."
@@ -75,6 +77,8 @@ def metric_name(task: Task, params: Mapping[str, Any], wanted: str) -> str:
         if "eval_metric" in params:
             raise InputError("--metric (TRAINING_METRIC): remove eval_metric from --params, or do not set --metric.")
         return wanted
+    if task in SURVIVAL.values():
+        return "" if "eval_metric" in params else DEFAULT_METRIC[task]
     objective = params.get("objective")
     if objective == "reg:quantileerror":
         return _with_number("pinball", params.get("quantile_alpha"))

@@ -23,7 +23,7 @@ from training.fitting.parameter_check import check_used
 from training.fitting.reference_profile import Feature, variables_of
 from training.fitting.search import search
 from training.fitting.search_space import lowest, space_of
-from training.train_options import TrainOptions
+from training.train_options import SURVIVAL, TrainOptions
 from training.workers import sharded_data
 from training.workers.group import ALONE, Group
 from training.workers.sharded_data import Judged, ShardedData
@@ -128,6 +128,11 @@ def _loaded(options: TrainOptions, group: Group) -> ShardedData:
     if group.size > 1:
         if options.from_log:
             raise InputError("--from-log (TRAINING_FROM_LOG): train with one worker; the log is read as a whole.")
+        if options.survival_task in SURVIVAL.values():
+            raise InputError(
+                "--task (TRAINING_TASK): train a survival model with one worker, because its objective and concordance "
+                "compare each row with all others."
+            )
         return sharded_data.load(options.data_spec, options.split_spec, group)
     data = dataset.load(options.data_spec)
     parts = split.split(data, options.split_spec)

@@ -140,7 +140,7 @@ def _alone(known: Manifest) -> _Loaded:
     if spec.min_category_count > 1 or spec.dates:  # the other model may know rare categories, and other parts of dates
         frame = data.load(spec.model_copy(update={"min_category_count": 1, "date_parts": PARTS})).frame
     rows = split.split(loaded, known.split.spec).holdout
-    truth = Truth.of(loaded.target, loaded.groups, loaded.weights).rows(rows)
+    truth = loaded.truth.rows(rows)
     hashes = None if loaded.key_hashes is None else loaded.key_hashes[rows]
     times = None if loaded.times is None else loaded.times.of(rows)
     slices = None if loaded.slices is None else loaded.slices.iloc[rows]

@@ -23,6 +23,7 @@ from app.model.contract import CONTRACT_FILE, Task
 from app.model.digest import EXAMPLE_FILE, MLMODEL_FILE
 from app.model.interface import model_differences
 from app.model.pyfunc_outputs import Table
+from training.data import survival
 from training.data.chunks import Chunk, ChunkedData
 from training.data.model_cells import cells_of
 from training.data.storage import Place
@@ -254,6 +255,11 @@ def _judge(
 def _truth(stated: Task | None, contenders: list[Contender], rows: Rows) -> tuple[Task, tuple[str, ...], Numbers]:
     """Return the task, the classes in order, and the true values, shape (rows,). A class is its number."""
     name = rows.data.target
+    if stated in survival.TASKS:
+        raise InputError(
+            "--data (TRAINING_DATA): a named data set does not contain which events were observed; compare survival "
+            "models on the rows that their training held out, without --data."
+        )
     if stated in ("regression", "ranking"):
         column = Column(name, "double", missing=False)
         parts: list[Numbers] = []

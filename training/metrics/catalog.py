@@ -12,6 +12,7 @@ import numpy as np
 
 from app.model.contract import Task
 from training.metrics import class_metrics, row_losses
+from training.metrics.concordance import concordance
 from training.metrics.truth import Numbers, Truth, Weighted
 
 
@@ -84,6 +85,7 @@ METRICS = {
     "poisson_deviance": Metric(-1, {"regression": "poisson-nloglik"}, _mean_of(row_losses.poisson)),
     "gamma_deviance": Metric(-1, {"regression": "gamma-deviance"}, _mean_of(row_losses.gamma)),
     "ndcg": Metric(1, {"ranking": "ndcg"}, _ndcg, always=True),
+    "concordance": Metric(1, {"survival_risk": "", "survival_time": ""}, concordance, always=True),
 }
 # Metrics with a number at the end of their name: its bounds, and the metric for a number.
 _FAMILIES: dict[str, tuple[float, float, Callable[[float], Metric]]] = {
@@ -99,7 +101,14 @@ _FAMILIES: dict[str, tuple[float, float, Callable[[float], Metric]]] = {
 }  # fmt: skip
 METRIC_NAMES = (*METRICS, "recall_at_precision_0.9", "pinball_0.5", "tweedie_deviance_1.5")
 # Default metric of a comparison, by task.
-DEFAULT_METRIC: dict[Task, str] = {"binary": "auc", "multiclass": "logloss", "regression": "rmse", "ranking": "ndcg"}
+DEFAULT_METRIC: dict[Task, str] = {
+    "binary": "auc",
+    "multiclass": "logloss",
+    "regression": "rmse",
+    "ranking": "ndcg",
+    "survival_risk": "concordance",
+    "survival_time": "concordance",
+}
 
 
 def metric_of(name: str) -> Metric:

@@ -7,6 +7,8 @@ const TASKS = {
   multiclass: "distinguishes several classes",
   regression: "predicts a number",
   ranking: "ranks rows",
+  survival_risk: "predicts the risk of an event: higher means earlier",
+  survival_time: "predicts the time until an event",
   multilabel: "predicts several probabilities",
 };
 const MOST_SCORES = 6;
