@@ -1,6 +1,7 @@
 """The steps from a table to a booster: load, split, search, choose the rounds, fit."""
 
 import logging
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from training.errors import InputError
 from training.fitting import fit, resumable_fit
 from training.fitting.calibrate import calibrate, check_calibration
 from training.fitting.checkpoints import Checkpoints, checkpoints_of
+from training.fitting.collected_warnings import collected
 from training.fitting.evaluate import importance
 from training.fitting.fit import Fitted
 from training.fitting.leak_warnings import warn_of_leaks
@@ -46,6 +48,7 @@ class Trained(NamedTuple):
         judged: Held-out rows of all workers with their predictions, before a calibration.
         kept: Checkpoints, to be cleared after the registration.
         calibration: Calibration of the probability, if any.
+        warnings: Sentences about the data.
     """
 
     data: Data
@@ -59,6 +62,7 @@ class Trained(NamedTuple):
     metric: str = ""
     kept: Checkpoints | None = None
     calibration: Platt | Isotonic | None = None
+    warnings: Sequence[str] = ()
 
 
 def train(options: TrainOptions, group: Group, run_id: str = "") -> Trained:
@@ -73,11 +77,12 @@ def train(options: TrainOptions, group: Group, run_id: str = "") -> Trained:
         TrainingError: The data or the options cannot be used.
     """
     alone = group.size == 1
-    whole = _loaded(options, group)
-    data, parts = whole.data, whole.parts
-    log.info("%d rows, %d columns, %s of %s", *data.frame.shape, data.task, data.target_name)
-    if alone:
-        warn_of_leaks(data, parts)
+    with collected() as warnings:
+        whole = _loaded(options, group)
+        data, parts = whole.data, whole.parts
+        log.info("%d rows, %d columns, %s of %s", *data.frame.shape, data.task, data.target_name)
+        if alone:
+            warn_of_leaks(data, parts)
     check_objective(data.task, options.params)
     check_calibration(options.calibration, data.task, options.params, group.size)
     metric = metric_name(data.task, options.params, options.metric)
@@ -113,7 +118,7 @@ def train(options: TrainOptions, group: Group, run_id: str = "") -> Trained:
     judged = sharded_data.judge(whole, fitted.booster, options.nthread, group)
     variables = distributions(data, parts, fitted, group)
     measured = history | fitted.history, chosen, variables, judged, metric
-    return Trained(data, parts, whole.identity, fitted, *measured, kept, calibration)
+    return Trained(data, parts, whole.identity, fitted, *measured, kept, calibration, warnings)
 
 
 def distributions(data: Data, parts: Split, fitted: Fitted, group: Group = ALONE) -> tuple[Variable, ...]:

@@ -23,6 +23,7 @@ from training.fitting.finite import finite, finite_curves
 from training.fitting.group_metrics import measure_groups
 from training.fitting.pipeline import Trained
 from training.fitting.reference_profile import predictions_of, score_edges_of
+from training.tracking.data_report import REPORT_FILE, page
 from training.tracking.manifest import MANIFEST_FILE, DataFacts, Manifest, SplitFacts
 from training.train_options import TrainOptions
 
@@ -146,6 +147,7 @@ def write(folder: Path, run_id: str, trained: Trained, options: TrainOptions, en
     (folder / MODEL_FILE).write_bytes(content)
     for name, model in ((CONTRACT_FILE, contract), (MANIFEST_FILE, manifest)):
         (folder / name).write_text(model.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (folder / REPORT_FILE).write_text(page(trained, run_id), encoding="utf-8")
     (folder / PICTURES).mkdir()
     plots.draw(judged.data, judged.rows, output, fitted.booster, trained.history, folder / PICTURES)
     (folder / RECORD_FILE).write_text(

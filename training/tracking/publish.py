@@ -34,6 +34,7 @@ from training.errors import TrackingError, TrackingRefusal
 from training.progress import bar
 from training.tracking import evidence
 from training.tracking.bundle import PICTURES, RECORD_FILE, Record
+from training.tracking.data_report import REPORT_FILE
 from training.tracking.manifest import MANIFEST_FILE
 from training.tracking.mlflow_errors import mlflow_at
 from training.tracking.runs import FAILURE_TAG
@@ -145,7 +146,8 @@ def _attempt(folder: Path, record: Record, run_id: str) -> Published:
         progress.advance()
         for name in (PICTURES, evidence.FOLDER):
             client.log_artifacts(run_id, str(folder / name), name)
-        client.log_artifact(run_id, str(folder / MANIFEST_FILE))
+        for name in (REPORT_FILE, MANIFEST_FILE):
+            client.log_artifact(run_id, str(folder / name))
         progress.advance()
         version = _registered(client, record, run_id)
         logged = f"models:/{record.model_name}/{version}" if version else _log(client, folder)

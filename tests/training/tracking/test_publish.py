@@ -156,6 +156,14 @@ def test_run_contains_the_lock_file_and_the_packages(server: Server, published: 
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == tags[tag]
 
 
+def test_run_contains_the_page_about_its_data(server: Server, published: dict[str, Any]) -> None:
+    mlflow.set_tracking_uri(server.uri)
+    page = mlflow.artifacts.load_text(f"runs:/{published['run_id']}/data_report.html")
+
+    assert f"<td>{published['run_id']}</td>" in page
+    assert all(f">{column}</td>" in page for column in load().frame.columns)
+
+
 def test_mlflow_predicts_like_the_booster(server: Server, published: dict[str, Any]) -> None:
     folder = server.model_folder("first", published["version"])
     example = json.loads((folder / "input_example.json").read_text())
