@@ -101,6 +101,11 @@ class Application(FastAPI):
         self.state.tracing = Tracing(self._front, settings) if settings.otlp_endpoint else None
         if self.state.tracing:
             self._front = self.state.tracing
+        self.state.grpc = None
+        if settings.grpc_port:
+            from app.grpc.server import GrpcServer
+
+            self.state.grpc = GrpcServer(service, callers, exporter, self.state.tracing)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass every request to the front first, because FastAPI looks up its telemetry before any middleware."""
@@ -125,9 +130,13 @@ def create_app(settings: Settings, on_failure: Callable[[str], None] | None = No
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if app.state.monitoring:
         app.state.monitoring.start()
+    if app.state.grpc:
+        await app.state.grpc.start()
     app.state.service.start()
     yield
     app.state.service.drain()
+    if app.state.grpc:
+        await app.state.grpc.stop()
     if app.state.monitoring:
         app.state.monitoring.stop()
     if app.state.tracing:

@@ -1,11 +1,12 @@
 """Process state: the loaded model, and readiness."""
 
+import asyncio
 import gc
 import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sized
+from collections.abc import Callable, MutableSet
 from dataclasses import replace
 
 from app.errors import LoadError
@@ -46,7 +47,8 @@ class Service:
         self.settings = settings
         self.loaded: Loaded | None = None
         self.follower: Follower | None = None  # None: no alias is followed, or no model is loaded yet
-        self.requests: Sized = ()  # those in progress, which the server of the API sets
+        self.requests: MutableSet[asyncio.Task[None]] = set()  # those in progress; the server of the API sets it
+        self.closing = asyncio.Event()  # set on the event loop of the API once no further requests are accepted
         self.limits = Limits(settings, settings.max_concurrency)
         self.limits.publish()
         self._on_failure = on_failure

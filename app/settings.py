@@ -304,6 +304,12 @@ class Settings(BaseSettings):
         le=65535,
         description="Port of /metrics and /health, which the other port then does not serve; empty: one port for all.",
     )
+    grpc_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="Port of the Open Inference Protocol over gRPC; empty: gRPC is off.",
+    )
     root_path: str = Field(default="", pattern="^(/[^/]+)*$", description="Path prefix that a proxy strips.")
 
     tracking_username: SecretStr = Field(
@@ -427,9 +433,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
-        others = (self.port, self.peers_port) if self.peers_host else (self.port,)
-        if self.monitoring_port in others:
-            raise ValueError("MODEL_SERVICE_MONITORING_PORT must differ from the other ports")
+        others = [self.port] + [self.peers_port] * bool(self.peers_host)
+        for name in ("monitoring_port", "grpc_port"):
+            if (port := getattr(self, name)) in others:
+                raise ValueError(f"MODEL_SERVICE_{name.upper()} must differ from the other ports")
+            others += [port] * bool(port)
         return self
 
     @model_validator(mode="after")

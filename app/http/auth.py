@@ -20,10 +20,12 @@ class Guard:
         app: Application behind the guard, which finds the account in the scope as `account`.
         callers: Accounts, shared by all guards.
         settings: Path prefix that the proxy strips, and whether the pages are enabled.
+        charged: Whether POST requests are charged.
     """
 
-    def __init__(self, app: ASGIApp, callers: Callers, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, callers: Callers, settings: Settings, *, charged: bool = True) -> None:
         self._app = app
+        self._charged = charged
         self._callers = callers
         open_paths = OPEN_PATHS | pages.OPEN_PATHS if settings.pages_enabled else OPEN_PATHS
         self._open = frozenset(settings.root_path + path for path in open_paths)
@@ -40,7 +42,7 @@ class Guard:
                 await self._callers.learn()
                 account = self._callers.identify(scope, now := time.monotonic(), learned=True)
             scope["account"] = account
-            if scope["method"] == "POST":
+            if self._charged and scope["method"] == "POST":
                 account.request(now)
         except ProblemError as problem:
             await problem_response(problem.document(), problem.headers)(scope, receive, send)

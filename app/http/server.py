@@ -180,6 +180,7 @@ class Server(LimitedServer):
 
     async def shutdown(self, sockets: list[Any] | None = None) -> None:
         """Announce the end of each connection with its next response, then close the idle ones."""
+        self._service.closing.set()
         state, config = self.server_state, self.config
         state.default_headers = [*state.default_headers, (b"connection", b"close")]
         for connection in cast(set[Connection], state.connections):

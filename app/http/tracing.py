@@ -7,6 +7,7 @@ methods. The span is therefore created in front of everything else. Only the cla
 import socket
 import threading
 from contextvars import ContextVar
+from copy import copy
 from typing import Any
 
 from opentelemetry.trace import Span, SpanKind, StatusCode
@@ -63,6 +64,12 @@ class Tracing:
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("model-service", __version__)
         self._propagator = TraceContextTextMapPropagator()
+
+    def over(self, app: ASGIApp) -> "Tracing":
+        """Return the same tracing for another application."""
+        other = copy(self)
+        other._app = app
+        return other
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Trace the request, and pass it on."""

@@ -32,7 +32,8 @@ in: root context   out: YAML list
 {{- if and .install (not (.image).tag) (not (.image).digest) }}{{ $_ := set $settings "WORKER_PYTHON" .python }}{{ end -}}
 {{- end -}}
 {{- end -}}
-{{- range $key, $value := omit $api "auth" "feedback" "pages" "quotas" }}{{ $_ := set $settings (snakecase $key | upper) $value }}{{ end -}}
+{{- range $key, $value := omit $api "auth" "feedback" "grpc" "pages" "quotas" }}{{ $_ := set $settings (snakecase $key | upper) $value }}{{ end -}}
+{{- if ($api.grpc).enabled }}{{ $_ := set $settings "GRPC_PORT" 8003 }}{{ end -}}
 {{- if ($api.auth).existingSecret }}{{ $_ := set $settings "API_KEYS_DIR" "/etc/model-service/api-keys" }}{{ end -}}
 {{- with ($api.auth).jwt -}}
 {{- if .issuer -}}

@@ -9,6 +9,25 @@ in: root context   out: "<fullname>-peers.<namespace>", or "" if they do not
 {{- end -}}
 
 {{/*
+model-service.ports: ports of the service's container. The API leads to the first one, Prometheus and probes to the second.
+in: root context   out: YAML list
+*/}}
+{{- define "model-service.ports" -}}
+- name: http
+  containerPort: 8000
+- name: metrics
+  containerPort: 8002
+{{- if include "model-service.peers" . }}
+- name: peers
+  containerPort: 8001
+{{- end }}
+{{- if ((.Values.api).grpc).enabled }}
+- name: grpc
+  containerPort: 8003
+{{- end }}
+{{- end -}}
+
+{{/*
 model-service.egress: egress rules for DNS, for servers and from `networkPolicy.extraEgress`. Policies apply to pods, not
 Services: a host `<service>.<namespace>.svc…` allows that namespace, a bare name the release's own, any other all pods and
 addresses except link-local ones, where clouds serve credentials.

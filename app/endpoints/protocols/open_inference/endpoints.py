@@ -73,7 +73,7 @@ class Infer(Predict):
         Raises:
             UnknownModelError: A different model or version is served.
         """
-        _check(self._service, **scope["path_params"])
+        check_served(self._service, **scope["path_params"])
 
     def read(self, loaded: Loaded, content: bytes, received: Body) -> InferRows:
         """Parse the request.
@@ -91,6 +91,20 @@ class Infer(Predict):
                 raise NotJsonError("The request is not valid JSON.") from None
         if not isinstance(request, dict):
             raise InvalidInputError("The request must be a JSON object.")
+        return self.rows_of(loaded, request, raw)
+
+    def rows_of(self, loaded: Loaded, request: dict[str, Any], raw: memoryview) -> InferRows:
+        """Return the rows of a request.
+
+        Args:
+            loaded: The model.
+            request: The request in the form of JSON, in which the data of a tensor may be an array of its datatype.
+            raw: Binary data of the tensors.
+
+        Raises:
+            InvalidInputError: The request is malformed; the message names the tensor.
+            TooLargeError: The request has too many rows.
+        """
         identity = request.get("id", REQUEST_ID.get())
         if not isinstance(identity, str):
             raise InvalidInputError("id must be a string.")
@@ -156,11 +170,11 @@ def protocol(service: Service) -> Protocol:
         return _json({"ready": not service.reasons}, unless=service.reasons)
 
     async def model_ready(request: Request) -> Response:
-        _check(service, **request.path_params)
+        check_served(service, **request.path_params)
         return _json({"name": service.settings.served_name, "ready": not service.reasons}, unless=service.reasons)
 
     async def metadata(request: Request) -> Response:
-        _check(service, **request.path_params)
+        check_served(service, **request.path_params)
         if service.loaded is None:
             raise NotReadyError
         return _json(described(service.loaded))
@@ -201,7 +215,13 @@ def described(loaded: Loaded) -> dict[str, Any]:
     return known | {"inputs": inputs, "outputs": outputs}
 
 
-def _check(service: Service, name: str, version: str = "") -> None:
+def check_served(service: Service, name: str, version: str = "") -> None:
+    """Check the model and version that a request names.
+
+    Raises:
+        UnknownModelError: A different model or version is served.
+        NotReadyError: No model is loaded yet, and the request names a version.
+    """
     served = service.settings.served_name
     if name != served:
         raise UnknownModelError(f"The model {name[:200]!r} is not served here; {served!r} is.")

@@ -5,6 +5,7 @@ from importlib.metadata import version
 
 from tests.app.endpoints.protocols import test_kserve_client, test_open_inference
 from tests.app.endpoints.protocols import test_mlflow as test_mlflow_protocol
+from tests.app.grpc import test_infer
 from tests.app.harness import ROOT
 from tools.bench.entries import ENTRIES
 
@@ -19,6 +20,7 @@ def test_table_of_clients_matches_the_tests() -> None:
         "`mlflow models serve`, side by side": (version("mlflow"), f"{len(test_mlflow_protocol.FORMS)} forms"),
         "`ScoringServerClient`": (version("mlflow"), f"{len(test_mlflow_protocol.ASKED)} kinds"),
         "`tritonclient[http]`": (version("tritonclient"), f"{len(test_open_inference.ASKED)} kinds"),
+        "`tritonclient[grpc]`": (version("tritonclient"), f"{len(test_infer.ASKED)} kinds"),
         "KServe's `InferenceRESTClient`": (_pinned(kserve.packages, "kserve"), f"{len(kinds)} kinds"),
         "MLflow's scoring application, side by side": (version("mlflow"), "pyfunc"),
     }
