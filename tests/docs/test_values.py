@@ -15,7 +15,7 @@ from tools.cluster.cache import ROOT
 NAME = re.compile(r"`([a-z]\w*(?:\.[a-z]\w*)+)(?:[:=][^`]*)?`")
 # Other dotted names: files, modules, tags of versions and runs, keys of other projects.
 OTHERS = re.compile(
-    r".*\.(json|md|py|yaml|ubj|xgb|gz|txt|toml|parquet|lock|sum)$|(app|gate|git|k8s|mlflow\.xgboost|tools)\."
+    r".*\.(json|md|py|yaml|ubj|xgb|gz|txt|toml|parquet|lock|sum|html|diff)$|(app|gate|git|k8s|mlflow\.xgboost|tools)\."
 )
 
 REJECTED = {"model.engine"}  # decision 25
