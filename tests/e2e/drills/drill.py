@@ -112,7 +112,7 @@ def drill(
         fault: What the body does, as a phrase for the table.
         promise: What clients may see, as a phrase for the table.
         alerts: Alerts that the body waits for with `wait_for_alerts`. Any other alert of the release that fires fails
-            the drill, and so does one of these that has not ended ten minutes after the body.
+            the drill, and so does one of these that has not ended 20 minutes after the body.
         clients: Number of clients.
         rate: Requests per second of each client; 0 sends without pauses.
         node: Node of the clients; "" lets Kubernetes choose.
@@ -151,7 +151,7 @@ def ask_prometheus(access: Access, query: str) -> list[dict[str, Any]]:
 
 def raised_alerts(access: Access, since: float, state: str = "pending|firing") -> set[str]:
     """Return the names of the release's alerts that were in a state since a time, in seconds of the epoch."""
-    window = max(30, round(time.time() - since))
+    window = max(90, round(time.time() - since))  # rules are evaluated every 30 s
     found = ask_prometheus(
         access, f'count by (alertname) (last_over_time(ALERTS{{{JOB},alertstate=~"{state}"}}[{window}s]))'
     )
@@ -175,7 +175,7 @@ def wait_until_quiet(access: Access) -> None:
     wait_for(
         "the end of the alerts",
         lambda: ask_prometheus(access, watched) and not raised_alerts(access, since=time.time()),
-        timeout_seconds=600,
+        timeout_seconds=1200,
         remedy="See the rules page of Prometheus.",
     )
 
