@@ -32,6 +32,7 @@ SAMPLES = merged(EVERYTHING, KEDA)
 REQUIRED = {
     "image", "image.repository", "model", "model.uri", "model.environment.python",
     "model.environment.image.repository", "model.environment.index.caBundle.key", "mlflow", "mlflow.trackingUri",
+    "api.grpc.port",
     "mlflow.caBundle.key", "service", "service.port", "httpRoute.canary.port", "httpRoute.canary.weight",
     "canary.replicaCount", "canary.weight", "canary.analysis", "canary.analysis.window", "canary.analysis.minSamples",
     "canary.analysis.maxErrorIncrease", "canary.analysis.maxLatencyRatio", "canary.analysis.maxPsiIncrease",

@@ -43,13 +43,14 @@ def refused(client: InferenceServerClient) -> bool:
 
 def test_shutdown_answers_calls_in_progress_and_accepts_no_more(saved: Path, tmp_path: Path) -> None:
     port, sent = free_port(), threading.Event()
-    variables = {"MODEL_SERVICE_GRPC_PORT": str(port), "MODEL_SERVICE_MODEL_NAME": MODEL}
+    settings = {"GRPC_PORT": port, "MODEL_NAME": MODEL, "BODY_TIMEOUT_SECONDS": 300, "SHUTDOWN_SECONDS": 300}
+    variables = {f"MODEL_SERVICE_{name}": str(value) for name, value in settings.items()}
 
     def later() -> Any:
         sent.wait(300)
         yield message().SerializeToString()
 
-    with running_service(saved.as_uri(), tmp_path, MODEL_SERVICE_BODY_TIMEOUT_SECONDS="20", **variables) as here:
+    with running_service(saved.as_uri(), tmp_path, **variables) as here:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, InferenceServerClient(f"127.0.0.1:{port}") as other:
             call = channel.stream_unary(f"/{SERVICE}/ModelInfer").future(later())
             assert other.is_server_ready()
