@@ -1,5 +1,6 @@
 """The gRPC server in a process of its own: start, shutdown, and no trace of the library while it is off."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from pydantic import ValidationError
 from tritonclient.grpc import InferenceServerClient, service_pb2
@@ -17,6 +19,8 @@ from tests.app.grpc.clients import SERVICE, message
 from tests.app.harness import MODEL, ROOT, environment, process, running_service, settings_for
 from tests.app.harness import SERVICE as PROGRAM
 from tools.loopback import free_port, until
+
+IN_PROGRESS = r'http_server_requests_in_progress\{[^}]*method="POST"[^}]*\} 1\.0'
 
 
 def test_nothing_of_grpc_is_imported_while_it_is_off() -> None:
@@ -54,6 +58,7 @@ def test_shutdown_answers_calls_in_progress_and_accepts_no_more(saved: Path, tmp
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, InferenceServerClient(f"127.0.0.1:{port}") as other:
             call = channel.stream_unary(f"/{SERVICE}/ModelInfer").future(later())
             assert other.is_server_ready()
+            until(lambda: re.search(IN_PROGRESS, httpx.get(f"{here.address}/metrics", timeout=300).text))
             here.process.terminate()
             until(lambda: refused(other))
             sent.set()
