@@ -37,7 +37,7 @@ def test_full_cache(access: Access) -> None:
     install_release(access, "--set-string=emptyDirSizeLimits.cache=50Mi")
     wait_until_complete(access)
     fault = "the cache volume of a pod is full, and Kubernetes evicts it"
-    # The network of an evicted pod may end before the pod leaves the Service: a client then waits for its limit of 10 s.
+    # The network of an evicted pod may end before the pod leaves the Service: a client then waits for its 10 s.
     promise = "requests on that pod fail until it has left the Service, at most 20 s"
     with drill(access, "full volume", fault=fault, promise=promise) as counted:
         victim = pods(access)[0]
