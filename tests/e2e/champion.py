@@ -16,8 +16,9 @@ def register_champion(source: str, target: str, folder: Path) -> None:
         target: URL of the second one.
         folder: Folder for the files.
     """
-    uri = f"models:/{MODEL}@{ALIAS}"
-    files = mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=source)
+    files = mlflow.artifacts.download_artifacts(
+        f"models:/{MODEL}@{ALIAS}", dst_path=str(folder), tracking_uri=source, registry_uri=source
+    )
     client = MlflowClient(target)
     run = client.create_run(client.create_experiment("models"))
     client.log_artifacts(run.info.run_id, files, "model")
