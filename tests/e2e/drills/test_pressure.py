@@ -46,9 +46,9 @@ def test_full_cache(access: Access) -> None:
         command = ["exec", victim, f"--namespace={NAMESPACE}", "--", "python3", "-c", FILL.format(f"{cache}/full")]
         access.kubectl(*command)
         # The pod itself may say that it succeeded, because the service exits with 0 when it is told to end.
-        of_pod = [f"--namespace={NAMESPACE}", f"--field-selector=involvedObject.name={victim}"]
-        reasons = lambda: access.kubectl("get", "events", *of_pod, "--output=jsonpath={..reason}")  # noqa: E731
-        wait_for("the eviction", lambda: "Evicted" in reasons(), timeout_seconds=300, remedy="")
+        events = ["events", f"--namespace={NAMESPACE}", f"--field-selector=involvedObject.name={victim}"]
+        evicted = lambda: "Evicted" in access.kubectl("get", *events, "--output=jsonpath={..reason}")  # noqa: E731
+        wait_for("the eviction", evicted, timeout_seconds=300, remedy="")
         access.kubectl("delete", "pod", victim, f"--namespace={NAMESPACE}")
         wait_until_complete(access)
 
