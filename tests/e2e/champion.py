@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import mlflow
 import mlflow.artifacts
 from mlflow import MlflowClient
 
@@ -16,9 +17,8 @@ def register_champion(source: str, target: str, folder: Path) -> None:
         target: URL of the second one.
         folder: Folder for the files.
     """
-    files = mlflow.artifacts.download_artifacts(
-        f"models:/{MODEL}@{ALIAS}", dst_path=str(folder), tracking_uri=source, registry_uri=source
-    )
+    mlflow.set_tracking_uri(source)  # models:/ is resolved by the global server only
+    files = mlflow.artifacts.download_artifacts(f"models:/{MODEL}@{ALIAS}", dst_path=str(folder))
     client = MlflowClient(target)
     run = client.create_run(client.create_experiment("models"))
     client.log_artifacts(run.info.run_id, files, "model")
