@@ -4,9 +4,6 @@ This file is also the program that writes them. It runs in an environment of its
 """
 
 import json
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,27 +14,9 @@ SIZES = (2, 5, 50, 333)
 
 def reference() -> Path:
     """Return the folder with rossi.csv, 432 released prisoners, and concordance.json."""
-    from tools.bench.environments import AS_OF, interpreter, uv
-    from tools.cluster.cache import CACHE, key_of
-    from tools.cluster.programs import only_one
+    from tests.own_environment import made_by
 
-    program = Path(__file__)
-    folder = CACHE / f"lifelines-{key_of([program], AS_OF, PYTHON, *PACKAGES)}"
-    with only_one("lifelines"):
-        if not (folder / "concordance.json").exists():
-            for old in CACHE.glob("lifelines-*/"):
-                shutil.rmtree(old)
-            python = folder / "environment" / "bin" / "python"
-            kept = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-            commands: list[list[str | Path]] = [
-                [uv(), "venv", "--python", interpreter(PYTHON), folder / "environment"],
-                [uv(), "pip", "install", "--python", python, "--exclude-newer", AS_OF, *PACKAGES],
-                [python, program, folder],
-            ]
-            for command in commands:
-                subprocess.run(command, env=kept, check=True)
-            shutil.rmtree(folder / "environment")
-    return folder
+    return made_by(Path(__file__), "lifelines", PYTHON, PACKAGES, "concordance.json")
 
 
 def make(folder: Path) -> None:

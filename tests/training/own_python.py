@@ -4,9 +4,6 @@ This file is also the program that makes them. It runs in their environment.
 """
 
 import json
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,25 +14,9 @@ NAMES = ("probabilities", "labels", "regression")
 
 def models() -> Path:
     """Return the folder with a model for each of `NAMES`, and the files train.csv and answers.json."""
-    from tools.bench.environments import AS_OF, interpreter, uv
-    from tools.cluster.cache import CACHE, key_of
+    from tests.own_environment import made_by
 
-    program = Path(__file__)
-    folder = CACHE / f"own-python-{key_of([program], AS_OF, PYTHON, *PACKAGES)}"
-    if not (folder / "answers.json").exists():
-        for old in CACHE.glob("own-python-*"):
-            shutil.rmtree(old)
-        python = folder / "environment" / "bin" / "python"
-        kept = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-        commands: list[list[str | Path]] = [
-            [uv(), "venv", "--python", interpreter(PYTHON), folder / "environment"],
-            [uv(), "pip", "install", "--python", python, "--exclude-newer", AS_OF, *PACKAGES],
-            [python, program, folder],
-        ]
-        for command in commands:
-            subprocess.run(command, env=kept, check=True)
-        shutil.rmtree(folder / "environment")
-    return folder
+    return made_by(Path(__file__), "own-python", PYTHON, PACKAGES, "answers.json")
 
 
 def make(folder: Path) -> None:

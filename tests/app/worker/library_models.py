@@ -4,9 +4,6 @@ This file is also the program that makes them. It runs in their environment.
 """
 
 import json
-import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,24 +18,9 @@ NAMES = ("lightgbm", "catboost", "statsmodels")
 
 def models() -> Path:
     """Return a folder with a model for each of `NAMES`, the file answers.json, and the folder environment."""
-    from tools.bench.environments import AS_OF, interpreter, uv
-    from tools.cluster.cache import CACHE, key_of
+    from tests.own_environment import made_by
 
-    program = Path(__file__)
-    folder = CACHE / f"library-models-{key_of([program], AS_OF, PYTHON, *PACKAGES)}"
-    if not (folder / "answers.json").exists():
-        for old in CACHE.glob("library-models-*"):
-            shutil.rmtree(old)
-        python = folder / "environment" / "bin" / "python"
-        kept = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-        commands: list[list[str | Path]] = [
-            [uv(), "venv", "--python", interpreter(PYTHON), folder / "environment"],
-            [uv(), "pip", "install", "--python", python, "--exclude-newer", AS_OF, *PACKAGES],
-            [python, program, folder],
-        ]
-        for command in commands:
-            subprocess.run(command, env=kept, check=True)
-    return folder
+    return made_by(Path(__file__), "library-models", PYTHON, PACKAGES, "answers.json", kept=True)
 
 
 def make(folder: Path) -> None:
